@@ -1,0 +1,1 @@
+"""What every function gets a copy of."""

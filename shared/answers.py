@@ -1,0 +1,74 @@
+"""Answers in JSON, whatever happens: {"error": "one sentence"} and the right status."""
+
+import logging
+import traceback
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import BadRequest, HTTPException, UnsupportedMediaType
+
+from shared import logs
+from shared.calls import CallError
+
+__all__ = ["json_app", "json_body", "answer"]
+
+log = logging.getLogger(__name__)
+
+LARGEST_BODY = 16 * 1024  # bytes
+SENTENCES = {
+    404: "There is nothing at this path.",
+    405: "This path does not answer this method.",
+    413: "The body is larger than 16 KiB.",
+}
+
+
+def json_app(name: str) -> Flask:
+    """A Flask app for one function's routes, whose errors are JSON."""
+    logs.to_standard_output()
+    app = Flask(name, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    app.url_map.merge_slashes = False  # "//" is no path of ours, and no redirect
+
+    @app.route("/", methods=["OPTIONS"])
+    def let_in():
+        # What "deploy.sh verify" asks for: whoever reads this was let in by the platform.
+        return {}
+
+    @app.errorhandler(HTTPException)
+    def refusal(error):
+        ours = error.description != type(error).description
+        sentence = error.description if ours else SENTENCES.get(error.code, error.name + ".")
+        headers = [(k, v) for k, v in error.get_headers() if k in ("Allow", "Retry-After")]
+        return {"error": sentence}, error.code, headers
+
+    @app.errorhandler(CallError)
+    def call_failed(error):
+        return {"error": str(error)}, error.status
+
+    @app.errorhandler(Exception)
+    def crash(error):
+        # Where it happened, not what it says: the message may hold what a user sent.
+        where = "".join(traceback.format_tb(error.__traceback__))
+        log.critical("Unexpected %s\n%s", type(error).__name__, where)
+        return {"error": "Something went wrong here; it has been logged."}, 500
+
+    return app
+
+
+def json_body() -> dict:
+    """The JSON object that the request carries. Anything else is answered 400, 413 or 415."""
+    if not request.is_json:
+        raise UnsupportedMediaType("Send the body as Content-Type: application/json.")
+    try:
+        body = request.get_json()
+    except RecursionError:
+        raise BadRequest("The body is nested too deeply.") from None
+    except BadRequest:
+        raise BadRequest("The body is not valid JSON.") from None
+    if not isinstance(body, dict):
+        raise BadRequest("The body must be a JSON object.")
+    return body
+
+
+def answer(app: Flask, request) -> Response:
+    """What the app answers to the request that functions-framework hands to an entry point."""
+    return Response.from_app(app, request.environ)

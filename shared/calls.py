@@ -1,0 +1,109 @@
+"""Calls from one function to another: with an ID token, a timeout, and errors told apart.
+
+    CallError
+    ├── NoToken      there is no ID token to call with                          answered 503
+    ├── Unreachable  no connection, or not the answer that was agreed on        answered 502
+    ├── Refused      no invoker binding lets this function in                   answered 502
+    └── TimedOut     no answer in time                                          answered 504
+"""
+
+import logging
+import os
+from http.cookiejar import DefaultCookiePolicy
+
+import requests
+from urllib3.exceptions import ReadTimeoutError
+
+from shared.auth import IDTokenAuth, TokenError
+
+__all__ = ["Function", "CallError", "NoToken", "Unreachable", "Refused", "TimedOut"]
+
+log = logging.getLogger(__name__)
+
+HINTS = {
+    302: "; redirects are not followed, they could take the token elsewhere",
+    401: "; the platform could not verify the token: is its audience the function's own URL?",
+    403: "; add the caller to the trust map in deploy.sh, if it is meant to be let in",
+    404: "; is the function deployed?",
+}
+
+
+class CallError(Exception):
+    """A call that brought no answer. The sentence is for anyone, the reason for the log."""
+
+    status = 502
+
+    def __init__(self, sentence: str, reason: str):
+        super().__init__(sentence)
+        log.error("%s Reason: %s", sentence, reason)
+
+
+class NoToken(CallError):
+    status = 503
+
+
+class Unreachable(CallError):
+    pass
+
+
+class Refused(CallError):
+    pass
+
+
+class TimedOut(CallError):
+    status = 504
+
+
+class Function:
+    """Another function, called by its name, as this function's own service account.
+
+    Its URL stands in the environment, as deploy.sh sets it: USER_PROFILES_URL for
+    user-profiles. `timeout`: seconds to connect, and seconds to wait for the answer.
+    """
+
+    def __init__(self, name: str, timeout: tuple[float, float] = (3, 10)):
+        variable = name.upper().replace("-", "_") + "_URL"
+        if variable not in os.environ:
+            raise RuntimeError(f"{variable} is not set: where is the function {name}?")
+        self.name, self.timeout = name, timeout
+        self.auth = IDTokenAuth(os.environ[variable])
+        # One session for all threads: it keeps connections, and nothing else.
+        self._session = requests.Session()
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self._session.trust_env = False  # no ~/.netrc in place of the token, no proxy
+        adapter = requests.adapters.HTTPAdapter(pool_maxsize=100)  # as many as threads may call
+        self._session.mount(self.auth.audience, adapter)
+
+    def call(self, method: str, path: str, expect: tuple[int, ...] = (200,), **content):
+        """Sends `content` (json= or params=) and returns the status and the JSON object answered.
+
+        Raises CallError for a status that is not in `expect` and for anything but JSON.
+        """
+        try:
+            answer = self._session.request(
+                method,
+                self.auth.audience + path,
+                auth=self.auth,
+                timeout=self.timeout,
+                allow_redirects=False,
+                **content,
+            )
+        except TokenError as error:
+            raise NoToken(f"No identity to call {self.name} with.", str(error)) from None
+        except requests.RequestException as error:
+            cause = error.args[0] if error.args else error
+            if isinstance(error, requests.Timeout) or isinstance(cause, ReadTimeoutError):
+                raise TimedOut(f"{self.name} did not answer in time.", repr(self.timeout)) from None
+            raise Unreachable(f"{self.name} cannot be reached.", type(error).__name__) from None
+
+        try:
+            body = answer.json() if answer.headers["Content-Type"] == "application/json" else None
+        except (KeyError, ValueError, RecursionError):
+            body = None
+        if answer.status_code in expect and isinstance(body, dict):
+            return answer.status_code, body
+        reason = f"status {answer.status_code}{HINTS.get(answer.status_code, '')}"
+        # The platform's own refusals are HTML: the request never reached the function's code.
+        if answer.status_code == 403 and body is None:
+            raise Refused(f"{self.name} does not let this function in.", reason)
+        raise Unreachable(f"{self.name} gave no usable answer.", reason)
