@@ -1,0 +1,1 @@
+"""Google Cloud on this machine, as far as calls between functions need it."""

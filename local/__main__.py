@@ -1,0 +1,23 @@
+"""The one way into this package: python -I local/__main__.py COMMAND ARGUMENT...
+
+-I keeps the caller's folder and PYTHON* variables out of it. The commands:
+    gcloud ARGUMENT...      the stand-in for gcloud (local/bin/gcloud ends up here)
+    up ID REGION NAME...    make the local project, or bring it back, for these functions
+    addresses               print name, URL and metadata host of each function
+    down                    end every process of the local project, and remove it
+    surroundings            run the metadata servers and the token endpoint
+    instance NAME           run one function behind its invoker check
+"""
+
+import importlib
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+if __name__ == "__main__":
+    command, *arguments = sys.argv[1:]
+    if command in ("up", "addresses", "down"):
+        getattr(importlib.import_module("local.project"), command)(*arguments)
+    else:
+        importlib.import_module(f"local.{command}").main(*arguments)

@@ -1,0 +1,23 @@
+"""What stands around the functions: a metadata server for each, and the token endpoint."""
+
+import threading
+
+from werkzeug.serving import make_server
+
+from local import processes
+from local.endpoint import token_endpoint
+from local.metadata import metadata_server
+from local.project import names, read
+
+
+def main() -> None:
+    token_port = read("project")["token_port"]
+    apps = {token_port: token_endpoint(token_port)}
+    for name in names("services"):
+        port = read(f"services/{name}")["metadata_port"]
+        apps[port] = metadata_server(name, port)
+    servers = [make_server("127.0.0.1", port, app, threaded=True) for port, app in apps.items()]
+    threads = [threading.Thread(target=server.serve_forever) for server in servers]
+    for thread in threads:
+        thread.start()
+    processes.ready()
