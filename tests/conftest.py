@@ -1,0 +1,128 @@
+"""One local project for all tests: deployed once, in a folder of its own, by deploy.sh itself."""
+
+import os
+import pathlib
+import shlex
+import subprocess
+import sys
+
+import pytest
+import requests
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+LOGIN, USER_PROFILES, SEARCH = FUNCTIONS = ("login", "user-profiles", "search")
+
+
+def run(*command, env=None, **options):
+    """Runs a command to its end. The result has returncode, stdout and stderr."""
+    return subprocess.run(
+        command, env=env, cwd=ROOT, text=True, capture_output=True, stdin=subprocess.DEVNULL, **options
+    )
+
+
+class LocalProject:
+    """What "./deploy.sh --local" made, as a person at a shell has it."""
+
+    def __init__(self, state, root=ROOT):
+        self.state, self.root = state, root
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("GCE_", "GOOGLE_"))}
+        self.env = {**clean, "LOCAL_STATE": str(state)}
+
+    def deploy_sh(self, *words):
+        return run(str(self.root / "deploy.sh"), *words, "--local", env=self.env)
+
+    def enter(self):
+        """eval "$(./deploy.sh env --local)" """
+        exported = self.deploy_sh("env").stdout
+        shell = run("bash", "-c", f'{exported}\nenv -0', env=self.env)
+        self.env = dict(pair.split("=", 1) for pair in shell.stdout.split("\0") if pair)
+
+    def gcloud(self, line, check=True):
+        """The output of a gcloud command. $VARIABLES are the shell's."""
+        result = run("bash", "-c", f"gcloud {line}", env=self.env)
+        if check:
+            assert result.returncode == 0, result.stderr
+            return result.stdout.strip()
+        return result
+
+    def url(self, name):
+        return self.env[name.upper().replace("-", "_") + "_URL"]
+
+    def email(self, name):
+        return f"{name}@{self.env['PROJECT_ID']}.iam.gserviceaccount.com"
+
+    def token(self, caller, audience):
+        """An ID token of "you" or of a function's account, as gcloud gives it."""
+        if caller == "you":
+            return self.gcloud("auth print-identity-token")
+        return self.gcloud(
+            f"auth print-identity-token --impersonate-service-account={self.email(caller)}"
+            f" --audiences={shlex.quote(audience)} --include-email"
+        )
+
+    def request(self, method, name, path="/", caller="you", headers=(), **content):
+        """Calls a function as `caller`; None for nobody."""
+        headers = dict(headers)
+        if caller:
+            headers["Authorization"] = f"Bearer {self.token(caller, self.url(name))}"
+        return requests.request(
+            method, self.url(name) + path, headers=headers, timeout=20, allow_redirects=False, **content
+        )
+
+    def log(self, name):
+        return (pathlib.Path(self.state) / "logs" / f"{name}.log").read_text()
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory):
+    project = LocalProject(tmp_path_factory.mktemp("local") / "state")
+    result = project.deploy_sh()
+    try:
+        assert result.returncode == 0, result.stdout + result.stderr
+        project.first_deploy = result.stdout
+        project.enter()
+        yield project
+    finally:
+        project.deploy_sh("destroy")
+
+
+@pytest.fixture
+def open_door(project):
+    """The binding that lets login call search, for one test."""
+    flags = f"--member=serviceAccount:{project.email(LOGIN)} --role=roles/run.invoker --region=$REGION"
+    project.gcloud(f"run services add-iam-policy-binding search {flags}")
+    yield
+    project.gcloud(f"run services remove-iam-policy-binding search {flags}", check=False)
+
+
+class Visitor:
+    """Somebody in front of login, with a name of their own for each test."""
+
+    def __init__(self, project, username):
+        self.project, self.username, self.password = project, username, "correct horse"
+        token = project.token("you", None)
+        self.session = requests.Session()
+        self.session.headers["Authorization"] = f"Bearer {token}"
+
+    def sign_up(self, **changes):
+        account = {"username": self.username, "password": self.password, "display_name": "Ada"}
+        return self.post("/signup", {**account, **changes})
+
+    def log_in(self, **changes):
+        return self.post("/", {"username": self.username, "password": self.password, **changes})
+
+    def search(self, q):
+        return self.session.get(self.project.url(LOGIN) + "/search", params={"q": q}, timeout=20)
+
+    def post(self, path, body=None, **content):
+        content = content or {"json": body}
+        return self.session.post(self.project.url(LOGIN) + path, timeout=20, **content)
+
+
+@pytest.fixture
+def visitor(project, request):
+    with_name = f"v-{abs(hash(request.node.nodeid)) % 10**10}"
+    visitor = Visitor(project, with_name)
+    yield visitor
+    visitor.session.close()

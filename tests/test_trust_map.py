@@ -1,0 +1,87 @@
+"""The trust map, cell by cell, against the functions as deployed."""
+
+import pytest
+from conftest import FUNCTIONS, LOGIN, SEARCH, USER_PROFILES
+
+ALLOWED = {("you", LOGIN), (LOGIN, USER_PROFILES)}
+CALLERS = (None, "you", *FUNCTIONS)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("caller", CALLERS)
+def test_each_call_is_answered_as_the_map_says(project, caller, function):
+    answer = project.request("OPTIONS", function, caller=caller)
+    if (caller, function) in ALLOWED:
+        assert answer.status_code == 200
+        assert answer.json() == {}
+    else:
+        assert answer.status_code == 403
+        assert "does not have permission to get URL <code>/</code>" in answer.text
+
+
+def test_login_may_call_user_profiles(project):
+    answer = project.request("GET", USER_PROFILES, "/profiles/nobody", caller=LOGIN)
+    # user-profiles itself answers: in JSON, where the platform answers in HTML.
+    assert answer.status_code == 404
+    assert answer.json() == {"error": "There is no such profile."}
+
+
+def test_login_may_not_call_search(project):
+    assert project.request("GET", SEARCH, "/?q=password", caller=LOGIN).status_code == 403
+
+
+def test_the_printed_map_is_the_measured_one(project):
+    lines = project.first_deploy.splitlines()
+    rows = {line.split()[0]: line.split()[1:] for line in lines if " ok" in line}
+    refused, let_in = ["403", "ok"], ["200", "ok"]
+    assert rows == {
+        "anonymous": refused * 3,
+        "you": let_in + refused * 2,
+        "login": refused + let_in + refused,
+        "user-profiles": refused * 3,
+        "search": refused * 3,
+    }
+
+
+def test_a_wrong_edge_is_named_and_fails_the_check(project, open_door):
+    result = project.deploy_sh("verify")
+    assert result.returncode == 1
+    assert "200 WRONG" in result.stdout
+    assert "login->search" in result.stderr
+
+
+def test_login_is_refused_until_the_door_is_opened_and_again_when_it_is_closed(project, visitor):
+    lines_before = project.log(SEARCH).count("\n")
+    refused = visitor.search("password")
+    assert refused.status_code == 403
+    member = f"serviceAccount:{project.email(LOGIN)}"
+    assert f"no binding of roles/run.invoker for {member}" in refused.json()["error"]
+
+    flags = f"--member={member} --role=roles/run.invoker --region=$REGION"
+    project.gcloud(f"run services add-iam-policy-binding search {flags}")
+    found = visitor.search("password manager")
+    assert found.status_code == 200
+    assert [article["title"] for article in found.json()["results"]] == ["Choose a password"]
+
+    project.gcloud(f"run services remove-iam-policy-binding search {flags}")
+    assert visitor.search("password").status_code == 403
+    # search's own code ran once: it logs what it searches for, and the refused were not served.
+    served = [line for line in project.log(SEARCH).splitlines()[lines_before:] if "words" in line]
+    assert len(served) == 1
+
+
+def test_deploying_again_closes_an_opened_door(project, open_door, visitor):
+    assert visitor.search("password").status_code == 200
+    assert project.deploy_sh().returncode == 0
+    assert visitor.search("password").status_code == 403
+
+
+def test_public_opens_login_and_only_login_until_the_next_deploy(project):
+    try:
+        assert project.deploy_sh("--public").returncode == 0
+        assert project.request("OPTIONS", LOGIN, caller=None).status_code == 200
+        assert project.request("OPTIONS", USER_PROFILES, caller=None).status_code == 403
+        assert project.request("OPTIONS", SEARCH, caller=None).status_code == 403
+    finally:
+        assert project.deploy_sh().returncode == 0
+    assert project.request("OPTIONS", LOGIN, caller=None).status_code == 403
