@@ -37,7 +37,6 @@ def metadata_server(function: str, port: int) -> Flask:
     @app.after_request
     def sign(response):
         response.headers["Metadata-Flavor"] = "Google"
-        response.headers["Server"] = "Metadata Server for Serverless"
         return response
 
     def text(content):

@@ -2,12 +2,17 @@
 
 import threading
 
-from werkzeug.serving import make_server
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from local import processes
 from local.endpoint import token_endpoint
 from local.metadata import metadata_server
 from local.project import names, read
+
+
+class Handler(WSGIRequestHandler):
+    def version_string(self) -> str:
+        return "Metadata Server for Serverless"
 
 
 def main() -> None:
@@ -16,7 +21,10 @@ def main() -> None:
     for name in names("services"):
         port = read(f"services/{name}")["metadata_port"]
         apps[port] = metadata_server(name, port)
-    servers = [make_server("127.0.0.1", port, app, threaded=True) for port, app in apps.items()]
+    servers = [
+        make_server("127.0.0.1", port, app, threaded=True, request_handler=Handler)
+        for port, app in apps.items()
+    ]
     threads = [threading.Thread(target=server.serve_forever) for server in servers]
     for thread in threads:
         thread.start()

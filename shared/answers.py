@@ -4,7 +4,12 @@ import logging
 import traceback
 
 from flask import Flask, Response, request
-from werkzeug.exceptions import BadRequest, HTTPException, UnsupportedMediaType
+from werkzeug.exceptions import (
+    BadRequest,
+    HTTPException,
+    RequestEntityTooLarge,
+    UnsupportedMediaType,
+)
 
 from shared import logs
 from shared.calls import CallError
@@ -25,7 +30,7 @@ def json_app(name: str) -> Flask:
     """A Flask app for one function's routes, whose errors are JSON."""
     logs.to_standard_output()
     app = Flask(name, static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY + 1  # one more shows that it is too large
     app.url_map.merge_slashes = False  # "//" is no path of ours, and no redirect
 
     @app.route("/", methods=["OPTIONS"])
@@ -56,6 +61,8 @@ def json_app(name: str) -> Flask:
 
 def json_body() -> dict:
     """The JSON object that the request carries. Anything else is answered 400, 413 or 415."""
+    if len(request.get_data()) > LARGEST_BODY:  # a body without a length is only cut off
+        raise RequestEntityTooLarge()
     if not request.is_json:
         raise UnsupportedMediaType("Send the body as Content-Type: application/json.")
     try:
