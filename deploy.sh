@@ -158,7 +158,9 @@ show() {   # a command as it can be typed; $VARIABLES stay variables
     local word line=''
     for word; do
         case $word in
-            *[!A-Za-z0-9_./:=,@%+-]*) line="$line \"$(echo "$word" | sed 's/[\\"`]/\\&/g')\"" ;;
+            *[!A-Za-z0-9_./:=,@%+-]*)
+                word=${word//\"/\\\"}
+                line="$line \"$word\"" ;;
             *) line="$line $word" ;;
         esac
     done
@@ -169,7 +171,7 @@ show() {   # a command as it can be typed; $VARIABLES stay variables
 
 on_this_machine() {
     local python=.venv/bin/python project=${LOCAL_STATE:-.local}/project.json
-    PROJECT=${PROJECT:-local-project} REGION=${REGION:-us-east1} PATIENCE=5 ADDRESSES=''
+    PROJECT=${PROJECT:-local-project} REGION=${REGION:-us-east1} PATIENCE=${PATIENCE:-0} ADDRESSES=''
     YOU=user:you@example.com
     if [ "$VERB" = deploy ] && [ -z "$DRY_RUN" ]; then
         step 'Preparing Python' local/venv

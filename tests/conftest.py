@@ -3,6 +3,7 @@
 import os
 import pathlib
 import shlex
+import socket
 import subprocess
 import sys
 
@@ -85,6 +86,12 @@ def project(tmp_path_factory):
         yield project
     finally:
         project.deploy_sh("destroy")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 @pytest.fixture

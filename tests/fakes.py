@@ -1,0 +1,110 @@
+"""Stand-ins for the two network edges of a function: real servers on real sockets."""
+
+import collections
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import google.auth.crypt
+import google.auth.jwt
+
+from local import tokens
+
+KEY, _ = tokens.key_pair("a key for tests")
+
+
+Request = collections.namedtuple("Request", "method path headers body")
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def answer(self):
+        length = int(self.headers.get("Content-Length", 0))
+        request = Request(self.command, self.path, dict(self.headers), self.rfile.read(length))
+        self.server.requests.append(request)
+        status, headers, body = self.server.answer(request)
+        body = body if isinstance(body, bytes) else body.encode()
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = do_PUT = answer
+
+    def log_message(self, *_):
+        pass
+
+
+class Fake(ThreadingHTTPServer):
+    """A server that answers what `answer(request)` returns: status, headers, body."""
+
+    daemon_threads = True
+    request_queue_size = 200
+
+    def __init__(self, port=0):
+        super().__init__(("127.0.0.1", port), Handler)
+        self.requests = []
+        self.released = threading.Event()  # ends every answer that hangs
+        threading.Thread(target=self.serve_forever, args=[0.01], daemon=True).start()
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.server_port}"
+
+    def handle_error(self, request, client_address):
+        pass  # a client that gave up waiting is what some tests are about
+
+    def close(self):
+        self.released.set()
+        self.shutdown()
+        self.server_close()
+
+    def hang(self, _request=None):
+        self.released.wait(60)
+        return 200, {}, ""
+
+
+def as_json(status, content):
+    return lambda request: (status, {"Content-Type": "application/json"}, json.dumps(content))
+
+
+class FakeMetadata(Fake):
+    """A metadata server whose identity answers a test can change: `identity` is called for each."""
+
+    def __init__(self, port=0):
+        super().__init__(port)
+        self.behave()
+
+    def behave(self):
+        """Forgets what a test changed."""
+        self.requests.clear()
+        self.lifetime = 3600
+        self.identity = self.good_token
+
+    def answer(self, request):
+        url = urlsplit(request.path)
+        flavor = {"Metadata-Flavor": "Google"}
+        if url.path.endswith("/identity"):
+            status, headers, body = self.identity(request)
+            return status, {**flavor, **headers}, body
+        if "recursive=true" in url.query:
+            info = {"aliases": ["default"], "email": "caller@example.com", "scopes": []}
+            return 200, {**flavor, "Content-Type": "application/json"}, json.dumps(info)
+        return 200, {**flavor, "Content-Type": "text/plain"}, "computeMetadata/\n"
+
+    def good_token(self, request):
+        [audience] = parse_qs(urlsplit(request.path).query)["audience"]
+        return 200, {"Content-Type": "text/html"}, self.token(aud=audience)
+
+    def token(self, **claims):
+        now = int(time.time())
+        claims = {"iat": now, "exp": now + self.lifetime, "email": "caller@example.com", **claims}
+        return google.auth.jwt.encode(google.auth.crypt.RSASigner.from_string(KEY), claims).decode()
+
+    @property
+    def identity_requests(self):
+        return [r for r in self.requests if "/identity" in r.path]

@@ -1,0 +1,226 @@
+"""deploy.sh as a person uses it: again, after a reboot, beside another one, and wrongly."""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+
+import pytest
+import requests
+from conftest import FUNCTIONS, LOGIN, ROOT, SEARCH, LocalProject, run
+
+
+def processes_of(project):
+    """The ids of the local project's processes, by the files that they hold locked."""
+    return {file: int(file.read_text()) for file in (project.state / "run").iterdir()}
+
+
+def alive(pid):
+    state = run("ps", "-o", "stat=", "-p", str(pid)).stdout.strip()
+    return bool(state) and not state.startswith("Z")  # a zombie has ended, and waits for init
+
+
+@pytest.fixture
+def other(tmp_path):
+    """A second local project, of a second clone."""
+    clone = tmp_path / "clone"
+    shutil.copytree(
+        ROOT, clone, ignore=shutil.ignore_patterns(".venv", ".local", ".build", ".git", "__pycache__")
+    )
+    (clone / ".venv").symlink_to(ROOT / ".venv")  # as good as its own, and made at once
+    other = LocalProject(clone / ".local", clone)
+    del other.env["LOCAL_STATE"]
+    yield other
+    other.deploy_sh("destroy")
+
+
+def test_two_clones_run_side_by_side(project, other):
+    assert other.deploy_sh().returncode == 0
+    other.enter()
+    assert other.request("OPTIONS", LOGIN).status_code == 200
+    assert project.request("OPTIONS", LOGIN).status_code == 200
+    # Neither accepts what the other one signed.
+    token = other.token("you", None)
+    headers = {"Authorization": f"Bearer {token}"}
+    assert requests.options(project.url(LOGIN), headers=headers, timeout=20).status_code == 401
+
+
+def test_destroy_leaves_no_process_and_no_state(other):
+    assert other.deploy_sh().returncode == 0
+    pids = processes_of(other).values()
+    assert len(pids) == 4
+    destroyed = other.deploy_sh("destroy")
+    assert destroyed.returncode == 0, destroyed.stderr
+    assert not any(alive(pid) for pid in pids)
+    assert not other.state.exists()
+    again = other.deploy_sh("destroy")
+    assert (again.returncode, again.stdout) == (0, "There is no local project.\n")
+
+
+def test_a_project_whose_processes_died_comes_back_with_its_data(other):
+    assert other.deploy_sh().returncode == 0
+    other.enter()
+    account = {"username": "grace", "password": "long enough", "display_name": "Grace"}
+    assert other.request("POST", LOGIN, "/signup", json=account).status_code == 201
+    for file, pid in processes_of(other).items():
+        os.killpg(pid, signal.SIGKILL)
+        with file.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # free as soon as the last of them has ended
+    old = other.env["LOGIN_URL"].rpartition(":")[2]
+    assert other.deploy_sh("verify").returncode == 1
+    with socket.create_server(("127.0.0.1", int(old))):  # and somebody took a port meanwhile
+        deployed = other.deploy_sh()
+        assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+    other.enter()
+    assert other.request("POST", LOGIN, json=account).status_code == 200
+
+
+def test_the_state_is_private(project):
+    assert project.state.stat().st_mode & 0o777 == 0o700
+    assert (project.state / "key.pem").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_function_that_does_not_start_is_named_with_its_log(other):
+    main = other.root / "functions" / "search" / "main.py"
+    good = main.read_text()
+    main.write_text("import no_such_module\n")
+    failed = other.deploy_sh()
+    assert failed.returncode == 1
+    assert "search did not start. Its log:" in failed.stderr
+    assert "Deployed login" in failed.stdout and "Deployed user-profiles" in failed.stdout
+    main.write_text("def search(:\n")
+    failed = other.deploy_sh()
+    assert failed.returncode == 1
+    assert "Build failed: a syntax error in search" in failed.stderr
+    main.write_text(good)
+    assert other.deploy_sh().returncode == 0
+
+
+def test_what_is_deployed_is_the_staged_folder_only(project):
+    revisions = list((project.state / "revisions").glob("search-*"))
+    assert len(revisions) == 1
+    names = {str(p.relative_to(revisions[0])) for p in revisions[0].rglob("*") if p.is_file()}
+    names = {name for name in names if "__pycache__" not in name}
+    shared = {f"shared/{p.name}" for p in (ROOT / "shared").glob("*.py")}
+    assert names == {"main.py", "articles.json", "requirements.txt", *shared}
+
+
+def test_the_shell_gets_what_the_readme_needs(project):
+    exported = project.deploy_sh("env").stdout
+    for name in ("LOGIN", "USER_PROFILES", "SEARCH"):
+        assert f"export {name}_URL='http://127.0.0.1:" in exported
+        assert f"export {name}_METADATA_HOST='127.0.0.1:" in exported
+    assert "export PROJECT_ID='local-project' REGION='us-east1'" in exported
+    assert shutil.which("gcloud", path=project.env["PATH"]) == str(ROOT / "local" / "bin" / "gcloud")
+
+
+def test_gcloud_shows_what_it_shows_in_the_cloud(project, open_door):
+    policy = project.gcloud("run services get-iam-policy search --region=$REGION")
+    assert policy.startswith(
+        "bindings:\n- members:\n"
+        "  - serviceAccount:login@local-project.iam.gserviceaccount.com\n"
+        "  role: roles/run.invoker\netag: "
+    )
+    as_json = project.gcloud("run services get-iam-policy search --region=$REGION --format=json")
+    assert json.loads(as_json)["bindings"][0]["role"] == "roles/run.invoker"
+    listed = project.gcloud("run services list").splitlines()
+    assert listed[0].split() == "SERVICE REGION URL LAST DEPLOYED BY LAST DEPLOYED AT".split()
+    assert [line.split()[1] for line in listed[1:]] == sorted(FUNCTIONS)
+    project.request("OPTIONS", SEARCH, caller=None)
+    newest = project.gcloud("functions logs read search").splitlines()[1]
+    assert newest.startswith("W      search") and "Empty Authorization header value." in newest
+
+
+@pytest.mark.parametrize(
+    "line, status, message",
+    [
+        ("foo bar", 2, "does not know: gcloud foo bar"),
+        ("run services delete login --region=$REGION", 2, "does not know"),
+        ("run services list --unknown", 2, "unrecognized arguments: --unknown"),
+        ("run services get-iam-policy search", 2, "--region"),
+        ("run services get-iam-policy search --region=mars", 1, "no region but us-east1"),
+        ("run services get-iam-policy other --region=$REGION", 1, "Cannot find service [other]"),
+        ("run services get-iam-policy ../project --region=$REGION", 1, "Cannot find service"),
+        ("projects describe other", 1, "does not have permission to access"),
+        ("run services list --project=other", 1, "is not the local project"),
+        (
+            "run services add-iam-policy-binding search --region=$REGION --role=roles/run.invoker"
+            " --member=serviceAccount:nobody@example.com",
+            1,
+            "Service account nobody@example.com does not exist.",
+        ),
+        (
+            "run services remove-iam-policy-binding search --region=$REGION"
+            " --role=roles/run.invoker --member=allUsers",
+            1,
+            "not found",
+        ),
+    ],
+)
+def test_a_gcloud_command_that_makes_no_sense_is_refused(project, line, status, message):
+    result = project.gcloud(line, check=False)
+    assert result.returncode == status
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["deplyo"], "unknown verb: deplyo (./deploy.sh help lists them)"),
+        (["--locally"], "unknown option: --locally (./deploy.sh help lists them)"),
+        (["--project="], "unknown option: --project="),
+        (["verify", "env"], "one verb at a time, not verify and env"),
+    ],
+)
+def test_wrong_words_are_answered_in_one_line(words, message):
+    result = run(str(ROOT / "deploy.sh"), *words)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"deploy.sh: {message}") and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", ["env", "verify"])
+def test_before_a_deploy_there_is_nothing_to_look_at(verb, tmp_path):
+    env = {**os.environ, "LOCAL_STATE": str(tmp_path / "state")}
+    result = run(str(ROOT / "deploy.sh"), verb, "--local", env=env)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert "nothing is deployed on this machine yet: run ./deploy.sh --local" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "fake, message",
+    [
+        ('echo "Python 3.9.1"; exit 1', "Python 3.10 or newer is needed; "),
+        ('case "$*" in *venv*) exit 1;; esac', '-m venv" does not work here'),
+    ],
+)
+def test_a_python_that_will_not_do_is_named_in_one_line(tmp_path, fake, message):
+    clone = tmp_path / "clone"
+    (clone / "local").mkdir(parents=True)
+    shutil.copy(ROOT / "deploy.sh", clone)
+    shutil.copy(ROOT / "local" / "venv", clone / "local")
+    python = tmp_path / "python3"
+    python.write_text(f"#!/bin/sh\n{fake}\n")
+    python.chmod(0o755)
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    result = run(str(clone / "deploy.sh"), "--local", env=env)
+    assert result.returncode == 1
+    assert message in result.stderr and result.stderr.count("\n") == 1
+    assert not (clone / ".venv").exists()
+
+
+def test_help_names_every_verb_and_option():
+    shown = run(str(ROOT / "deploy.sh"), "help").stdout
+    for word in ("verify", "env", "destroy", "--local", "--project=", "--region=", "--dry-run"):
+        assert word in shown
+
+
+@pytest.mark.skipif(not shutil.which("shellcheck"), reason="left out: shellcheck is not installed")
+def test_shellcheck_finds_nothing():
+    scripts = ["deploy.sh", "local/venv", "local/bin/gcloud", "tests/run", ".ci/run"]
+    result = run("shellcheck", *scripts)
+    assert result.returncode == 0, result.stdout

@@ -1,0 +1,272 @@
+"""What login answers when something behind it fails: the right status, one sentence, in time."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import uuid
+
+import pytest
+import requests
+from conftest import ROOT, free_port
+from fakes import Fake, FakeMetadata, as_json
+
+CREDENTIALS = {"username": "grace", "password": "long enough"}
+PROFILE = {"username": "grace", "display_name": "Grace", "created_at": "2026-01-01T00:00:00Z"}
+HTML = {"Content-Type": "text/html; charset=UTF-8"}
+
+
+@pytest.fixture(scope="module")
+def staged(tmp_path_factory):
+    """login as deploy.sh stages it."""
+    folder = tmp_path_factory.mktemp("staged") / "login"
+    shutil.copytree(ROOT / "functions" / "login", folder)
+    shutil.copytree(ROOT / "shared", folder / "shared")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def metadata_server():
+    fake = FakeMetadata()
+    yield fake
+    fake.close()
+
+
+@pytest.fixture
+def metadata(metadata_server):
+    metadata_server.behave()
+    return metadata_server
+
+
+@pytest.fixture(scope="module")
+def receiver():
+    fake = Fake()
+    yield fake
+    fake.close()
+
+
+@pytest.fixture
+def user_profiles(receiver):
+    receiver.requests.clear()
+    receiver.answer = as_json(200, {"profile": PROFILE})
+    return receiver
+
+
+class Login:
+    """login in a process of its own, started as on Cloud Run, between the two fakes."""
+
+    def __init__(self, staged, metadata, user_profiles):
+        self.log, self.read = open(staged.parent / f"{uuid.uuid4()}.log", "w+"), 0
+        env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(staged),
+            "FUNCTION_TARGET": "login",
+            "GCE_METADATA_HOST": metadata,
+            "GCE_METADATA_IP": metadata,
+            "USER_PROFILES_URL": f"http://{user_profiles}",
+            "SEARCH_URL": f"http://{user_profiles}",
+            "GUNICORN_LOG_LEVEL": "info",
+            "PORT": str(free_port()),
+            "HOST": "127.0.0.1",
+            "http_proxy": "http://127.0.0.1:9",  # nobody listens there: it must not be used
+        }
+        command = [os.path.join(os.path.dirname(sys.executable), "functions-framework")]
+        self.process = subprocess.Popen(
+            command, env=env, cwd=staged, text=True, stdout=self.log, stderr=subprocess.PIPE
+        )
+        for line in self.process.stderr:
+            if "Listening at" in line:
+                self.url = line.split()[-2]
+                break
+        # What more it says is read, or it would wait for that one day.
+        threading.Thread(target=self.process.stderr.read, daemon=True).start()
+
+    def log_in(self):
+        started = time.monotonic()
+        answer = requests.post(self.url, json=CREDENTIALS, timeout=60)
+        self.seconds = time.monotonic() - started
+        return answer
+
+    def search(self):
+        return requests.get(self.url + "/search?q=a", timeout=60)
+
+    def logged(self):
+        """What was logged since this was last asked."""
+        self.log.seek(self.read)
+        text = self.log.read()
+        self.read += len(text)
+        return text
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stderr.close()
+        self.log.close()
+
+
+@pytest.fixture(scope="module")
+def warm_login(staged, metadata_server, receiver):
+    """login as it is most of the time: with a good token for user-profiles and for search."""
+    login = Login(staged, metadata_server.address, receiver.address)
+    receiver.answer = as_json(200, {"profile": PROFILE, "results": []})
+    assert (login.log_in().status_code, login.search().status_code) == (200, 200)
+    yield login
+    login.stop()
+
+
+@pytest.fixture
+def login(warm_login, user_profiles):
+    warm_login.logged()
+    return warm_login
+
+
+@pytest.fixture
+def cold_login(staged, metadata, user_profiles):
+    """login just started: it has no token yet."""
+    login = Login(staged, metadata.address, user_profiles.address)
+    yield login
+    login.stop()
+
+
+def refused_by_platform(request):
+    return 403, HTML, "<html><head><title>403 Forbidden</title></head></html>"
+
+
+def test_login_works_between_the_fakes(login):
+    assert login.log_in().json() == {"profile": PROFILE}
+
+
+def test_only_the_profile_is_passed_on(login, user_profiles):
+    leaky = {"profile": {**PROFILE, "password_hash": "scrypt:..."}, "debug": "secret"}
+    user_profiles.answer = as_json(200, leaky)
+    assert login.log_in().json() == {"profile": PROFILE}
+
+
+@pytest.mark.parametrize(
+    "answer, status, sentence",
+    [
+        (as_json(500, {"error": "inner secret"}), 502, "user-profiles gave no usable answer."),
+        (as_json(503, {"error": "inner secret"}), 502, "user-profiles gave no usable answer."),
+        (as_json(400, {"error": "inner secret"}), 502, "user-profiles gave no usable answer."),
+        (as_json(200, ["inner secret"]), 502, "user-profiles gave no usable answer."),
+        (as_json(200, {"profile": "inner secret"}), 502, "user-profiles gave no usable answer."),
+        (as_json(200, {"inner": "secret"}), 502, "user-profiles gave no usable answer."),
+        (lambda r: (200, HTML, "<p>inner secret"), 502, "user-profiles gave no usable answer."),
+        (lambda r: (500, HTML, "<p>inner secret"), 502, "user-profiles gave no usable answer."),
+        (lambda r: (401, HTML, "<p>inner secret"), 502, "user-profiles gave no usable answer."),
+        (lambda r: (404, HTML, "<p>inner secret"), 502, "user-profiles gave no usable answer."),
+        (lambda r: (200, {"Content-Type": "application/json"}, "[" * 99999), 502, None),
+        (lambda r: (200, {"Content-Type": "application/json"}, '{"pro'), 502, None),
+        (lambda r: (200, {"Content-Length": "9999", "Connection": "close"}, "{}"), 502, None),
+        (refused_by_platform, 502, "user-profiles does not let this function in."),
+    ],
+)
+def test_a_wrong_answer_becomes_one_sentence(login, user_profiles, answer, status, sentence):
+    user_profiles.answer = answer
+    got = login.log_in()
+    assert got.status_code == status
+    assert got.json().keys() == {"error"}
+    if sentence:
+        assert got.json() == {"error": sentence}
+    assert "secret" not in got.text + login.logged()
+
+
+def test_a_missing_binding_is_in_the_log(login, user_profiles):
+    user_profiles.answer = refused_by_platform
+    assert login.log_in().status_code == 502
+    assert "status 403; add the caller to the trust map in deploy.sh" in login.logged()
+
+
+def test_a_missing_binding_on_search_is_answered_403(login, user_profiles):
+    user_profiles.answer = refused_by_platform
+    refused = login.search()
+    assert refused.status_code == 403
+    assert "no binding of roles/run.invoker for serviceAccount:caller@example.com" in refused.text
+
+
+def test_search_forbidding_something_itself_is_not_a_missing_binding(login, user_profiles):
+    user_profiles.answer = as_json(403, {"error": "inner secret"})
+    assert login.search().status_code == 502
+
+
+def test_a_redirect_is_not_followed(login, user_profiles):
+    elsewhere = Fake()
+    elsewhere.answer = as_json(200, {"profile": PROFILE})
+    location = {"Location": f"http://{elsewhere.address}/profiles/verify"}
+    user_profiles.answer = lambda request: (307, location, "")
+    try:
+        assert login.log_in().status_code == 502
+        assert elsewhere.requests == []
+    finally:
+        elsewhere.close()
+
+
+def test_cookies_are_not_kept_from_one_call_to_the_next(login, user_profiles):
+    user_profiles.answer = lambda request: (
+        200,
+        {"Content-Type": "application/json", "Set-Cookie": "who=grace; Path=/"},
+        '{"results": []}',
+    )
+    assert login.search().status_code == login.search().status_code == 200
+    assert [request.headers.get("Cookie") for request in user_profiles.requests] == [None] * 2
+
+
+def test_user_profiles_down(staged, metadata):
+    login = Login(staged, metadata.address, "127.0.0.1:9")  # where nobody listens
+    try:
+        got = login.log_in()
+        assert (got.status_code, got.json()) == (502, {"error": "user-profiles cannot be reached."})
+    finally:
+        login.stop()
+
+
+def test_user_profiles_slow(login, user_profiles):
+    user_profiles.answer = user_profiles.hang
+    got = login.log_in()
+    assert got.status_code == 504
+    assert got.json() == {"error": "user-profiles did not answer in time."}
+    assert login.seconds < 20
+
+
+@pytest.mark.parametrize("identity", ["gone", "nonsense", "hang"])
+def test_no_token_to_be_had(cold_login, metadata, user_profiles, identity):
+    metadata.identity = {
+        "gone": lambda request: (404, {}, "inner secret"),
+        "nonsense": lambda request: (200, HTML, "inner.secret.eyJ"),
+        "hang": metadata.hang,
+    }[identity]
+    got = cold_login.log_in()
+    assert got.status_code == 503
+    assert got.json() == {"error": "No identity to call user-profiles with."}
+    assert cold_login.seconds < 20
+    assert user_profiles.requests == []
+    log = cold_login.logged()
+    assert "secret" not in log and "eyJ" not in log
+    assert "no ID token for http://127.0.0.1" in log
+
+
+def test_no_metadata_server(staged, user_profiles):
+    login = Login(staged, "127.0.0.1:9", user_profiles.address)
+    try:
+        assert login.log_in().status_code == 503
+        assert login.seconds < 20
+        assert user_profiles.requests == []
+    finally:
+        login.stop()
+
+
+def test_it_recovers_as_soon_as_tokens_are_to_be_had(cold_login, metadata):
+    metadata.identity = lambda request: (404, {}, "")
+    assert cold_login.log_in().status_code == 503
+    metadata.identity = metadata.good_token
+    assert cold_login.log_in().status_code == 200
+
+
+def test_a_failing_renewal_fails_no_request_while_the_token_is_good(cold_login, metadata):
+    metadata.lifetime = 100  # to be renewed from the first moment
+    assert cold_login.log_in().status_code == 200
+    metadata.identity = lambda request: (404, {}, "")
+    for _ in range(20):
+        assert cold_login.log_in().status_code == 200
