@@ -3,6 +3,9 @@
 # "./deploy.sh help" tells how it is used. Bash 3.2 suffices.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
+. deploy/running.sh   # step, change, attempt: how a command is run, or only printed
+. deploy/targets.sh   # Google Cloud or this machine, and what is there already
+. deploy/verify.sh    # the trust map as measured
 
 # The trust map. On every deploy, each service's policy is made exactly what its line says.
 #   invoked by    you (whoever deploys), functions (a,b), or - for nobody
@@ -17,9 +20,9 @@ TRUST_MAP='
     user-profiles  login        firestore     8        512Mi   5
     search         -            -             20       256Mi   1
 '
-MADE_BY=function-trust-map   # a label on what this script made: it touches nothing else
-DATABASE=profiles
+MADE_BY=function-trust-map   # the label of what this script made: it touches nothing else
 RUNTIME=python313
+DATABASE=profiles
 BUILD_ROLES='logging.logWriter artifactregistry.writer storage.objectViewer'
 APIS='run cloudfunctions cloudbuild artifactregistry logging iam iamcredentials
       cloudresourcemanager firestore'
@@ -39,13 +42,13 @@ usage: ./deploy.sh [VERB] [OPTION...]
   --region=NAME   default: gcloud's own (run/region), or us-east1
   --public        let everyone call login; without it, you alone
   --dry-run       print the commands that would change something, and run none
-  --quiet         destroy without asking
-  --delete-data   destroy the profiles' database, too
+  --quiet         destroy without asking first
+  --delete-data   with destroy: the profiles' database, too
 EOF
 }
 
 main() {
-    VERB='' LOCAL='' PROJECT='' REGION='' ACCOUNTS='' STEP='' PUBLIC='' DRY_RUN='' QUIET='' DELETE_DATA=''
+    VERB='' LOCAL='' PROJECT='' REGION='' PUBLIC='' DRY_RUN='' QUIET='' DELETE_DATA=''
     local word
     for word; do
         case $word in
@@ -56,7 +59,6 @@ main() {
             --delete-data) DELETE_DATA=1 ;;
             --project=?*) PROJECT=${word#*=} ;;
             --region=?*) REGION=${word#*=} ;;
-            --help) VERB=help ;;
             -*) die "unknown option: $word (./deploy.sh help lists them)" ;;
             deploy | verify | env | destroy | help)
                 [ -z "$VERB" ] || die "one verb at a time, not $VERB and $word"
@@ -66,24 +68,14 @@ main() {
     done
     VERB=${VERB:-deploy}
     if [ "$VERB" = help ]; then help; exit; fi
-
-    FUNCTIONS=$(column 1)
-    WORK=$(mktemp -d)
-    trap 'rm -rf "$WORK"' EXIT
-    export CLOUDSDK_CORE_DISABLE_PROMPTS=1 CLOUDSDK_CORE_SHOULD_PROMPT_TO_ENABLE_API=0
-    if [ -n "$LOCAL" ]; then on_this_machine; else on_google_cloud; fi
-    case $VERB in
-        deploy) deploy ;;
-        env) print_env ;;
-        *) "$VERB" ;;
-    esac
+    FUNCTIONS=$(echo "$TRUST_MAP" | awk 'NF { print $1 }')
+    start
+    "$VERB"
 }
 
 # ---- reading the trust map
 
-column() { echo "$TRUST_MAP" | awk -v n="$1" 'NF { print $n }'; }
-entry() { echo "$TRUST_MAP" | awk -v f="$1" -v n="$2" '$1 == f { print $n }'; }
-variable() { echo "$1" | tr a-z- A-Z_; }
+entry() { echo "$TRUST_MAP" | awk -v f="$1" -v n="$2" '$1 == f { print $n }'; }   # FUNCTION COLUMN
 
 invokers_of() {   # the callers that the map lets in: you, anonymous, functions
     local who
@@ -104,178 +96,128 @@ members_of() {   # the same, as a policy names them
             anonymous) echo allUsers ;;
             *) echo "serviceAccount:$(email_of "$who")" ;;
         esac
-    done
+    done | sort
 }
 
-email_of() {   # an account has its function's name, or that and -account: see create_account
-    case " $ACCOUNTS " in
-        *" $1-account@"*) echo "$1-account@$PROJECT.iam.gserviceaccount.com" ;;
-        *) echo "$1@$PROJECT.iam.gserviceaccount.com" ;;
-    esac
-}
-
-url_of() {   # known before anything is deployed
-    if [ -n "$LOCAL" ]; then echo "$ADDRESSES" | awk -v f="$1" '$1 == f { print $2 }'
-    else echo "https://$1-$NUMBER.$REGION.run.app"; fi
-}
-
-# ---- saying what happens, and running what changes something
-
-die() { if [ -n "$STEP" ]; then echo; fi; echo "deploy.sh: $*" >&2; exit 1; }
-
-step() {   # SENTENCE COMMAND...: one line a step, with its time
-    local started=$SECONDS
-    STEP=$1
-    if [ -n "$DRY_RUN" ]; then echo "# $STEP"; else printf '  %s ...' "$STEP"; fi
-    shift
-    "$@"
-    if [ -z "$DRY_RUN" ]; then printf ' %d s\n' $((SECONDS - started)); fi
-    STEP=''
-}
-
-change() {   # COMMAND...: runs it, again where what it met passes by itself
-    local pause=1 deadline=$((SECONDS + 120)) output reason
-    if [ -n "$DRY_RUN" ]; then show "$@"; return; fi
-    until output=$("$@" 2>&1 < /dev/null); do
-        case $output in
-            *"may not exist"* | *"ervice account"*"does not exist"*) reason='a new account to be known everywhere' ;;
-            *409* | *ABORTED* | *etag*) reason='a change that somebody else is making' ;;
-            *429* | *RESOURCE_EXHAUSTED*) reason='the quota of the API' ;;
-            *SERVICE_DISABLED* | *"has not been used in project"*) reason='the API that was just enabled' ;;
-            *) reason='' ;;
-        esac
-        if [ -z "$reason" ] || [ "$SECONDS" -ge $deadline ]; then
-            printf '\n%s\n' "$output" >&2
-            return 1
-        fi
-        printf ' (waiting for %s)' "$reason"
-        sleep $pause
-        pause=$((pause < 16 ? pause * 2 : 16))
-    done
-}
-
-show() {   # a command as it can be typed; $VARIABLES stay variables
-    local word line=''
-    for word; do
-        case $word in
-            *[!A-Za-z0-9_./:=,@%+-]*)
-                word=${word//\"/\\\"}
-                line="$line \"$word\"" ;;
-            *) line="$line $word" ;;
-        esac
-    done
-    echo "${line# }"
-}
-
-# ---- the two targets
-
-on_this_machine() {
-    local python=.venv/bin/python project=${LOCAL_STATE:-.local}/project.json
-    PROJECT=${PROJECT:-local-project} REGION=${REGION:-us-east1} PATIENCE=${PATIENCE:-0} ADDRESSES=''
-    YOU=user:you@example.com
-    if [ "$VERB" = deploy ] && [ -z "$DRY_RUN" ]; then
-        step 'Preparing Python' local/venv
-        # shellcheck disable=SC2086 # the names of the functions are words
-        step 'Starting metadata servers and token endpoint' \
-            $python -I local/__main__.py up "$PROJECT" "$REGION" $FUNCTIONS
-    elif [ "$VERB" = destroy ] && [ ! -e "$project" ]; then
-        echo 'There is no local project.'
-        exit
-    elif [ "$VERB" != deploy ] && [ ! -e "$project" ]; then
-        die 'nothing is deployed on this machine yet: run ./deploy.sh --local'
+roles_of() {   # what an account may do in the project: role|title|condition, a line each
+    local role
+    if [ "$1" = builder ]; then
+        for role in $BUILD_ROLES; do echo "$role||None"; done
+    elif [ "$(entry "$1" 3)" = firestore ] && [ -z "$LOCAL" ]; then
+        echo "datastore.user|$DATABASE|title=$DATABASE,expression=resource.name == 'projects/$PROJECT/databases/$DATABASE'"
     fi
-    PATH=$PWD/local/bin:$PATH
-    if [ -e "$project" ]; then ADDRESSES=$($python -I local/__main__.py addresses); fi
-    STORE=sqlite:$(cd "${project%/*}" 2> /dev/null && pwd || echo .local)/profiles.db
 }
 
-on_google_cloud() {
-    PATIENCE=420   # seconds: so long may it take until a new binding is known everywhere
-    STORE=firestore:$DATABASE
-    YOU=$(gcloud config get account 2> /dev/null) || true
-    YOU=user:$YOU
-    NUMBER=$(gcloud projects describe "$PROJECT" --format='value(projectNumber)')
-}
+variable() { echo "$1" | tr a-z- A-Z_; }
 
 # ---- deploy
 
 deploy() {
     local name jobs='' job failed=''
+    preflight
     step 'Enabling the APIs' enable_apis
     step 'Creating the service accounts' create_accounts
+    if [ -z "$LOCAL" ]; then step 'Creating the database' create_database; fi
     step 'Granting project roles' grant_roles
-    for name in $FUNCTIONS; do   # side by side: each URL is known before
+    for name in $FUNCTIONS; do   # side by side: no URL has to be waited for
+        if [ -n "$DRY_RUN" ]; then deploy_function "$name"; continue; fi
         deploy_function "$name" &
         jobs="$jobs $!"
-        if [ -n "$DRY_RUN" ]; then wait; fi
     done
     for job in $jobs; do wait "$job" || failed=1; done
-    if [ -n "$failed" ]; then die 'not everything is deployed; mend what is said above and run this again'; fi
-    if [ -z "$DRY_RUN" ]; then
-        verify
-        what_next
-    fi
+    if [ -n "$failed" ]; then die 'not everything is deployed: mend what is said above, and run this again'; fi
+    if [ -n "$DRY_RUN" ]; then return; fi
+    if [ -e "$WORK/not-public" ]; then PUBLIC=''; fi
+    verify
+    if [ -e "$WORK/not-public" ]; then die 'all is deployed, but login is not public: see above'; fi
+    what_next
 }
 
 enable_apis() {
-    local enabled api missing=''
-    enabled=$(reading gcloud services list --enabled --project="$PROJECT" --format='value(config.name)')
-    for api in $APIS; do
-        echo "$enabled" | grep -qx "$api.googleapis.com" || missing="$missing $api.googleapis.com"
-    done
+    local api missing=''
+    for api in $APIS; do enabled "$api" || missing="$missing $api.googleapis.com"; done
     # shellcheck disable=SC2086 # the names are words
-    if [ -n "$missing" ]; then change gcloud services enable $missing --project="$PROJECT"; fi
+    if [ -n "$missing" ]; then change gcloud services enable $missing --project="$PROJECT" || return; fi
+    set_number
 }
 
 create_accounts() {
     local name
-    ACCOUNTS=$(reading gcloud iam service-accounts list --project="$PROJECT" --format='value(email)')
-    ACCOUNTS=$(echo "$ACCOUNTS" | tr '\n' ' ')
     for name in $FUNCTIONS builder; do
-        case " $ACCOUNTS " in *" $(email_of "$name") "*) continue ;; esac
-        change gcloud iam service-accounts create "$name" --project="$PROJECT" \
-            --display-name="$name" --description="$MADE_BY"
+        case $ACCOUNTS in *" $(email_of "$name") "*) continue ;; esac
+        # IAM's ids have six characters or more, and "login" has five: it gets login-account,
+        # except where that is no rule, as on this machine.
+        if [ ${#name} -lt 6 ]; then
+            if [ -z "$DRY_RUN" ] && create_account "$name" 2> /dev/null; then continue; fi
+            if [ -z "$LOCAL" ]; then name=$name-account; fi
+        fi
+        create_account "$name" || return
     done
+}
+
+create_account() {
+    local email=$1@$PROJECT.iam.gserviceaccount.com
+    local DONE="gcloud iam service-accounts describe $email --project=$PROJECT"
+    change gcloud iam service-accounts create "$1" --project="$PROJECT" \
+        --display-name="$1" --description="$MADE_BY" || return
+    ACCOUNTS="$ACCOUNTS$email "
+}
+
+create_database() {
+    local DONE=database_is_there
+    if ! echo "$TRUST_MAP" | grep -q firestore || database_is_there; then return; fi
+    change gcloud firestore databases create --database="$DATABASE" --project="$PROJECT" \
+        --location="$REGION" --type=firestore-native --format=none || return
+    # gcloud is back before the database is there.
+    [ -n "$DRY_RUN" ] || wait_for 'the database' database_is_there
 }
 
 grant_roles() {   # one after the other: changes to one policy, side by side, collide
-    local role name
-    POLICY=$(reading gcloud projects get-iam-policy "$PROJECT" --flatten='bindings[].members' \
-        --format='value[separator="|"](bindings.members,bindings.role)')
-    for role in $BUILD_ROLES; do grant builder "$role" None; done
-    for name in $FUNCTIONS; do
-        if [ -z "$LOCAL" ] && [ "$(entry "$name" 3)" = firestore ]; then
-            grant "$name" datastore.user \
-                "title=$DATABASE,expression=resource.name == 'projects/$PROJECT/databases/$DATABASE'"
-        fi
+    local name role title condition member
+    see_granted || return
+    for name in $FUNCTIONS builder; do
+        member=serviceAccount:$(email_of "$name")
+        roles_of "$name" | while IFS='|' read -r role title condition; do
+            if echo "$GRANTED" | grep -qxF "$member|roles/$role|$title"; then continue; fi
+            change gcloud projects add-iam-policy-binding "$PROJECT" --member="$member" \
+                --role="roles/$role" --condition="$condition" --format=none || exit
+        done || return
     done
-}
-
-grant() {   # NAME ROLE CONDITION
-    local member
-    member=serviceAccount:$(email_of "$1")
-    if echo "$POLICY" | grep -qxF "$member|roles/$2"; then return; fi
-    change gcloud projects add-iam-policy-binding "$PROJECT" --member="$member" \
-        --role="roles/$2" --condition="$3" --format=none
 }
 
 deploy_function() {
-    local name=$1 other variables started=$SECONDS
+    local name=$1 other variables='' how print failed='' started=$SECONDS
+    local DONE='' PATIENCE_HERE=600
     stage "$name"
-    variables="GOOGLE_CLOUD_PROJECT=$PROJECT##THREADS=$(entry "$name" 4)"
-    for other in $FUNCTIONS; do
-        variables="$variables##$(variable "$other")_URL=$(url_of "$other")"
-    done
+    for other in $FUNCTIONS; do variables="$variables##$(variable "$other")_URL=$(url_of "$other")"; done
     if [ "$(entry "$name" 3)" = firestore ]; then variables="$variables##PROFILES_STORE=$STORE"; fi
-    change gcloud functions deploy "$name" --gen2 --project="$PROJECT" --region="$REGION" \
-        --source=".build/$name" --runtime="$RUNTIME" --entry-point="${name//-/_}" \
-        --trigger-http --no-allow-unauthenticated --service-account="$(email_of "$name")" \
-        --build-service-account="projects/$PROJECT/serviceAccounts/$(email_of builder)" \
-        --concurrency="$(entry "$name" 4)" --memory="$(entry "$name" 5)" --cpu=1 \
-        --max-instances="$(entry "$name" 6)" --timeout=60s --set-env-vars="^##^$variables" \
-        --update-labels="made-by=$MADE_BY" --quiet --format=none
-    set_policy "$name"
-    if [ -z "$DRY_RUN" ]; then echo "  Deployed $name. $((SECONDS - started)) s"; fi
+    how=(--gen2 --runtime="$RUNTIME" --entry-point="${name//-/_}" --trigger-http
+        --no-allow-unauthenticated --service-account="$(email_of "$name")"
+        --build-service-account="projects/$PROJECT/serviceAccounts/$(email_of builder)"
+        --concurrency="$(entry "$name" 4)" --memory="$(entry "$name" 5)" --cpu=1
+        --max-instances="$(entry "$name" 6)" --timeout=60s
+        --set-env-vars="^##^GOOGLE_CLOUD_PROJECT=$PROJECT##THREADS=$(entry "$name" 4)$variables")
+    print=$(fingerprint "$name" "${how[@]}")
+
+    # What is there already is put right first: a build takes minutes.
+    if echo "$SERVICES" | grep -qx "$name"; then set_policy "$name" || failed=1; fi
+    if [ "$(found "$name" 3)|$(found "$name" 4)" != "$print|ACTIVE" ]; then
+        DONE="is_active $name $print"
+        change gcloud functions deploy "$name" --project="$PROJECT" --region="$REGION" \
+            --source=".build/$name" "${how[@]}" \
+            --update-labels="made-by=$MADE_BY,source=$print" --quiet --format=none || failed=1
+        DONE=''
+        if [ -n "$DRY_RUN" ]; then set_policy "$name"; return; fi
+        # gcloud can report success for a function that does not run.
+        if ! is_active "$name" "$print"; then
+            echo "  $name is not deployed. Its log: gcloud functions logs read $name --region=$REGION --project=$PROJECT" >&2
+            failed=1
+        fi
+        if ! is_service "$name"; then return 1; fi
+        set_policy "$name" || failed=1
+    fi
+    if [ -n "$failed" ]; then return 1; fi
+    echo "  $name is deployed. $((SECONDS - started)) s"
 }
 
 stage() {   # the folder that is deployed: the function, a copy of shared/, one requirements.txt
@@ -287,94 +229,138 @@ stage() {   # the folder that is deployed: the function, a copy of shared/, one 
     find "$to" -name __pycache__ -prune -exec rm -rf {} +
     cat requirements.txt > "$to/requirements.txt"
     if [ -e "$from/requirements.txt" ]; then cat "$from/requirements.txt" >> "$to/requirements.txt"; fi
-    echo .gcloudignore > "$to/.gcloudignore"   # without one, gcloud makes its own choice
+    echo .gcloudignore > "$to/.gcloudignore"   # without one, gcloud may make up its own
 }
 
 set_policy() {   # makes a service's policy exactly what the map says
-    local members file=.build/$1.policy.json
-    members=$(members_of "$1" | sort)
-    if [ "$(policy_of "$1")" = "$(echo "$members" | sed 's/..*/&|roles\/run.invoker/')" ]; then return; fi
-    if [ -z "$members" ]; then
-        echo '{"bindings": []}'
-    else
-        members=$(echo "$members" | sed 's/.*/"&"/' | paste -s -d , -)
-        echo '{"bindings": [{"role": "roles/run.invoker", "members": ['"$members"']}]}'
-    fi > "$file"
-    change gcloud run services set-iam-policy "$1" "$file" --project="$PROJECT" \
-        --region="$REGION" --quiet --format=none
+    local file=.build/$1.policy.json wanted policy='{"bindings": []}' problem
+    wanted=$(members_of "$1")
+    if [ -n "$wanted" ]; then
+        policy=$(echo "$wanted" | sed 's/.*/"&"/' | paste -s -d , -)
+        policy='{"bindings": [{"role": "roles/run.invoker", "members": ['$policy']}]}'
+    fi
+    if [ -n "$DRY_RUN" ]; then
+        change echo "$policy" | sed "s:\$: > $file:"
+        change gcloud run services set-iam-policy "$1" "$file" --project="$PROJECT" \
+            --region="$REGION" --quiet --format=none
+        return
+    fi
+    if switched_off "$1"; then   # no policy means anything then
+        change gcloud run services update "$1" --project="$PROJECT" --region="$REGION" \
+            --invoker-iam-check --quiet --format=none || return
+    fi
+    if policy_is "$1" "$wanted"; then return; fi
+    echo "$policy" > "$file"
+    if problem=$(change gcloud run services set-iam-policy "$1" "$file" --project="$PROJECT" \
+        --region="$REGION" --quiet --format=none 2>&1); then
+        policy_is "$1" "$wanted" || { echo "  $1 has not the policy that was set: who else changes it?" >&2; return 1; }
+        return
+    fi
+    echo "$problem" >&2
+    case $problem in *"permitted customer"* | *llowedPolicyMember*) ;; *) return 1 ;; esac
+    echo "  $1 stays private: your organisation forbids allUsers (constraint iam.allowedPolicyMemberDomains). Its administrator can make an exception for this project; or leave out --public." >&2
+    : > "$WORK/not-public"
+    PUBLIC='' set_policy "$1"
 }
 
-policy_of() {   # member|role|condition, a line each, as the service's policy has them now
-    reading gcloud run services get-iam-policy "$1" --project="$PROJECT" --region="$REGION" \
-        --flatten='bindings[].members' \
-        --format='value[separator="|"](bindings.members,bindings.role)' | sed '/^|*$/d' | sort
-}
+# ---- env and destroy
 
-reading() { if [ -z "$DRY_RUN" ]; then "$@"; fi; }
-
-# ---- verify
-
-verify() {
-    local caller name wrong=''
-    for caller in anonymous you $FUNCTIONS; do
-        for name in $FUNCTIONS; do measure "$caller" "$name" & done
+env() {
+    local name
+    must_be_deployed
+    for name in $FUNCTIONS; do
+        echo "export $(variable "$name")_URL='$(url_of "$name")' $(variable "$name")_ACCOUNT='$(email_of "$name")'"
     done
-    wait
-    echo
-    echo 'The trust map as measured: who (left) may call whom (top)'
-    # shellcheck disable=SC2086 # the names are words
-    printf '  %-16s' '' $FUNCTIONS
-    echo
-    for caller in anonymous you $FUNCTIONS; do
-        printf '  %-16s' "$caller"
-        for name in $FUNCTIONS; do
-            printf '  %-16s' "$(cat "$WORK/$caller.$name")"
-            case $(cat "$WORK/$caller.$name") in *WRONG*) wrong="$wrong $caller->$name" ;; esac
+    echo "export PROJECT_ID='$PROJECT' REGION='$REGION'"
+    if [ -n "$LOCAL" ]; then local_env; fi
+}
+
+destroy() {
+    local name ours=''
+    look
+    for name in $FUNCTIONS; do
+        if [ -n "$DRY_RUN" ] || [ "$(found "$name" 2)" = "$MADE_BY" ]; then ours="$ours $name"; fi
+    done
+    if [ -n "$DRY_RUN" ]; then
+        for name in $FUNCTIONS builder; do
+            if [ ${#name} -lt 6 ] && [ -z "$LOCAL" ]; then name=$name-account; fi
+            ACCOUNTS="$ACCOUNTS$name@$PROJECT.iam.gserviceaccount.com "
         done
-        echo
+    fi
+    if [ -z "$QUIET$DRY_RUN$LOCAL" ]; then ask "$ours"; fi
+    # In this order no policy is left with a member that no longer exists.
+    # shellcheck disable=SC2086 # the names are words
+    step 'Deleting the functions' delete_functions $ours
+    step 'Taking back project roles' take_back_roles
+    step 'Deleting the accounts' delete_accounts
+    if [ -n "$LOCAL" ]; then end_local_project; return; fi
+    if [ -n "$DELETE_DATA" ]; then step 'Deleting the database' delete_database
+    elif database_is_there; then echo "Kept: the database $DATABASE with the profiles (--delete-data removes it)."; fi
+    if [ -z "$DRY_RUN" ]; then echo 'Kept: the enabled APIs, and what Google keeps of builds (gcf-artifacts, gcf-v2-sources).'; fi
+}
+
+ask() {
+    local answer=''
+    echo "This removes from project $PROJECT, region $REGION:"
+    echo "  functions:${1:- none}"
+    echo "  accounts: ${ACCOUNTS% }"
+    if [ -n "$DELETE_DATA" ]; then echo "  the database $DATABASE, and every profile in it"; fi
+    printf 'Go on? (y/N) '
+    read -r answer || true
+    case $answer in y | Y | yes) ;; *) die 'nothing was removed' ;; esac
+}
+
+delete_functions() {
+    local name jobs='' job failed=''
+    for name; do
+        if [ -n "$DRY_RUN" ]; then delete_function "$name"; continue; fi
+        delete_function "$name" &
+        jobs="$jobs $!"
     done
-    if [ -n "$wrong" ]; then die "not what the map says:$wrong"; fi
-    echo 'Every call was answered as the map says.'
+    for job in $jobs; do wait "$job" || failed=1; done
+    [ -z "$failed" ]
 }
 
-measure() {   # CALLER NAME: calls, and notes the status and whether it is the one expected
-    local token expected=403 status deadline=$((SECONDS + PATIENCE))
-    if invokers_of "$2" | grep -qxE "$1|anonymous"; then expected=200; fi
-    if ! token=$(token_of "$1" "$2" 2> /dev/null); then echo '? unknown'; return; fi > "$WORK/$1.$2"
-    # A new binding takes time to spread: wait for the calls that should succeed, for no other.
-    until status=$(call "$token" -X OPTIONS "$(url_of "$2")/") &&
-        [ "$status" = $expected ] || [ $expected = 403 ] || [ $SECONDS -ge $deadline ]; do
-        sleep 1
+delete_function() {
+    local DONE="is_gone $1" PATIENCE_HERE=300
+    change gcloud functions delete "$1" --gen2 --project="$PROJECT" --region="$REGION" --quiet
+}
+
+take_back_roles() {
+    local name email member role rest
+    see_granted || return
+    for name in $FUNCTIONS builder; do
+        email=$(email_of "$name")
+        if [ -n "$DRY_RUN" ]; then GRANTED=$(roles_of "$name" | sed "s:^:serviceAccount\:$email|roles/:"); fi
+        echo "$GRANTED" | while IFS='|' read -r member role rest; do
+            case $member in "serviceAccount:$email" | "deleted:serviceAccount:$email?"*)
+                change gcloud projects remove-iam-policy-binding "$PROJECT" --member="$member" \
+                    --role="$role" --all --format=none < /dev/null || exit ;;
+            esac
+        done || return
     done
-    if [ "$status" = $expected ]; then echo "$status ok"; else echo "$status WRONG"; fi > "$WORK/$1.$2"
 }
 
-token_of() {   # CALLER NAME: an ID token of the caller for the function; anonymous has none
-    case $1 in
-        anonymous) ;;
-        you) gcloud auth print-identity-token ;;
-        *) gcloud auth print-identity-token --impersonate-service-account="$(email_of "$1")" \
-            --audiences="$(url_of "$2")" --include-email ;;
-    esac
+delete_accounts() {
+    local email
+    for email in $ACCOUNTS; do
+        change gcloud iam service-accounts delete "$email" --project="$PROJECT" --quiet || return
+    done
 }
 
-call() {   # TOKEN CURL-ARGUMENT...: the status of the answer
-    local token=$1
-    shift
-    # The token goes in by standard input: what stands in an argument, "ps" shows to everyone.
-    if [ -n "$token" ]; then printf 'header = "Authorization: Bearer %s"\n' "$token"; fi |
-        curl --disable --config - --silent --max-time 30 --noproxy 127.0.0.1 \
-            --output /dev/null --write-out '%{http_code}' "$@" || true
+delete_database() {
+    if [ -z "$DRY_RUN" ] && ! database_is_there; then return; fi
+    change gcloud firestore databases delete --database="$DATABASE" --project="$PROJECT" --quiet --format=none
 }
 
 what_next() {
     cat <<EOF
 
-Now try it. This gives your shell the addresses${LOCAL:+, and the local gcloud}:
+Try it. This gives your shell the addresses${LOCAL:+, and a gcloud that speaks to this machine}:
 
   eval "\$(./deploy.sh env${LOCAL:+ --local})"
 
-Sign up, as you (once more without the first -H: 403, nobody is let in unnamed):
+Sign up, as you (without the first -H it is 403: nobody is let in unnamed):
 
   curl -H "Authorization: Bearer \$(gcloud auth print-identity-token)" \\
     -H 'Content-Type: application/json' "\$LOGIN_URL/signup" \\
@@ -385,29 +371,10 @@ Let login ask search, and see it refused; then open that door, and ask again:
   curl -H "Authorization: Bearer \$(gcloud auth print-identity-token)" "\$LOGIN_URL/search?q=password"
 
   gcloud run services add-iam-policy-binding search --region=\$REGION --role=roles/run.invoker \\
-    --member=serviceAccount:$(email_of login)
+    --member=serviceAccount:\$LOGIN_ACCOUNT
 
 The next ./deploy.sh${LOCAL:+ --local} closes it. ./deploy.sh destroy${LOCAL:+ --local} removes everything.
 EOF
-}
-
-# ---- env and destroy
-
-print_env() {
-    local name
-    for name in $FUNCTIONS; do echo "export $(variable "$name")_URL='$(url_of "$name")'"; done
-    echo "export PROJECT_ID='$PROJECT' REGION='$REGION'"
-    if [ -n "$LOCAL" ]; then
-        echo "export PATH='$PWD/local/bin':\"\$PATH\""
-        if [ -n "${LOCAL_STATE:-}" ]; then echo "export LOCAL_STATE='$LOCAL_STATE'"; fi
-        for name in $FUNCTIONS; do
-            echo "export $(variable "$name")_METADATA_HOST='$(echo "$ADDRESSES" | awk -v f="$name" '$1 == f { print $3 }')'"
-        done
-    fi
-}
-
-destroy() {
-    if [ -n "$LOCAL" ]; then .venv/bin/python -I local/__main__.py down; fi
 }
 
 main "$@"

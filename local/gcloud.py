@@ -14,8 +14,10 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import sys
+import time
 
 from local import processes, tokens
 from local import project as state
@@ -62,12 +64,30 @@ def main(*argv: str) -> None:
             raise Failed(f"[{args.project}] is not the local project, which is {project['id']}")
         if getattr(args, "region", None) not in (None, project["region"]):
             raise Failed(f"the local project has no region but {project['region']}")
+        keep_record(argv)
+        meet_fault(" ".join(argv))
         result = function(args)
     except Failed as failure:
         words = " ".join(a for a in argv[:3] if not a.startswith("-"))
         raise SystemExit(f"ERROR: (gcloud.{words.replace(' ', '.')}) {failure}") from None
     if result is not None:
         show(result, args.format)
+
+
+def keep_record(argv) -> None:
+    """The local project's audit log: every command, as it was given."""
+    with open(STATE / "audit.log", "a") as log:
+        print(shlex.join(["gcloud", *argv]), file=log)
+
+
+def meet_fault(line: str) -> None:
+    """Fails as the cloud does, where faults.json says so: [{"match", "times", "error"}, ...]."""
+    faults = state.read("faults") or []
+    for fault in faults:
+        if fault["times"] > 0 and re.search(fault["match"], line):
+            fault["times"] -= 1
+            state.write("faults", faults)
+            raise Failed(fault["error"])
 
 
 def known_command(argv: list[str]) -> tuple[str, list[str]]:
@@ -91,7 +111,7 @@ def show(result, wanted: str | None) -> None:
         print(result)
     elif wanted == "json":
         print(json.dumps(result, indent=2))
-    elif match := re.fullmatch(r'value(?:\[separator="(.)"\])?\((.*)\)', wanted):
+    elif match := re.fullmatch(r"value(?:\[separator=[\"'](.)[\"']\])?\((.*)\)", wanted):
         for row in result if isinstance(result, list) else [result]:
             print((match[1] or "\t").join(value(row, key) for key in match[2].split(",")))
     elif wanted == "yaml":
@@ -101,7 +121,7 @@ def show(result, wanted: str | None) -> None:
 
 
 def value(row, key: str) -> str:
-    for part in key.strip().split("."):
+    for part in re.findall(r'"[^"]*"|[^."]+', key.strip()):
         if part == "basename()":
             row = row.rpartition("/")[2]
         else:
@@ -189,9 +209,16 @@ def add_project_binding(args):
     return change_policy("_project", args, add=True)
 
 
-@command("projects remove-iam-policy-binding", "ID", "--member", "--role", "--condition")
+@command("projects remove-iam-policy-binding", "ID", "--member", "--role", "--condition", "--all!")
 def remove_project_binding(args):
     return change_policy("_project", args, add=False)
+
+
+@command("projects get-ancestors-iam-policy", "ID", "--flatten")
+def get_ancestors_policy(args):
+    project = state.read("project")["id"]
+    bindings = shown_policy("_project", "bindings[].members")
+    return [{"id": project, "type": "project", "policy": {"bindings": b["bindings"]}} for b in bindings]
 
 
 @command("services list", "--enabled!")
@@ -220,6 +247,11 @@ def create_account(args):
     more = {"displayName": args.display_name or "", "description": args.description or ""}
     state.add_account("serviceAccount", email, **more)
     print(f"Created service account [{args.NAME}].", file=sys.stderr)
+
+
+@command("iam service-accounts describe", "EMAIL")
+def describe_account(args):
+    return account_of(args.EMAIL)
 
 
 @command("iam service-accounts list")
@@ -270,7 +302,8 @@ def create_key(args):
 
 
 def shown_policy(name: str, flatten: str | None):
-    policy = state.read(f"policies/{name}") or {"bindings": [], "version": 1}
+    policy = state.read(f"policies/{name}") or {}
+    policy = {"bindings": policy.get("bindings", []), "version": 1}
     content = json.dumps(policy, sort_keys=True).encode()
     etag = base64.b64encode(hashlib.sha256(content).digest()[:8]).decode()
     if flatten != "bindings[].members":
@@ -281,6 +314,14 @@ def shown_policy(name: str, flatten: str | None):
         for binding in policy["bindings"]
         for member in binding["members"]
     ]
+
+
+def put_policy(name: str, policy: dict) -> None:
+    """Takes effect at once; or after the seconds in propagation.json, as in the cloud."""
+    before = state.read(f"policies/{name}") or {}
+    delay = state.read("propagation") or 0
+    until = {"before": before.get("bindings", []), "from": time.time() + delay} if delay else {}
+    state.write(f"policies/{name}", {**policy, **until})
 
 
 def change_policy(name: str, args, add: bool):
@@ -298,7 +339,7 @@ def change_policy(name: str, args, add: bool):
     elif not add:
         binding["members"].remove(args.member)
         policy["bindings"] = [b for b in policy["bindings"] if b["members"]]
-    state.write(f"policies/{name}", policy)
+    put_policy(name, policy)
     return shown_policy(name, None)
 
 
@@ -353,7 +394,7 @@ def get_policy(args):
 def set_policy(args):
     service_of(args.SERVICE)
     policy = json.loads(pathlib.Path(args.FILE).read_text("utf-8"))
-    state.write(f"policies/{args.SERVICE}", {"bindings": policy.get("bindings", []), "version": 1})
+    put_policy(args.SERVICE, {"bindings": policy.get("bindings", []), "version": 1})
     print(f"Updated IAM policy for service [{args.SERVICE}].", file=sys.stderr)
     return shown_policy(args.SERVICE, None)
 

@@ -14,6 +14,7 @@ import re
 import shutil
 import socket
 import tempfile
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 STATE = pathlib.Path(os.environ.get("LOCAL_STATE") or ROOT / ".local").absolute()
@@ -77,12 +78,10 @@ def principal(account: dict) -> str:
 
 
 def grants(policy, roles: set[str], members: set[str]) -> bool:
-    """Whether the policy gives one of the roles to one of the members, without a condition."""
-    return any(
-        binding["role"] in roles and members & set(binding["members"])
-        for binding in (policy or {}).get("bindings", [])
-        if "condition" not in binding
-    )
+    """Whether the policy, as it is in effect, gives one of the roles to one of the members."""
+    policy = policy or {"bindings": []}
+    in_effect = policy["before"] if policy.get("from", 0) > time.time() else policy["bindings"]
+    return any(b["role"] in roles and members & set(b["members"]) for b in in_effect)
 
 
 def may_invoke(service: str, members: set[str]) -> bool:
@@ -141,6 +140,7 @@ def up(project_id: str, region: str, *functions: str) -> None:
         for port in ("port", "metadata_port"):
             kept = service.get(port)
             if not kept or kept in taken or (in_use(kept) and not (running and port == "port")):
+                processes.stop(name)  # it knows the old ones
                 service[port] = free_port(taken)
             taken.add(service[port])
         service["url"] = f"http://127.0.0.1:{service['port']}"

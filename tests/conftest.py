@@ -26,7 +26,7 @@ class LocalProject:
     """What "./deploy.sh --local" made, as a person at a shell has it."""
 
     def __init__(self, state, root=ROOT):
-        self.state, self.root = state, root
+        self.state, self.root, self.tokens = state, root, {}
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("GCE_", "GOOGLE_"))}
         self.env = {**clean, "LOCAL_STATE": str(state)}
 
@@ -54,7 +54,12 @@ class LocalProject:
         return f"{name}@{self.env['PROJECT_ID']}.iam.gserviceaccount.com"
 
     def token(self, caller, audience):
-        """An ID token of "you" or of a function's account, as gcloud gives it."""
+        """An ID token of "you" or of a function's account, as gcloud gives it; each is made once."""
+        if (caller, audience) not in self.tokens:
+            self.tokens[caller, audience] = self.new_token(caller, audience)
+        return self.tokens[caller, audience]
+
+    def new_token(self, caller, audience):
         if caller == "you":
             return self.gcloud("auth print-identity-token")
         return self.gcloud(
@@ -66,7 +71,8 @@ class LocalProject:
         """Calls a function as `caller`; None for nobody."""
         headers = dict(headers)
         if caller:
-            headers["Authorization"] = f"Bearer {self.token(caller, self.url(name))}"
+            audience = None if caller == "you" else self.url(name)
+            headers["Authorization"] = f"Bearer {self.token(caller, audience)}"
         return requests.request(
             method, self.url(name) + path, headers=headers, timeout=20, allow_redirects=False, **content
         )

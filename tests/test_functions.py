@@ -64,6 +64,8 @@ def test_of_two_sign_ups_at_the_same_moment_one_wins(project, visitor):
 
 def test_profiles_outlive_the_process(project, visitor):
     visitor.sign_up()
+    project.gcloud("functions delete user-profiles --region=$REGION")
+    assert visitor.log_in().status_code == 502
     assert project.deploy_sh().returncode == 0
     assert visitor.log_in().status_code == 200
 

@@ -1,5 +1,7 @@
 """The trust map, cell by cell, against the functions as deployed."""
 
+import json
+
 import pytest
 from conftest import FUNCTIONS, LOGIN, SEARCH, USER_PROFILES
 
@@ -70,10 +72,22 @@ def test_login_is_refused_until_the_door_is_opened_and_again_when_it_is_closed(p
     assert len(served) == 1
 
 
-def test_deploying_again_closes_an_opened_door(project, open_door, visitor):
+def test_deploying_again_closes_every_opened_door(project, open_door, visitor):
+    """Stray bindings, one of them of an account that is gone, on a function that does not change."""
     assert visitor.search("password").status_code == 200
+    stray = {
+        "roles/run.invoker": ["allUsers", "deleted:serviceAccount:old@example.com?uid=1"],
+        "roles/run.admin": [f"serviceAccount:{project.email(LOGIN)}"],
+    }
+    bindings = [{"role": role, "members": members} for role, members in stray.items()]
+    policy = json.dumps({"bindings": bindings})
+    project.gcloud(f"run services set-iam-policy search /dev/stdin --region=$REGION <<< '{policy}'")
+    assert project.request("OPTIONS", SEARCH, caller=None).status_code == 200
     assert project.deploy_sh().returncode == 0
     assert visitor.search("password").status_code == 403
+    assert project.request("OPTIONS", SEARCH, caller=None).status_code == 403
+    left = project.gcloud("run services get-iam-policy search --region=$REGION")
+    assert "bindings" not in left
 
 
 def test_public_opens_login_and_only_login_until_the_next_deploy(project):
