@@ -14,6 +14,7 @@ verify() {
     local name caller cell wrong=''
     must_be_deployed
     INHERITED=$(inherited)
+    case $YOU in user:*) gcloud auth print-identity-token > "$WORK/token" 2> /dev/null < /dev/null || rm "$WORK/token" ;; esac
     for caller in anonymous you $FUNCTIONS; do measure "$caller" & done
     for name in $FUNCTIONS; do
         policy_of "$name" > "$WORK/policy.$name" &
@@ -109,7 +110,7 @@ call() {   # TOKEN CURL-ARGUMENT...: sets STATUS and KIND (content type) of the 
 token_of() {   # CALLER NAME: an ID token of the caller for the function; anonymous has none
     case $1:$YOU in
         anonymous:*) ;;
-        you:user:*) gcloud auth print-identity-token ;;
+        you:user:*) cat "$WORK/token" ;;   # of no audience in particular, so one will do
         you:*) gcloud auth print-identity-token --audiences="$(url_of "$2")" ;;
         *) gcloud auth print-identity-token --impersonate-service-account="$(email_of "$1")" \
             --audiences="$(url_of "$2")" --include-email ;;

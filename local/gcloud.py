@@ -19,7 +19,7 @@ import shutil
 import sys
 import time
 
-from local import processes, tokens
+from local import processes
 from local import project as state
 from local.project import STATE, YOU
 
@@ -171,6 +171,8 @@ def config_get(args):
     "auth print-identity-token", "--audiences", "--impersonate-service-account", "--include-email!"
 )
 def print_identity_token(args):
+    from local import tokens  # cryptography is slow to load, and most commands do without it
+
     you = state.read(f"accounts/{YOU}")
     if not args.impersonate_service_account:
         if args.audiences:
@@ -276,6 +278,8 @@ def delete_account(args):
 
 @command("iam service-accounts keys create", "FILE", "--iam-account")
 def create_key(args):
+    from local import tokens
+
     account = account_of(args.iam_account)
     private, certificate = tokens.key_pair(args.iam_account)
     key_id = tokens.key_id(certificate)

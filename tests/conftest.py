@@ -2,10 +2,12 @@
 
 import os
 import pathlib
+import random
 import shlex
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 import requests
@@ -22,21 +24,43 @@ def run(*command, env=None, **options):
     )
 
 
-class LocalProject:
-    """What "./deploy.sh --local" made, as a person at a shell has it."""
+def succeeded(result):
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result
 
-    def __init__(self, state, root=ROOT):
-        self.state, self.root, self.tokens = state, root, {}
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("GCE_", "GOOGLE_"))}
-        self.env = {**clean, "LOCAL_STATE": str(state)}
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--cloud",
+        action="store_true",
+        help="run the end-to-end tests against what ./deploy.sh env names; they leave profiles behind",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--cloud"):
+        wanted = [item for item in items if item.get_closest_marker("deployed")]
+        config.hook.pytest_deselected(items=[item for item in items if item not in wanted])
+        items[:] = wanted
+
+
+class Project:
+    """What "./deploy.sh" made, as a person at a shell has it."""
+
+    target, patience = (), 420  # seconds until a changed binding must have taken effect
+
+    def __init__(self, root=ROOT):
+        self.root, self.tokens = root, {}
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("GCE_", "GOOGLE_"))}
 
     def deploy_sh(self, *words):
-        return run(str(self.root / "deploy.sh"), *words, "--local", env=self.env)
+        return run(str(self.root / "deploy.sh"), *words, *self.target, env=self.env)
 
     def enter(self):
-        """eval "$(./deploy.sh env --local)" """
-        exported = self.deploy_sh("env").stdout
-        shell = run("bash", "-c", f'{exported}\nenv -0', env=self.env)
+        """eval "$(./deploy.sh env)" """
+        exported = self.deploy_sh("env")
+        assert exported.returncode == 0, exported.stderr
+        shell = run("bash", "-c", f"{exported.stdout}\nenv -0", env=self.env)
         self.env = dict(pair.split("=", 1) for pair in shell.stdout.split("\0") if pair)
 
     def gcloud(self, line, check=True):
@@ -51,7 +75,7 @@ class LocalProject:
         return self.env[name.upper().replace("-", "_") + "_URL"]
 
     def email(self, name):
-        return f"{name}@{self.env['PROJECT_ID']}.iam.gserviceaccount.com"
+        return self.env[name.upper().replace("-", "_") + "_ACCOUNT"]
 
     def token(self, caller, audience):
         """An ID token of "you" or of a function's account, as gcloud gives it; each is made once."""
@@ -77,12 +101,36 @@ class LocalProject:
             method, self.url(name) + path, headers=headers, timeout=20, allow_redirects=False, **content
         )
 
+    def eventually(self, call, status):
+        """The answer of `call` once it has this status: a changed binding needs time in the cloud."""
+        deadline = time.monotonic() + self.patience
+        while (answer := call()).status_code != status and time.monotonic() < deadline:
+            pass
+        assert answer.status_code == status
+        return answer
+
+
+class LocalProject(Project):
+    """What "./deploy.sh --local" made."""
+
+    target, patience = ("--local",), 0
+
+    def __init__(self, state, root=ROOT):
+        super().__init__(root)
+        self.state = state
+        self.env["LOCAL_STATE"] = str(state)
+
     def log(self, name):
         return (pathlib.Path(self.state) / "logs" / f"{name}.log").read_text()
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory):
+def project(request, tmp_path_factory):
+    if request.config.getoption("--cloud"):
+        project = Project()
+        project.enter()
+        yield project
+        return
     project = LocalProject(tmp_path_factory.mktemp("local") / "state")
     result = project.deploy_sh()
     try:
@@ -134,8 +182,7 @@ class Visitor:
 
 
 @pytest.fixture
-def visitor(project, request):
-    with_name = f"v-{abs(hash(request.node.nodeid)) % 10**10}"
-    visitor = Visitor(project, with_name)
+def visitor(project):
+    visitor = Visitor(project, f"v-{random.randrange(10**12)}")
     yield visitor
     visitor.session.close()

@@ -8,6 +8,7 @@ from conftest import LOGIN, SEARCH, USER_PROFILES
 ACCOUNT = {"username": "grace", "password": "long enough", "display_name": "Grace"}
 
 
+@pytest.mark.deployed
 def test_signing_up_and_logging_in(visitor):
     made = visitor.sign_up(display_name="Ada Lovelace \N{SPARKLES}")
     assert made.status_code == 201
@@ -22,6 +23,7 @@ def test_signing_up_and_logging_in(visitor):
     assert logged_in.json() == {"profile": profile}
 
 
+@pytest.mark.deployed
 def test_a_taken_name_is_refused_and_its_owner_loses_nothing(visitor):
     assert visitor.sign_up().status_code == 201
     again = visitor.sign_up(password="another password", display_name="Mallory")
@@ -30,6 +32,7 @@ def test_a_taken_name_is_refused_and_its_owner_loses_nothing(visitor):
     assert visitor.log_in().json()["profile"]["display_name"] == "Ada"
 
 
+@pytest.mark.deployed
 def test_unknown_name_and_wrong_password_are_answered_alike(visitor):
     visitor.sign_up()
     wrong = visitor.log_in(password="incorrect horse")
@@ -38,6 +41,7 @@ def test_unknown_name_and_wrong_password_are_answered_alike(visitor):
     assert wrong.json() == unknown.json() == {"error": "Unknown name or wrong password."}
 
 
+@pytest.mark.deployed
 def test_of_two_sign_ups_at_the_same_moment_one_wins(project, visitor):
     token = project.token(LOGIN, project.url(USER_PROFILES))
     start, statuses = threading.Barrier(8), []
@@ -70,6 +74,7 @@ def test_profiles_outlive_the_process(project, visitor):
     assert visitor.log_in().status_code == 200
 
 
+@pytest.mark.deployed
 def test_user_profiles_shows_a_profile_without_its_hash(project, visitor):
     profile = visitor.sign_up().json()["profile"]
     path = f"/profiles/{visitor.username}"
