@@ -1,9 +1,10 @@
 """Answers in JSON, whatever happens: {"error": "one sentence"} and the right status."""
 
 import logging
+import time
 import traceback
 
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import (
     BadRequest,
     HTTPException,
@@ -33,6 +34,18 @@ def json_app(name: str) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY + 1  # one more shows that it is too large
     app.url_map.merge_slashes = False  # "//" is no path of ours, and no redirect
 
+    @app.before_request
+    def begin():
+        g.begun = time.monotonic()
+
+    @app.after_request
+    def end(response):
+        # The rule and not the path, for a path can hold a name.
+        milliseconds = (time.monotonic() - g.begun) * 1000
+        outcome = request.method, request.url_rule, response.status_code, milliseconds
+        log.info("%s %s answered %d in %.0f ms", *outcome)
+        return response
+
     @app.route("/", methods=["OPTIONS"])
     def let_in():
         # What "deploy.sh verify" asks for: whoever reads this was let in by the platform.
@@ -47,7 +60,7 @@ def json_app(name: str) -> Flask:
 
     @app.errorhandler(CallError)
     def call_failed(error):
-        return {"error": str(error)}, error.status
+        return {"error": str(error)}, error.status, error.headers
 
     @app.errorhandler(Exception)
     def crash(error):

@@ -2,6 +2,7 @@
 
     CallError
     ├── NoToken      there is no ID token to call with                          answered 503
+    ├── Busy         it asks to be called again later                           answered 503
     ├── Unreachable  no connection, or not the answer that was agreed on        answered 502
     ├── Refused      no invoker binding lets this function in                   answered 502
     └── TimedOut     no answer in time                                          answered 504
@@ -14,9 +15,10 @@ from http.cookiejar import DefaultCookiePolicy
 import requests
 from urllib3.exceptions import ReadTimeoutError
 
+from shared import logs
 from shared.auth import IDTokenAuth, TokenError
 
-__all__ = ["Function", "CallError", "NoToken", "Unreachable", "Refused", "TimedOut"]
+__all__ = ["Function", "CallError", "NoToken", "Busy", "Unreachable", "Refused", "TimedOut"]
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ HINTS = {
 class CallError(Exception):
     """A call that brought no answer. The sentence is for anyone, the reason for the log."""
 
-    status = 502
+    status, headers = 502, {}
 
     def __init__(self, sentence: str, reason: str):
         super().__init__(sentence)
@@ -40,6 +42,10 @@ class CallError(Exception):
 
 class NoToken(CallError):
     status = 503
+
+
+class Busy(CallError):
+    status, headers = 503, {"Retry-After": "1"}
 
 
 class Unreachable(CallError):
@@ -86,6 +92,7 @@ class Function:
                 auth=self.auth,
                 timeout=self.timeout,
                 allow_redirects=False,
+                headers=logs.trace_headers(),
                 **content,
             )
         except TokenError as error:
@@ -102,6 +109,9 @@ class Function:
             body = None
         if answer.status_code in expect and isinstance(body, dict):
             return answer.status_code, body
+        # 429 is Cloud Run's own: every instance that max-instances allows is at its limit.
+        if answer.status_code == 429 or "Retry-After" in answer.headers:
+            raise Busy(f"{self.name} is busy.", f"status {answer.status_code}; more instances help")
         reason = f"status {answer.status_code}{HINTS.get(answer.status_code, '')}"
         # The platform's own refusals are HTML: the request never reached the function's code.
         if answer.status_code == 403 and body is None:

@@ -1,5 +1,6 @@
 """One local project for all tests: deployed once, in a folder of its own, by deploy.sh itself."""
 
+import json
 import os
 import pathlib
 import random
@@ -120,8 +121,23 @@ class LocalProject(Project):
         self.state = state
         self.env["LOCAL_STATE"] = str(state)
 
+    def token_port(self):
+        return json.loads((self.state / "project.json").read_text())["token_port"]
+
     def log(self, name):
         return (pathlib.Path(self.state) / "logs" / f"{name}.log").read_text()
+
+
+def keeps_no_secret(project):
+    """After all tests: no log holds a token, a password or a hash that they used."""
+    secrets = ["correct horse", "long enough", "scrypt:", "BEGIN PRIVATE KEY"]
+    for token in project.tokens.values():
+        secrets += [token, token.rpartition(".")[2]]
+    logs = list((project.state / "logs").iterdir())
+    assert logs and project.tokens
+    for log in logs:
+        content = log.read_text()
+        assert [secret for secret in secrets if secret in content] == []
 
 
 @pytest.fixture(scope="session")
@@ -138,6 +154,7 @@ def project(request, tmp_path_factory):
         project.first_deploy = result.stdout
         project.enter()
         yield project
+        keeps_no_secret(project)
     finally:
         project.deploy_sh("destroy")
 

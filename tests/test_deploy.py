@@ -207,7 +207,7 @@ def test_a_python_that_will_not_do_is_named_in_one_line(tmp_path, fake, message)
     python = tmp_path / "python3"
     python.write_text(f"#!/bin/sh\n{fake}\n")
     python.chmod(0o755)
-    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON": ""}
     result = run(str(clone / "deploy.sh"), "--local", env=env)
     assert result.returncode == 1
     assert message in result.stderr and result.stderr.count("\n") == 1

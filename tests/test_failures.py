@@ -1,5 +1,6 @@
 """What login answers when something behind it fails: the right status, one sentence, in time."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -24,6 +25,9 @@ def staged(tmp_path_factory):
     folder = tmp_path_factory.mktemp("staged") / "login"
     shutil.copytree(ROOT / "functions" / "login", folder)
     shutil.copytree(ROOT / "shared", folder / "shared")
+    # Its home, too: with a ~/.netrc, which requests would prefer to the token.
+    (folder / ".netrc").write_text("machine 127.0.0.1 login mallory password mallory")
+    (folder / ".netrc").chmod(0o600)
     return folder
 
 
@@ -63,6 +67,7 @@ class Login:
             "PATH": os.environ["PATH"],
             "HOME": str(staged),
             "FUNCTION_TARGET": "login",
+            "GOOGLE_CLOUD_PROJECT": "p",
             "GCE_METADATA_HOST": metadata,
             "GCE_METADATA_IP": metadata,
             "USER_PROFILES_URL": f"http://{user_profiles}",
@@ -211,6 +216,32 @@ def test_cookies_are_not_kept_from_one_call_to_the_next(login, user_profiles):
     )
     assert login.search().status_code == login.search().status_code == 200
     assert [request.headers.get("Cookie") for request in user_profiles.requests] == [None] * 2
+
+
+def test_what_is_sent_is_the_token_whatever_netrc_says(login, user_profiles):
+    assert login.log_in().status_code == 200
+    assert user_profiles.requests[0].headers["Authorization"].startswith("Bearer ey")
+
+
+def test_one_log_in_is_one_trace(login, user_profiles):
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    header = {"Traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+    requests.post(login.url, json=CREDENTIALS, headers=header, timeout=60)
+    assert user_profiles.requests[0].headers["Traceparent"] == header["Traceparent"]
+    lines = [json.loads(line) for line in login.logged().splitlines()]
+    assert [line["logging.googleapis.com/trace"] for line in lines] == [f"projects/p/traces/{trace}"]
+    assert lines[0]["severity"] == "INFO" and "POST / answered 200" in lines[0]["message"]
+
+
+def test_a_busy_user_profiles_is_busy_for_login_too(login, user_profiles):
+    user_profiles.answer = lambda request: (
+        503,
+        {"Content-Type": "application/json", "Retry-After": "1"},
+        '{"error": "inner secret"}',
+    )
+    busy = login.log_in()
+    assert (busy.status_code, busy.headers["Retry-After"]) == (503, "1")
+    assert busy.json() == {"error": "user-profiles is busy."}
 
 
 def test_user_profiles_down(staged, metadata):

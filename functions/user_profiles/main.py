@@ -1,17 +1,27 @@
 """user-profiles: keeps the accounts, and is the only one to see a password's hash."""
 
+import logging
 import os
+import threading
+from contextlib import contextmanager
 from datetime import datetime, timezone
 
+from flask import request
 from shared.answers import answer, json_app
+from shared.auth import caller
 from shared.fields import fits, read_fields
 from stores import open_store
-from werkzeug.exceptions import Conflict, NotFound, Unauthorized
+from werkzeug.exceptions import Conflict, NotFound, ServiceUnavailable, Unauthorized
 from werkzeug.security import check_password_hash, generate_password_hash
 
 HASHING = "scrypt:32768:8:1"  # 32 MiB and about 60 ms of one core for each check
 NOBODY = f"{HASHING}$nobody${'0' * 128}"  # takes as long to check as anybody's
 
+CHECKS_AT_ONCE = 4  # of which each takes 32 MiB
+LONGEST_WAIT = 2  # seconds for a check's turn
+
+log = logging.getLogger(__name__)
+checks = threading.BoundedSemaphore(CHECKS_AT_ONCE)
 app = json_app(__name__)
 store = open_store(os.environ.get("PROFILES_STORE", "sqlite:profiles.db"))
 
@@ -19,6 +29,11 @@ store = open_store(os.environ.get("PROFILES_STORE", "sqlite:profiles.db"))
 def user_profiles(request):
     """The entry point of the function."""
     return answer(app, request)
+
+
+@app.before_request
+def note_caller():
+    log.info("Called by %s", caller(request.headers))
 
 
 @app.post("/profiles")
@@ -29,7 +44,9 @@ def create():
         "display_name": account["display_name"],
         "created_at": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
-    if not store.add(profile, generate_password_hash(account["password"], HASHING)):
+    with a_turn():
+        password_hash = generate_password_hash(account["password"], HASHING)
+    if not store.add(profile, password_hash):
         raise Conflict("This username is taken.")
     return {"profile": profile}, 201
 
@@ -39,7 +56,9 @@ def verify():
     credentials = read_fields("username", "password")
     profile, password_hash = store.get(credentials["username"]) or (None, NOBODY)
     # An unknown name costs the same check, so that time does not tell who has an account.
-    if not check_password_hash(password_hash, credentials["password"]) or not profile:
+    with a_turn():
+        right = check_password_hash(password_hash, credentials["password"])
+    if not right or not profile:
         raise Unauthorized("Unknown name or wrong password.")
     return {"profile": profile}
 
@@ -50,3 +69,15 @@ def show(username):
     if not found:
         raise NotFound("There is no such profile.")
     return {"profile": found[0]}
+
+
+@contextmanager
+def a_turn():
+    """Waits for a turn to hash. A rush of log-ins is refused before it takes all the memory."""
+    if not checks.acquire(timeout=LONGEST_WAIT):
+        log.warning("More log-ins than this instance can check; raise max-instances or the CPU")
+        raise ServiceUnavailable("Too many log-ins at the moment; try again.", retry_after=1)
+    try:
+        yield
+    finally:
+        checks.release()
