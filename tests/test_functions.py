@@ -199,6 +199,7 @@ def test_a_wrong_content_type_is_refused(visitor, content_type):
         ("PUT", USER_PROFILES, "/profiles/grace", LOGIN, "GET"),
         ("GET", USER_PROFILES, "/profiles/verify/", LOGIN, None),
         ("GET", LOGIN, "/nope", "you", None),
+        ("GET", LOGIN, "/favicon.ico", "you", None),
         ("GET", USER_PROFILES, "/profiles/a/b", LOGIN, None),
     ],
 )
