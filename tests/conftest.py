@@ -5,10 +5,13 @@ import os
 import pathlib
 import random
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
+import uuid
 
 import pytest
 import requests
@@ -43,6 +46,64 @@ def pytest_collection_modifyitems(config, items):
         wanted = [item for item in items if item.get_closest_marker("deployed")]
         config.hook.pytest_deselected(items=[item for item in items if item not in wanted])
         items[:] = wanted
+
+
+def stage(function, folder):
+    """The folder of a function as deploy.sh stages it, for a test that runs it alone."""
+    shutil.copytree(ROOT / "functions" / function, folder)
+    shutil.copytree(ROOT / "shared", folder / "shared")
+    return folder
+
+
+class Alone:
+    """One function in a process of its own, started as on Cloud Run, without the invoker check."""
+
+    def __init__(self, staged, target, preexec_fn=None, **env):
+        self.log, self.read = open(staged.parent / f"{uuid.uuid4()}.log", "w+"), 0
+        env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(staged),
+            "FUNCTION_TARGET": target,
+            "GUNICORN_LOG_LEVEL": "info",
+            "HOST": "127.0.0.1",
+            "PORT": str(free_port()),
+            **env,
+        }
+        self.process = subprocess.Popen(
+            [os.path.join(os.path.dirname(sys.executable), "functions-framework")],
+            env=env,
+            cwd=staged,
+            text=True,
+            stdout=self.log,
+            stderr=subprocess.PIPE,
+            preexec_fn=preexec_fn,
+        )
+        for line in self.process.stderr:
+            if "Listening at" in line:
+                self.url = line.split()[-2]
+                break
+        # What more it says is read, or it would wait for that one day.
+        self.reader = threading.Thread(target=self.process.stderr.read, daemon=True)
+        self.reader.start()
+
+    def workers(self):
+        """The ids of the processes that answer."""
+        listed = subprocess.run(["pgrep", "-P", str(self.process.pid)], stdout=subprocess.PIPE)
+        return [int(pid) for pid in listed.stdout.split()]
+
+    def logged(self):
+        """What was logged since this was last asked."""
+        self.log.seek(self.read)
+        text = self.log.read()
+        self.read += len(text)
+        return text
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+        self.reader.join(30)
+        self.process.stderr.close()
+        self.log.close()
 
 
 class Project:

@@ -1,17 +1,11 @@
 """What login answers when something behind it fails: the right status, one sentence, in time."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
-import threading
 import time
-import uuid
 
 import pytest
 import requests
-from conftest import ROOT, free_port
+from conftest import Alone, stage
 from fakes import Fake, FakeMetadata, as_json
 
 CREDENTIALS = {"username": "grace", "password": "long enough"}
@@ -22,9 +16,7 @@ HTML = {"Content-Type": "text/html; charset=UTF-8"}
 @pytest.fixture(scope="module")
 def staged(tmp_path_factory):
     """login as deploy.sh stages it."""
-    folder = tmp_path_factory.mktemp("staged") / "login"
-    shutil.copytree(ROOT / "functions" / "login", folder)
-    shutil.copytree(ROOT / "shared", folder / "shared")
+    folder = stage("login", tmp_path_factory.mktemp("staged") / "login")
     # Its home, too: with a ~/.netrc, which requests would prefer to the token.
     (folder / ".netrc").write_text("machine 127.0.0.1 login mallory password mallory")
     (folder / ".netrc").chmod(0o600)
@@ -58,35 +50,20 @@ def user_profiles(receiver):
     return receiver
 
 
-class Login:
-    """login in a process of its own, started as on Cloud Run, between the two fakes."""
+class Login(Alone):
+    """login between the two fakes."""
 
     def __init__(self, staged, metadata, user_profiles):
-        self.log, self.read = open(staged.parent / f"{uuid.uuid4()}.log", "w+"), 0
-        env = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(staged),
-            "FUNCTION_TARGET": "login",
-            "GOOGLE_CLOUD_PROJECT": "p",
-            "GCE_METADATA_HOST": metadata,
-            "GCE_METADATA_IP": metadata,
-            "USER_PROFILES_URL": f"http://{user_profiles}",
-            "SEARCH_URL": f"http://{user_profiles}",
-            "GUNICORN_LOG_LEVEL": "info",
-            "PORT": str(free_port()),
-            "HOST": "127.0.0.1",
-            "http_proxy": "http://127.0.0.1:9",  # nobody listens there: it must not be used
-        }
-        command = [os.path.join(os.path.dirname(sys.executable), "functions-framework")]
-        self.process = subprocess.Popen(
-            command, env=env, cwd=staged, text=True, stdout=self.log, stderr=subprocess.PIPE
+        super().__init__(
+            staged,
+            "login",
+            GOOGLE_CLOUD_PROJECT="p",
+            GCE_METADATA_HOST=metadata,
+            GCE_METADATA_IP=metadata,
+            USER_PROFILES_URL=f"http://{user_profiles}",
+            SEARCH_URL=f"http://{user_profiles}",
+            http_proxy="http://127.0.0.1:9",  # nobody listens there: it must not be used
         )
-        for line in self.process.stderr:
-            if "Listening at" in line:
-                self.url = line.split()[-2]
-                break
-        # What more it says is read, or it would wait for that one day.
-        threading.Thread(target=self.process.stderr.read, daemon=True).start()
 
     def log_in(self):
         started = time.monotonic()
@@ -96,19 +73,6 @@ class Login:
 
     def search(self):
         return requests.get(self.url + "/search?q=a", timeout=60)
-
-    def logged(self):
-        """What was logged since this was last asked."""
-        self.log.seek(self.read)
-        text = self.log.read()
-        self.read += len(text)
-        return text
-
-    def stop(self):
-        self.process.kill()
-        self.process.wait()
-        self.process.stderr.close()
-        self.log.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,148 @@
+"""Many at once, and user-profiles falling over meanwhile: nothing lost, nothing hanging."""
+
+import concurrent.futures
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+import requests
+from conftest import LOGIN, USER_PROFILES, Alone, stage
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="left out: needs /proc")
+PASSWORD = {"password": "long enough"}
+
+
+def test_what_was_answered_201_is_there_after_a_kill(project):
+    """user-profiles' workers are killed in the midst of sign-ups, and come back by themselves."""
+    token, url = project.token("you", None), project.url(LOGIN)
+    headers = {"Authorization": f"Bearer {token}"}
+    names = [f"kill-{n}" for n in range(100)]
+    statuses, enough = {}, threading.Event()
+
+    def sign_up(name):
+        account = {"username": name, "display_name": name, **PASSWORD}
+        answer = requests.post(url + "/signup", json=account, headers=headers, timeout=60)
+        statuses[name] = answer.status_code
+        if list(statuses.values()).count(201) > 20:
+            enough.set()
+
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        calls = [pool.submit(sign_up, name) for name in names]
+        assert enough.wait(60)
+        [worker] = workers_of(project, USER_PROFILES)
+        os.kill(worker, signal.SIGKILL)
+        for call in calls:
+            call.result(90)
+
+    assert set(statuses.values()) <= {201, 502, 503, 504}
+    assert set(statuses.values()) != {201}, "nobody noticed the kill"
+    for name, status in statuses.items():
+        found = project.request("GET", USER_PROFILES, f"/profiles/{name}", caller=LOGIN)
+        # Whoever was answered 201 is there. The others are there whole, or not at all.
+        assert found.status_code == 200 or (status != 201 and found.status_code == 404)
+
+
+def workers_of(project, name):
+    master = (project.state / "run" / name).read_text()
+    listed = subprocess.run(["pgrep", "-P", master], stdout=subprocess.PIPE)
+    return [int(pid) for pid in listed.stdout.split()]
+
+
+class UserProfiles(Alone):
+    """user-profiles alone, with a database of its own."""
+
+    def __init__(self, folder, **options):
+        staged = stage("user_profiles", folder / "staged")
+        store = f"sqlite:{folder}/profiles.db"
+        super().__init__(staged, "user_profiles", PROFILES_STORE=store, **options)
+
+    def post(self, path, **body):
+        return requests.post(self.url + path, json={**PASSWORD, **body}, timeout=60)
+
+
+def test_a_rush_of_log_ins_is_refused_before_it_takes_the_memory(tmp_path):
+    server = UserProfiles(tmp_path, THREADS="64")
+    try:
+        with concurrent.futures.ThreadPoolExecutor(128) as pool:
+            tries = [pool.submit(server.post, "/profiles/verify", username="nobody") for _ in range(128)]
+            answers = [t.result() for t in tries]
+        assert {a.status_code for a in answers} == {401, 503}
+        for answer in answers:
+            if answer.status_code == 503:
+                assert answer.headers["Retry-After"] == "1"
+                assert answer.json() == {"error": "Too many log-ins at the moment; try again."}
+        assert server.post("/profiles/verify", username="nobody").status_code == 401
+        [worker] = server.workers()
+        with open(f"/proc/{worker}/status") as status:
+            peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+        assert peak < 512 * 1024  # KiB
+    finally:
+        server.stop()
+
+
+def test_a_full_disk_loses_nothing_and_crashes_nothing(tmp_path):
+    def at_most_24_kib():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (24 * 1024, 24 * 1024))
+
+    server = UserProfiles(tmp_path, preexec_fn=at_most_24_kib)
+    try:
+        kept = []
+        for n in range(1000):
+            account = {"username": f"user-{n}", "display_name": "x" * 80}
+            answer = server.post("/profiles", **account)
+            if answer.status_code != 201:
+                break
+            kept.append(account["username"])
+        assert answer.status_code == 503 and kept
+        assert answer.json() == {"error": "Profiles cannot be read or written at the moment."}
+        assert "Is the disk full, or the file locked?" in server.logged()
+        for username in (kept[0], kept[-1]):
+            assert server.post("/profiles/verify", username=username).status_code == 200
+    finally:
+        server.stop()
+
+
+def test_login_under_64_clients_leaks_nothing(project):
+    token, url = project.token("you", None), project.url(LOGIN)
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    [worker] = workers_of(project, LOGIN)
+
+    def usage():
+        with open(f"/proc/{worker}/status") as status:
+            memory = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+        return memory, len(os.listdir(f"/proc/{worker}/fd"))
+
+    def mixture(seed):
+        with requests.Session() as session:
+            session.headers.update(headers)
+            seen = set()
+            for n in range(10):
+                kind = (seed + n) % 10
+                if kind == 0:
+                    answer = session.post(url, json={"username": "nobody", **PASSWORD}, timeout=60)
+                elif kind < 4:
+                    answer = session.post(url + "/signup", data="{", timeout=60)
+                elif kind < 6:
+                    answer = session.get(url + "/search?q=a", timeout=60)
+                elif kind < 8:
+                    answer = session.get(url + "/nope", timeout=60)
+                else:
+                    answer = session.post(url, data=" " * 20000, timeout=60)
+                seen.add(answer.status_code)
+            return seen
+
+    def rush():
+        with concurrent.futures.ThreadPoolExecutor(64) as pool:
+            return set.union(*pool.map(mixture, range(64)))
+
+    assert rush() <= {400, 401, 403, 404, 413, 503}
+    memory, files = usage()
+    assert rush() <= {400, 401, 403, 404, 413, 503}
+    memory_after, files_after = usage()
+    assert memory_after < memory * 1.1
+    assert files_after <= files + 10
