@@ -40,7 +40,7 @@ usage: ./deploy.sh [VERB] [OPTION...]
   --local         on this machine instead of Google Cloud, with the same verbs
   --project=ID    default: gcloud's own, or local-project with --local
   --region=NAME   default: gcloud's own (run/region), or us-east1
-  --public        let everyone call login; without it, you alone
+  --public        let everyone call login; without it, you alone. Give it to verify, too
   --dry-run       print the commands that would change something, and run none
   --quiet         destroy without asking first
   --delete-data   with destroy: the profiles' database, too
@@ -157,7 +157,7 @@ create_accounts() {
 
 create_account() {
     local email=$1@$PROJECT.iam.gserviceaccount.com
-    local DONE="gcloud iam service-accounts describe $email --project=$PROJECT"
+    local DONE="account_is_ours $email"
     change gcloud iam service-accounts create "$1" --project="$PROJECT" \
         --display-name="$1" --description="$MADE_BY" || return
     ACCOUNTS="$ACCOUNTS$email "
@@ -213,7 +213,7 @@ deploy_function() {
             echo "  $name is not deployed. Its log: gcloud functions logs read $name --region=$REGION --project=$PROJECT" >&2
             failed=1
         fi
-        if ! is_service "$name"; then return 1; fi
+        if is_no_service "$name"; then return 1; fi
         set_policy "$name" || failed=1
     fi
     if [ -n "$failed" ]; then return 1; fi
@@ -248,12 +248,15 @@ set_policy() {   # makes a service's policy exactly what the map says
     if switched_off "$1"; then   # no policy means anything then
         change gcloud run services update "$1" --project="$PROJECT" --region="$REGION" \
             --invoker-iam-check --quiet --format=none || return
-    fi
+    elif [ $? = 2 ]; then return 1; fi
     if policy_is "$1" "$wanted"; then return; fi
     echo "$policy" > "$file"
     if problem=$(change gcloud run services set-iam-policy "$1" "$file" --project="$PROJECT" \
         --region="$REGION" --quiet --format=none 2>&1); then
-        policy_is "$1" "$wanted" || { echo "  $1 has not the policy that was set: who else changes it?" >&2; return 1; }
+        policy_is "$1" "$wanted" || {
+            echo "  The policy of $1 cannot be seen to be the one that was set: does somebody else change it?" >&2
+            return 1
+        }
         return
     fi
     echo "$problem" >&2
@@ -276,8 +279,9 @@ env() {
 }
 
 destroy() {
-    local name ours=''
+    local name ours='' elsewhere
     look
+    elsewhere=$(deployed_elsewhere) || die 'it cannot be seen whether another region uses the same accounts'
     for name in $FUNCTIONS; do
         if [ -n "$DRY_RUN" ] || [ "$(found "$name" 2)" = "$MADE_BY" ]; then ours="$ours $name"; fi
     done
@@ -291,6 +295,10 @@ destroy() {
     # In this order no policy is left with a member that no longer exists.
     # shellcheck disable=SC2086 # the names are words
     step 'Deleting the functions' delete_functions $ours
+    if [ -n "$elsewhere" ]; then
+        echo "Kept: the accounts and the database. The functions in $elsewhere use them, too." | paste -s -d ' ' -
+        return
+    fi
     step 'Taking back project roles' take_back_roles
     step 'Deleting the accounts' delete_accounts
     if [ -n "$LOCAL" ]; then end_local_project; return; fi
@@ -322,7 +330,7 @@ delete_functions() {
 }
 
 delete_function() {
-    local DONE="is_gone $1" PATIENCE_HERE=300
+    local DONE="function_is_gone $1" PATIENCE_HERE=300
     change gcloud functions delete "$1" --gen2 --project="$PROJECT" --region="$REGION" --quiet
 }
 
@@ -342,8 +350,9 @@ take_back_roles() {
 }
 
 delete_accounts() {
-    local email
+    local email DONE
     for email in $ACCOUNTS; do
+        DONE="account_is_gone $email"
         change gcloud iam service-accounts delete "$email" --project="$PROJECT" --quiet || return
     done
 }

@@ -25,6 +25,8 @@ attempt() {   # COMMAND...: its output. What passes by itself is waited out, wit
             *[!0-9]429[!0-9]* | *RESOURCE_EXHAUSTED* | *"uota exceeded"*) reason='the quota of an API' ;;
             *) limit=0 ;;
         esac
+        # The thing may be done although the answer was lost on its way.
+        if [ -n "${DONE:-}" ] && $DONE > /dev/null 2>&1; then return; fi
         if [ "$waited" -ge "$limit" ]; then
             { echo; cat "$errors"; } >&2
             return 1
@@ -33,8 +35,6 @@ attempt() {   # COMMAND...: its output. What passes by itself is waited out, wit
         said=$reason
         sleep $pause
         waited=$((waited + pause)) pause=$((pause < 16 ? pause * 2 : 16))
-        # The thing may be done although the answer was lost on its way.
-        if [ -n "${DONE:-}" ] && $DONE > /dev/null 2>&1; then return; fi
     done
     if [ -n "$output" ]; then echo "$output"; fi
 }

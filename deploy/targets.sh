@@ -21,7 +21,7 @@ on_this_machine() {
         # shellcheck disable=SC2086 # the names of the functions are words
         step 'Starting metadata servers and token endpoint' local_project up "$PROJECT" "$REGION" $FUNCTIONS
     elif [ "$VERB" = destroy ] && [ ! -e "$state/project.json" ]; then
-        echo 'There is no local project.'
+        if [ -d "$state" ]; then end_local_project; else echo 'There is no local project.'; fi
         exit
     elif [ "$VERB" != deploy ] && [ ! -e "$state/project.json" ]; then
         die 'nothing is deployed on this machine yet: run ./deploy.sh --local'
@@ -112,7 +112,7 @@ preflight() {
             { [ -z "$(found "$name" 1)" ] && echo "$SERVICES" | grep -qx "$name"; }; then
             die "project $PROJECT has a function or service $name that this script did not make: delete it, or take another project or region"
         fi
-        if echo "${STRANGERS:-}" | grep -q "^$name@"; then
+        if echo "${STRANGERS:-}" | grep -qE "^$name(-account)?@"; then
             die "project $PROJECT has a service account $name that this script did not make: delete it, or take another project"
         fi
     done
@@ -158,24 +158,51 @@ fingerprint() {   # NAME ARGUMENT...: changes when the staged folder does, or a 
     } | { sha256sum 2> /dev/null || shasum -a 256; } | cut -c 1-40
 }
 
+# What cannot be read is neither there nor gone: each of these is true only if it was seen.
+
 is_active() {   # NAME FINGERPRINT
-    [ "$(gcloud functions describe "$1" --region="$REGION" --project="$PROJECT" \
-        --format='value[separator="|"](labels.source,state)' 2> /dev/null < /dev/null)" = "$2|ACTIVE" ]
+    local DONE=''
+    [ "$(attempt gcloud functions describe "$1" --region="$REGION" --project="$PROJECT" \
+        --format='value[separator="|"](labels.source,state)' 2> /dev/null)" = "$2|ACTIVE" ]
 }
 
-is_service() {
-    gcloud run services describe "$1" --region="$REGION" --project="$PROJECT" --format=none \
-        > /dev/null 2>&1 < /dev/null
+is_no_service() {
+    local there
+    there=$(attempt gcloud run services list --region="$REGION" --project="$PROJECT" \
+        --format='value(metadata.name)') || return
+    ! echo "$there" | grep -qx "$1"
 }
 
-is_gone() {
-    ! gcloud functions list --regions="$REGION" --project="$PROJECT" \
-        --format='value(name.basename())' < /dev/null | grep -qx "$1"
+function_is_gone() {
+    local there DONE=''
+    there=$(attempt gcloud functions list --regions="$REGION" --project="$PROJECT" \
+        --format='value(name.basename())') || return
+    ! echo "$there" | grep -qx "$1"
+}
+
+account_is_ours() {   # EMAIL
+    [ "$(gcloud iam service-accounts describe "$1" --project="$PROJECT" \
+        --format='value(description)' 2> /dev/null < /dev/null)" = "$MADE_BY" ]
+}
+
+account_is_gone() {   # EMAIL
+    local there DONE=''
+    there=$(attempt gcloud iam service-accounts list --project="$PROJECT" --format='value(email)') || return
+    ! echo "$there" | grep -qx "$1"
 }
 
 database_is_there() {
-    [ -z "$DRY_RUN" ] && [ "$(gcloud firestore databases describe --database="$DATABASE" \
-        --project="$PROJECT" --format='value(type)' 2> /dev/null < /dev/null)" = FIRESTORE_NATIVE ]
+    local DONE=''
+    [ -z "$DRY_RUN" ] && [ "$(attempt gcloud firestore databases describe --database="$DATABASE" \
+        --project="$PROJECT" --format='value(type)' 2> /dev/null)" = FIRESTORE_NATIVE ]
+}
+
+deployed_elsewhere() {   # the other regions of the project that have functions of ours
+    local there
+    if [ -n "$DRY_RUN" ] || ! enabled cloudfunctions; then return; fi
+    there=$(attempt gcloud functions list --project="$PROJECT" \
+        --format='value[separator="|"](labels.made-by,name.segment(3))') || return
+    echo "$there" | awk -F '|' -v m="$MADE_BY" -v r="$REGION" '$1 == m && $2 != r { print $2 }' | sort -u
 }
 
 policy_of() {   # a service's policy as it is: member|role|title of the condition, a line each
@@ -186,10 +213,14 @@ policy_of() {   # a service's policy as it is: member|role|title of the conditio
 }
 
 policy_is() {   # NAME MEMBERS: whether these may invoke the service, and nothing else is in its policy
-    [ "$(policy_of "$1")" = "$(echo "$2" | sed '/./s/$/|roles\/run.invoker|/')" ]
+    local policy
+    policy=$(policy_of "$1") || return 2
+    [ "$policy" = "$(echo "$2" | sed '/./s/$/|roles\/run.invoker|/')" ]
 }
 
 switched_off() {   # whether the annotation is set that makes every policy of the service meaningless
-    [ "$(attempt gcloud run services describe "$1" --project="$PROJECT" --region="$REGION" \
-        --format='value(metadata.annotations."run.googleapis.com/invoker-iam-disabled")')" = true ]
+    local off
+    off=$(attempt gcloud run services describe "$1" --project="$PROJECT" --region="$REGION" \
+        --format='value(metadata.annotations."run.googleapis.com/invoker-iam-disabled")') || return 2
+    [ "$off" = true ]
 }

@@ -17,8 +17,8 @@ verify() {
     case $YOU in user:*) gcloud auth print-identity-token > "$WORK/token" 2> /dev/null < /dev/null || rm "$WORK/token" ;; esac
     for caller in anonymous you $FUNCTIONS; do measure "$caller" & done
     for name in $FUNCTIONS; do
-        policy_of "$name" > "$WORK/policy.$name" &
-        if switched_off "$name"; then : > "$WORK/off.$name"; fi &
+        { policy_of "$name" || echo '? cannot be read'; } > "$WORK/policy.$name" &
+        { if switched_off "$name"; then echo on; elif [ $? = 2 ]; then echo unknown; fi; } > "$WORK/off.$name" &
     done
     wait
 
@@ -38,8 +38,8 @@ verify() {
         cell=$(cut -d '|' -f 1 "$WORK/policy.$name" | paste -s -d ' ' -)
         printf '  %-16s%s\n' "$name" "${cell:-nobody}"
         if [ "$(members_of "$name" | paste -s -d ' ' -)" != "$cell" ]; then wrong="$wrong policy-of-$name"; fi
-        if [ -e "$WORK/off.$name" ]; then
-            echo '                  AND EVERYBODY: the invoker check is switched off'
+        if [ -s "$WORK/off.$name" ]; then
+            echo "                  the invoker check is switched off, for everybody: $(cat "$WORK/off.$name")"
             wrong="$wrong check-of-$name"
         fi
     done
@@ -59,7 +59,7 @@ measure() {   # CALLER: calls every function; notes the status, and whether it i
         if invokers_of "$name" | grep -qxE "$1|anonymous"; then expected=200; fi
         if token=$(token_of "$1" "$name" 2> /dev/null < /dev/null); then
             if comes_true "$name" "$1" "$expected" options "$token" "$name" "$expected"; then cell="$STATUS ok"
-            elif [ "$1$STATUS" = you200 ] && echo "$INHERITED" | grep -qE "^($YOU|group:.*|domain:.*)\|"; then
+            elif [ "$1$STATUS" = you200 ] && you_inherit; then
                 cell='200 inherited'   # owners and the like may call everything, whatever the map says
             else cell="$STATUS WRONG"; fi
         fi
@@ -70,6 +70,10 @@ measure() {   # CALLER: calls every function; notes the status, and whether it i
         esac
         echo "$cell" > "$WORK/$1.$name"
     done
+}
+
+you_inherit() {   # or may do, as a member of a group, or where it cannot be read
+    echo "$INHERITED" | awk -F '|' -v you="$YOU" '$1 == you || /^(group|domain|\?)/ { found = 1 } END { exit !found }'
 }
 
 comes_true() {   # NAME CALLER EXPECTED CHECK...: a new binding takes its time, a refusal must be there at once
@@ -118,17 +122,24 @@ token_of() {   # CALLER NAME: an ID token of the caller for the function; anonym
 }
 
 inherited() {   # who may call every function by a role on the project or above: member|role|type|id
-    local fields='policy.bindings.members,policy.bindings.role,type,id' lines
+    local fields='policy.bindings.members,policy.bindings.role,type,id' lines member role more permissions
     lines=$(gcloud projects get-ancestors-iam-policy "$PROJECT" --flatten='policy.bindings[].members' \
         --format="value[separator='|']($fields)" 2> /dev/null < /dev/null) ||
         lines=$(attempt gcloud projects get-iam-policy "$PROJECT" --flatten='bindings[].members' \
             --format='value[separator="|"](bindings.members,bindings.role)' |
-            sed "s/\$/|project|$PROJECT; folders and organisation are not visible to you/")
+            sed "s/\$/|project|$PROJECT; what is above it is not visible to you/") ||
+        lines='? cannot be read|any role|project|'"$PROJECT"
     echo "$lines" | while IFS='|' read -r member role more; do
-        if echo "$INVOKING" | grep -qwF -- "${role#roles/}"; then echo "$member|$role|$more"; fi
-        case $role in projects/* | organizations/*)   # a role of somebody's own making
-            gcloud iam roles describe "$role" --format='value(includedPermissions)' 2> /dev/null < /dev/null |
-                grep -q run.routes.invoke && echo "$member|$role|$more" ;;
+        case $role in
+            'any role') echo "$member|$role|$more" ;;
+            projects/* | organizations/*)   # a role of somebody's own making
+                permissions=$(attempt gcloud iam roles describe "$role" --format='value(includedPermissions)' \
+                    2> /dev/null) || permissions='run.routes.invoke?'
+                case $permissions in
+                    *invoke\?*) echo "$member|$role, which cannot be looked into|$more" ;;
+                    *run.routes.invoke*) echo "$member|$role|$more" ;;
+                esac ;;
+            *) if echo "$INVOKING" | grep -qwF -- "${role#roles/}"; then echo "$member|$role|$more"; fi ;;
         esac
     done
 }

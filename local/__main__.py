@@ -10,12 +10,14 @@
 """
 
 import importlib
+import os
 import pathlib
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 if __name__ == "__main__":
+    os.umask(0o077)  # what this makes is for nobody else on this machine
     command, *arguments = sys.argv[1:]
     if command in ("up", "addresses", "down"):
         getattr(importlib.import_module("local.project"), command)(*arguments)

@@ -124,6 +124,8 @@ def value(row, key: str) -> str:
     for part in re.findall(r'"[^"]*"|[^."]+', key.strip()):
         if part == "basename()":
             row = row.rpartition("/")[2]
+        elif part.startswith("segment("):
+            row = row.split("/")[int(part[8:-1])]
         else:
             row = row.get(part, "") if isinstance(row, dict) else ""
     return ";".join(row) if isinstance(row, list) else str(row)

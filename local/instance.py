@@ -18,5 +18,11 @@ def main(name: str) -> None:
     from local.invoker import InvokerCheck  # after the function, as nothing precedes it there
 
     app.wsgi_app = InvokerCheck(app.wsgi_app, name)
-    server = create_server(app, False, when_ready=lambda _: processes.ready(), control_socket_disable=True)
+    server = create_server(
+        app,
+        False,
+        when_ready=lambda _: processes.ready(),
+        control_socket_disable=True,
+        keepalive=300,  # seconds; Google's front end does not hang up on an idle caller soon
+    )
     server.run("127.0.0.1", int(os.environ["PORT"]))

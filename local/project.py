@@ -113,16 +113,28 @@ def in_use(port: int) -> bool:
     return False
 
 
+def refuse_foreign_folder() -> None:
+    """What is removed at the end must be what was made here, even if LOCAL_STATE names a home."""
+    ours = {"accounts", "audit.log", "certificate.pem", "faults.json", "key.pem", "logs", "policies"}
+    ours |= {"project.json", "propagation.json", "revisions", "run", "services"}
+    files = STATE.iterdir() if STATE.exists() else ()
+    foreign = [f.name for f in files if f.name not in ours and not f.name.startswith("profiles.db")]
+    if foreign:
+        raise SystemExit(f"ERROR: {STATE} holds {foreign[0]}, which is not the local project's")
+
+
 def up(project_id: str, region: str, *functions: str) -> None:
     """Makes the project, or brings it back, and starts what stands around the functions."""
     from local import processes, tokens
 
-    STATE.mkdir(mode=0o700, parents=True, exist_ok=True)
+    refuse_foreign_folder()
+    STATE.mkdir(parents=True, exist_ok=True)
+    STATE.chmod(0o700)
     project = read("project")
     if not project:
         number = str(random.randrange(10**11, 10**12))
-        project = {"id": project_id, "number": number, "region": region}
-        tokens.make_key()
+        key_id = tokens.make_key()
+        project = {"id": project_id, "number": number, "region": region, "key_id": key_id}
         add_account("user", YOU)
         # Whoever deploys may act as the functions' accounts, to try things out, as an owner
         # of a project would arrange it for a tester. It does not let them invoke anything.
@@ -160,6 +172,7 @@ def addresses() -> None:
 def down() -> None:
     from local import processes
 
+    refuse_foreign_folder()
     for name in processes.names():
         processes.stop(name)
     shutil.rmtree(STATE, ignore_errors=True)

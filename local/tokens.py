@@ -10,11 +10,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from local.project import STATE, account_with_id
+from local.project import STATE, account_with_id, read
 
 ISSUER = "https://accounts.google.com"
 GCLOUD_CLIENT_ID = "32555940559.apps.googleusercontent.com"
-API_AUDIENCE = "https://www.googleapis.com/"  # marks an access token; no function has it
+API_AUDIENCE = "https://www.googleapis.com/"
+API_ISSUER = "https://oauth2.googleapis.com"  # what an access token has, and no ID token
 LIFETIME = 3600  # seconds
 
 
@@ -41,18 +42,18 @@ def key_id(certificate: bytes) -> str:
     return x509.load_pem_x509_certificate(certificate).fingerprint(hashes.SHA1()).hex()
 
 
-def make_key() -> None:
-    """Makes the key that this project's tokens are signed with."""
+def make_key() -> str:
+    """Makes the key that this project's tokens are signed with, and returns its id."""
     private, certificate = key_pair("local")
-    with open(os.open(STATE / "key.pem", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    with open(os.open(STATE / "key.pem", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(private)
     (STATE / "certificate.pem").write_bytes(certificate)
+    return key_id(certificate)
 
 
 def certificates() -> dict[str, str]:
     """The public keys, as https://www.googleapis.com/oauth2/v1/certs has them: PEM by key id."""
-    certificate = (STATE / "certificate.pem").read_bytes()
-    return {key_id(certificate): certificate.decode()}
+    return {read("project")["key_id"]: (STATE / "certificate.pem").read_text()}
 
 
 def id_token(account: dict, audience: str, email: bool = True, azp: str | None = None) -> str:
@@ -64,18 +65,18 @@ def id_token(account: dict, audience: str, email: bool = True, azp: str | None =
 
 
 def access_token(account: dict) -> str:
-    return "ya29." + _signed(account, {"aud": API_AUDIENCE})
+    return "ya29." + _signed(account, {"aud": API_AUDIENCE}, API_ISSUER)
 
 
-def _signed(account: dict, claims: dict) -> str:
-    [kid] = certificates()
+def _signed(account: dict, claims: dict, issuer: str = ISSUER) -> str:
+    kid = read("project")["key_id"]
     signer = google.auth.crypt.RSASigner.from_string((STATE / "key.pem").read_bytes(), kid)
     now = int(time.time())
-    claims |= {"iss": ISSUER, "sub": account["uniqueId"], "iat": now, "exp": now + LIFETIME}
+    claims |= {"iss": issuer, "sub": account["uniqueId"], "iat": now, "exp": now + LIFETIME}
     return google.auth.jwt.encode(signer, claims).decode()
 
 
-def holder(token: str, audiences: list[str]) -> dict | None:
+def holder(token: str, audiences: list[str], issuer: str = ISSUER) -> dict | None:
     """The account that the token was signed for, or None where an account is gone.
 
     Raises ValueError for a token that is not this project's, not of this hour, or made for
@@ -86,7 +87,7 @@ def holder(token: str, audiences: list[str]) -> dict | None:
         if google.auth.jwt.decode_header(token)["alg"] != "RS256":
             raise ValueError("not RS256")
         claims = google.auth.jwt.decode(token, certs=certificates(), audience=audiences)
-        if claims["iss"] not in (ISSUER, "accounts.google.com"):
+        if claims["iss"] != issuer:
             raise ValueError("not from this issuer")
         if claims.get("nbf", 0) > time.time():
             raise ValueError("not valid yet")
@@ -98,7 +99,9 @@ def holder(token: str, audiences: list[str]) -> dict | None:
 def caller(authorization: str) -> dict:
     """The account whose access token an API call carries. Raises ValueError if there is none."""
     scheme, _, token = authorization.partition(" ")
-    account = holder(token[len("ya29.") :], [API_AUDIENCE]) if token.startswith("ya29.") else None
-    if scheme.lower() != "bearer" or not account:
-        raise ValueError("no access token of this project")
+    if scheme.lower() != "bearer" or not token.startswith("ya29."):
+        raise ValueError("no access token")
+    account = holder(token.removeprefix("ya29."), [API_AUDIENCE], API_ISSUER)
+    if not account:
+        raise ValueError("its account is gone")
     return account

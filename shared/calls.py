@@ -8,12 +8,14 @@
     └── TimedOut     no answer in time                                          answered 504
 """
 
+import json
 import logging
 import os
+import time
 from http.cookiejar import DefaultCookiePolicy
 
 import requests
-from urllib3.exceptions import ReadTimeoutError
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from shared import logs
 from shared.auth import IDTokenAuth, TokenError
@@ -22,6 +24,7 @@ __all__ = ["Function", "CallError", "NoToken", "Busy", "Unreachable", "Refused",
 
 log = logging.getLogger(__name__)
 
+LARGEST_ANSWER = 1024 * 1024  # bytes
 HINTS = {
     302: "; redirects are not followed, they could take the token elsewhere",
     401: "; the platform could not verify the token: is its audience the function's own URL?",
@@ -85,35 +88,50 @@ class Function:
 
         Raises CallError for a status that is not in `expect` and for anything but JSON.
         """
+        deadline = time.monotonic() + sum(self.timeout)
         try:
-            answer = self._session.request(
+            with self._session.request(
                 method,
                 self.auth.audience + path,
                 auth=self.auth,
                 timeout=self.timeout,
                 allow_redirects=False,
+                stream=True,
                 headers=logs.trace_headers(),
                 **content,
-            )
+            ) as answer:
+                text = whole_body(answer, deadline)
         except TokenError as error:
             raise NoToken(f"No identity to call {self.name} with.", str(error)) from None
-        except requests.RequestException as error:
-            cause = error.args[0] if error.args else error
-            if isinstance(error, requests.Timeout) or isinstance(cause, ReadTimeoutError):
-                raise TimedOut(f"{self.name} did not answer in time.", repr(self.timeout)) from None
+        except (requests.Timeout, ReadTimeoutError):
+            raise TimedOut(f"{self.name} did not answer in time.", repr(self.timeout)) from None
+        except (requests.RequestException, HTTPError) as error:
             raise Unreachable(f"{self.name} cannot be reached.", type(error).__name__) from None
 
         try:
-            body = answer.json() if answer.headers["Content-Type"] == "application/json" else None
+            body = json.loads(text) if answer.headers["Content-Type"] == "application/json" else None
         except (KeyError, ValueError, RecursionError):
             body = None
         if answer.status_code in expect and isinstance(body, dict):
             return answer.status_code, body
         # 429 is Cloud Run's own: every instance that max-instances allows is at its limit.
-        if answer.status_code == 429 or "Retry-After" in answer.headers:
+        retry_later = answer.status_code == 503 and "Retry-After" in answer.headers
+        if answer.status_code == 429 or retry_later:
             raise Busy(f"{self.name} is busy.", f"status {answer.status_code}; more instances help")
         reason = f"status {answer.status_code}{HINTS.get(answer.status_code, '')}"
         # The platform's own refusals are HTML: the request never reached the function's code.
         if answer.status_code == 403 and body is None:
             raise Refused(f"{self.name} does not let this function in.", reason)
         raise Unreachable(f"{self.name} gave no usable answer.", reason)
+
+
+def whole_body(answer: requests.Response, deadline: float) -> bytes:
+    """The body, if all of it comes in time: the timeout of requests is for each part alone."""
+    body = b""
+    while part := answer.raw.read1(64 * 1024, decode_content=True):
+        body += part
+        if time.monotonic() > deadline:
+            raise requests.Timeout
+        if len(body) > LARGEST_ANSWER:
+            raise requests.RequestException("too large")
+    return body

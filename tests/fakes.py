@@ -20,6 +20,7 @@ Request = collections.namedtuple("Request", "method path headers body")
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer goes out in one piece, as a real server's does
 
     def answer(self):
         length = int(self.headers.get("Content-Length", 0))
@@ -28,9 +29,13 @@ class Handler(BaseHTTPRequestHandler):
         status, headers, body = self.server.answer(request)
         body = body if isinstance(body, bytes) else body.encode()
         self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+        length = 10**6 if self.server.drip else len(body)
+        for name, value in {"Content-Length": str(length), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
+        while self.server.drip and not self.server.released.wait(0.5):
+            self.wfile.write(b" ")
+            self.wfile.flush()
         self.wfile.write(body)
 
     do_GET = do_POST = do_PUT = answer
@@ -47,7 +52,7 @@ class Fake(ThreadingHTTPServer):
 
     def __init__(self, port=0):
         super().__init__(("127.0.0.1", port), Handler)
-        self.requests = []
+        self.requests, self.drip = [], False
         self.released = threading.Event()  # ends every answer that hangs
         threading.Thread(target=self.serve_forever, args=[0.01], daemon=True).start()
 

@@ -36,19 +36,17 @@ def other(tmp_path):
     other.deploy_sh("destroy")
 
 
-def test_two_clones_run_side_by_side(project, other):
+def test_two_clones_run_side_by_side_and_destroy_leaves_nothing_of_one(project, other):
+    other.state.mkdir()
+    (other.state / "key.pem").write_text("half a key")  # a start that was cut short
     assert other.deploy_sh().returncode == 0
     other.enter()
     assert other.request("OPTIONS", LOGIN).status_code == 200
     assert project.request("OPTIONS", LOGIN).status_code == 200
     # Neither accepts what the other one signed.
-    token = other.token("you", None)
-    headers = {"Authorization": f"Bearer {token}"}
+    headers = {"Authorization": f"Bearer {other.token('you', None)}"}
     assert requests.options(project.url(LOGIN), headers=headers, timeout=20).status_code == 401
 
-
-def test_destroy_leaves_no_process_and_no_state(other):
-    assert other.deploy_sh().returncode == 0
     pids = processes_of(other).values()
     assert len(pids) == 4
     destroyed = other.deploy_sh("destroy")
@@ -57,6 +55,7 @@ def test_destroy_leaves_no_process_and_no_state(other):
     assert not other.state.exists()
     again = other.deploy_sh("destroy")
     assert (again.returncode, again.stdout) == (0, "There is no local project.\n")
+    assert project.request("OPTIONS", LOGIN).status_code == 200
 
 
 def test_a_project_whose_processes_died_comes_back_with_its_data(other):
@@ -82,9 +81,18 @@ def test_the_state_is_private(project):
     assert (project.state / "key.pem").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_folder_of_somebody_else_is_neither_used_nor_removed(tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    env = {**os.environ, "LOCAL_STATE": str(tmp_path)}
+    for verb in ("deploy", "destroy"):
+        result = run(str(ROOT / "deploy.sh"), verb, "--local", env=env)
+        assert result.returncode == 1
+        assert "holds precious, which is not the local project's" in result.stderr
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
 def test_a_function_that_does_not_start_is_named_with_its_log(other):
     main = other.root / "functions" / "search" / "main.py"
-    good = main.read_text()
     main.write_text("import no_such_module\n")
     failed = other.deploy_sh()
     assert failed.returncode == 1
@@ -94,8 +102,6 @@ def test_a_function_that_does_not_start_is_named_with_its_log(other):
     failed = other.deploy_sh()
     assert failed.returncode == 1
     assert "Build failed: a syntax error in search" in failed.stderr
-    main.write_text(good)
-    assert other.deploy_sh().returncode == 0
 
 
 def test_what_is_deployed_is_the_staged_folder_only(project):

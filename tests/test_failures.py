@@ -1,5 +1,6 @@
 """What login answers when something behind it fails: the right status, one sentence, in time."""
 
+import concurrent.futures
 import json
 import time
 
@@ -217,12 +218,25 @@ def test_user_profiles_down(staged, metadata):
         login.stop()
 
 
-def test_user_profiles_slow(login, user_profiles):
-    user_profiles.answer = user_profiles.hang
-    got = login.log_in()
-    assert got.status_code == 504
-    assert got.json() == {"error": "user-profiles did not answer in time."}
-    assert login.seconds < 20
+def test_what_is_slow_is_given_up_on(login, user_profiles):
+    """One answer never begins, the other never ends: it drips, and each drop is in time."""
+
+    def slow(request):
+        if request.path == "/profiles/verify":
+            return user_profiles.hang()
+        user_profiles.drip = True
+        return 200, {}, ""
+
+    user_profiles.answer = slow
+    try:
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            dripping, silent = pool.submit(login.search), pool.submit(login.log_in)
+            assert silent.result().json() == {"error": "user-profiles did not answer in time."}
+            assert dripping.result().json() == {"error": "search did not answer in time."}
+        assert silent.result().status_code == dripping.result().status_code == 504
+        assert login.seconds < 20
+    finally:
+        user_profiles.drip = False
 
 
 @pytest.mark.parametrize("identity", ["gone", "nonsense", "hang"])

@@ -20,7 +20,7 @@ def test_what_was_answered_201_is_there_after_a_kill(project):
     """user-profiles' workers are killed in the midst of sign-ups, and come back by themselves."""
     token, url = project.token("you", None), project.url(LOGIN)
     headers = {"Authorization": f"Bearer {token}"}
-    names = [f"kill-{n}" for n in range(100)]
+    names = [f"kill-{n}" for n in range(70)]
     statuses, enough = {}, threading.Event()
 
     def sign_up(name):
@@ -67,8 +67,8 @@ class UserProfiles(Alone):
 def test_a_rush_of_log_ins_is_refused_before_it_takes_the_memory(tmp_path):
     server = UserProfiles(tmp_path, THREADS="64")
     try:
-        with concurrent.futures.ThreadPoolExecutor(128) as pool:
-            tries = [pool.submit(server.post, "/profiles/verify", username="nobody") for _ in range(128)]
+        with concurrent.futures.ThreadPoolExecutor(96) as pool:
+            tries = [pool.submit(server.post, "/profiles/verify", username="nobody") for _ in range(96)]
             answers = [t.result() for t in tries]
         assert {a.status_code for a in answers} == {401, 503}
         for answer in answers:
@@ -85,11 +85,11 @@ def test_a_rush_of_log_ins_is_refused_before_it_takes_the_memory(tmp_path):
 
 
 def test_a_full_disk_loses_nothing_and_crashes_nothing(tmp_path):
-    def at_most_24_kib():
+    def at_most_20_kib():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (24 * 1024, 24 * 1024))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20 * 1024, 20 * 1024))
 
-    server = UserProfiles(tmp_path, preexec_fn=at_most_24_kib)
+    server = UserProfiles(tmp_path, preexec_fn=at_most_20_kib)
     try:
         kept = []
         for n in range(1000):
@@ -121,7 +121,7 @@ def test_login_under_64_clients_leaks_nothing(project):
         with requests.Session() as session:
             session.headers.update(headers)
             seen = set()
-            for n in range(10):
+            for n in range(5):
                 kind = (seed + n) % 10
                 if kind == 0:
                     answer = session.post(url, json={"username": "nobody", **PASSWORD}, timeout=60)
@@ -144,5 +144,5 @@ def test_login_under_64_clients_leaks_nothing(project):
     memory, files = usage()
     assert rush() <= {400, 401, 403, 404, 413, 503}
     memory_after, files_after = usage()
-    assert memory_after < memory * 1.1
+    assert memory_after < memory * 1.2
     assert files_after <= files + 10

@@ -1,0 +1,263 @@
+"""The figures in README.md, each a ratio of two things measured side by side. See tests/benchmark."""
+
+import concurrent.futures
+import os
+import pathlib
+import re
+import shutil
+import socket
+import statistics
+import sys
+import tempfile
+import threading
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from fakes import FakeMetadata  # noqa: E402
+
+METADATA = FakeMetadata()
+os.environ["GCE_METADATA_HOST"] = os.environ["GCE_METADATA_IP"] = METADATA.address
+
+import google.auth.transport.requests  # noqa: E402
+import google.oauth2.id_token  # noqa: E402
+import requests  # noqa: E402
+from conftest import LOGIN, USER_PROFILES, Alone, LocalProject, stage  # noqa: E402
+from werkzeug.security import check_password_hash, generate_password_hash  # noqa: E402
+
+from shared.calls import Function  # noqa: E402
+
+WORK = pathlib.Path(tempfile.mkdtemp())
+CORES = os.cpu_count()
+
+
+def row(figure, value, aim=""):
+    print(f"| {figure} | {value} | {aim} |", flush=True)
+
+
+def median_time(*actions, times):
+    """Median seconds of each action; they take turns, so that noise meets all alike."""
+    taken = [[] for _ in actions]
+    for _ in range(times):
+        for action, into in zip(actions, taken, strict=True):
+            begun = time.perf_counter()
+            action()
+            into.append(time.perf_counter() - begun)
+    return [statistics.median(into) for into in taken]
+
+
+class Receiver:
+    """The least that answers HTTP with JSON, so that what is measured is the caller."""
+
+    ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+
+    def __init__(self):
+        self.socket = socket.create_server(("127.0.0.1", 0), backlog=200)
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            connection, _ = self.socket.accept()
+            threading.Thread(target=self.serve, args=[connection], daemon=True).start()
+
+    def serve(self, connection):
+        with connection:
+            while connection.recv(65536):
+                connection.sendall(self.ANSWER)
+
+
+def calls():
+    receiver = Receiver()
+    os.environ["RECEIVER_URL"] = receiver.url
+    helper, plain = Function("receiver"), requests.Session()
+    plain.trust_env = False
+
+    def by_helper():
+        helper.call("GET", "/")
+
+    def by_session():
+        plain.get(receiver.url + "/", timeout=10).json()
+
+    def by_documentation():
+        request = google.auth.transport.requests.Request()
+        token = google.oauth2.id_token.fetch_id_token(request, receiver.url)
+        headers = {"Authorization": f"Bearer {token}"}
+        requests.get(receiver.url + "/", headers=headers, timeout=10).json()
+
+    by_helper(), by_session()
+    with_token, without = median_time(by_helper, by_session, times=2000)
+    row("a call through the helper / the same on a plain session", f"{with_token / without:.2f}", "≤ 1.05")
+    documented, with_token = median_time(by_documentation, by_helper, times=100)
+    row("the documentation's way / the helper", f"{documented / with_token:.1f}", "≥ 4")
+
+
+def token_requests():
+    receiver = Receiver()
+    os.environ["RECEIVER_URL"] = receiver.url
+    METADATA.behave()
+    helper = Function("receiver")
+    with concurrent.futures.ThreadPoolExecutor(80) as pool:
+        list(pool.map(lambda _: helper.call("GET", "/"), range(80)))
+        cold = len(METADATA.identity_requests)
+        list(pool.map(lambda _: helper.call("GET", "/"), range(10_000)))
+    total = len(METADATA.identity_requests)
+    row("identity requests: 80 threads cold, and 10,000 calls more", f"{cold} and {total}", "1 and 1")
+
+    METADATA.behave()
+    METADATA.lifetime = 200  # so that it has to be renewed from the beginning
+    helper = Function("receiver")
+    helper.call("GET", "/")
+    renewed = threading.Event()
+
+    def slow(request):
+        time.sleep(1)
+        renewed.set()
+        return METADATA.good_token(request)
+
+    METADATA.identity, METADATA.lifetime = slow, 3600
+    helper.auth._renew_at = 0
+    waited = served = 0
+    while not renewed.is_set():
+        begun = time.perf_counter()
+        helper.call("GET", "/")
+        served += 1
+        waited += time.perf_counter() - begun > 0.5
+    row(f"calls that wait for a renewal of 1 s, of {served}", waited, "0")
+
+
+def logins():
+    project = LocalProject(WORK / "state")
+    assert project.deploy_sh().returncode == 0
+    try:
+        project.enter()
+        token = project.token("you", None)
+        account = {"username": "ada", "password": "correct horse", "display_name": "Ada"}
+        project.request("POST", LOGIN, "/signup", json=account)
+        url, headers = project.url(LOGIN), {"Authorization": f"Bearer {token}"}
+        local = threading.local()
+
+        def log_in():
+            if not hasattr(local, "session"):
+                local.session = requests.Session()
+                local.session.trust_env = False
+            answer = local.session.post(url, json=account, headers=headers, timeout=60)
+            assert answer.status_code == 200, answer.text
+
+        password_hash = generate_password_hash("correct horse", "scrypt:32768:8:1")
+
+        def bare():
+            check_password_hash(password_hash, "correct horse")
+
+        rates = {log_in: [], bare: []}
+        for _ in range(4):
+            for action in rates:
+                rates[action].append(per_second(action, seconds=4))
+        ratio = statistics.median(rates[log_in]) / statistics.median(rates[bare])
+        figure = f"logins a second ({statistics.median(rates[log_in]):.0f}) / bare password checks a second"
+        row(figure, f"{ratio:.2f}", "≥ 0.90")
+
+        times = {"nobody": [], "ada": []}
+        session = requests.Session()
+        token = project.token(LOGIN, project.url(USER_PROFILES))
+        verify = project.url(USER_PROFILES) + "/profiles/verify"
+
+        def wrong(name):
+            body = {"username": name, "password": "wrong password"}
+            session.post(verify, json=body, headers={"Authorization": f"Bearer {token}"}, timeout=60)
+
+        times = median_time(lambda: wrong("nobody"), lambda: wrong("ada"), times=200)
+        row("unknown user / wrong password, medians of 200", f"{times[0] / times[1]:.2f}", "0.9 to 1.1")
+
+        begun = time.perf_counter()
+        assert project.deploy_sh().returncode == 0
+        row("./deploy.sh --local, second run", f"{time.perf_counter() - begun:.1f} s", "reported")
+    finally:
+        project.deploy_sh("destroy")
+
+
+def per_second(action, seconds, threads=2 * CORES):
+    stop_at, done = time.perf_counter() + seconds, [0] * threads
+
+    def work(n):
+        while time.perf_counter() < stop_at:
+            action()
+            done[n] += 1
+
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, range(threads)))
+    return sum(done) / seconds
+
+
+def starts():
+    bare = WORK / "bare"
+    bare.mkdir()
+    (bare / "main.py").write_text("def bare(request):\n    return 'x'\n")
+    staged = {
+        "bare": bare,
+        "login": stage("login", WORK / "login"),
+        "user_profiles": stage("user_profiles", WORK / "user_profiles"),
+    }
+    env = {
+        "USER_PROFILES_URL": "http://127.0.0.1:9",
+        "SEARCH_URL": "http://127.0.0.1:9",
+        "PROFILES_STORE": "firestore:profiles",
+        "FIRESTORE_EMULATOR_HOST": "127.0.0.1:9",
+        "GOOGLE_CLOUD_PROJECT": "p",
+    }
+
+    def start(target):
+        def action():
+            function = Alone(staged[target], target, **env)
+            requests.options(function.url, timeout=30)
+            running.append(function)
+
+        return action
+
+    running = []
+    base, login, firestore = median_time(*map(start, staged), times=7)
+    for function in running:
+        function.stop()
+    row("first answer of a fresh login / of a bare function", f"{login / base:.2f}", "≤ 1.6")
+    row("the same for user-profiles with Firestore", f"{firestore / base:.2f}", "≤ 2.5")
+
+
+def growth():
+    """How long a second local deploy takes with more functions in the trust map."""
+    taken = {}
+    for count in (3, 10, 30):
+        clone = WORK / f"clone-{count}"
+        left_out = shutil.ignore_patterns(".venv", ".local", ".build", ".git", "__pycache__")
+        shutil.copytree(ROOT, clone, ignore=left_out)
+        (clone / ".venv").symlink_to(ROOT / ".venv")
+        lines = ""
+        for n in range(count - 3):
+            name = f"extra-{n}"
+            folder = clone / "functions" / name.replace("-", "_")
+            shutil.copytree(ROOT / "functions" / "search", folder)
+            main = (folder / "main.py").read_text()
+            (folder / "main.py").write_text(main.replace("def search(", f"def extra_{n}("))
+            lines += f"    {name}  -  -  20  256Mi  1\n"
+        script = (clone / "deploy.sh").read_text()
+        (clone / "deploy.sh").write_text(re.sub(r"(\n    search .*\n)", lambda m: m[1] + lines, script))
+        project = LocalProject(clone / ".local", clone)
+        del project.env["LOCAL_STATE"]
+        result = project.deploy_sh()
+        assert result.returncode == 0, result.stdout + result.stderr
+        begun = time.perf_counter()
+        assert project.deploy_sh().returncode == 0
+        taken[count] = time.perf_counter() - begun
+        project.deploy_sh("destroy")
+    figures = ", ".join(f"{count}: {seconds:.1f} s" for count, seconds in taken.items())
+    row("the same with 3, 10 and 30 functions", figures, "reported")
+
+
+if __name__ == "__main__":
+    version = ".".join(map(str, sys.version_info[:2]))
+    print(f"Python {version}, {CORES} cores\n\n| figure | measured | aim |\n|---|---|---|")
+    try:
+        for measure in (calls, token_requests, starts, logins, growth):
+            measure()
+    finally:
+        shutil.rmtree(WORK, ignore_errors=True)
