@@ -1,6 +1,6 @@
 """The invoker check: what Cloud Run's front end does to a request before a function sees it.
 
-    no credential 403 · one that cannot be verified 401 · no binding for its principal 403
+no credential 403 · one that cannot be verified 401 · no binding for its principal 403
 """
 
 import logging
@@ -28,7 +28,11 @@ PAGE = """
 <h2></h2>
 </body></html>
 """
-NOT_FOUND = "404 Page not found", "Page not found", "The requested URL was not found on this server."
+NOT_FOUND = (
+    "404 Page not found",
+    "Page not found",
+    "The requested URL was not found on this server.",
+)
 NO_PERMISSION = (
     "403 Forbidden",
     "Forbidden",
@@ -47,8 +51,7 @@ EMPTY_HEADER = (
     " proper Authorization header. Empty Authorization header value."
 )
 UNVERIFIED = (
-    "The request was not authorized to invoke this service."
-    " The access token could not be verified."
+    "The request was not authorized to invoke this service. The access token could not be verified."
 )
 LACKS_PERMISSION = (
     "The request was not authenticated. The IAM principal lacks {run.routes.invoke} permission."

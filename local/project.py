@@ -1,9 +1,9 @@
 """The state of the local project: small JSON files in one private folder.
 
-    project            id, number, region, token_port
-    accounts/EMAIL     kind (user or serviceAccount), email, uniqueId; keys and policy, if any
-    services/NAME      what was deployed, and the ports that were set aside for it
-    policies/NAME      the invoker bindings of a service; policies/_project those of the project
+project            id, number, region, token_port
+accounts/EMAIL     kind (user or serviceAccount), email, uniqueId; keys and policy, if any
+services/NAME      what was deployed, and the ports that were set aside for it
+policies/NAME      the invoker bindings of a service; policies/_project those of the project
 """
 
 import json
@@ -67,7 +67,12 @@ def account_with_id(unique_id: str):
 
 
 def add_account(kind: str, email: str, **more) -> dict:
-    account = {"kind": kind, "email": email, "uniqueId": str(random.randrange(10**20, 10**21)), **more}
+    account = {
+        "kind": kind,
+        "email": email,
+        "uniqueId": str(random.randrange(10**20, 10**21)),
+        **more,
+    }
     write(f"accounts/{email}", account)
     return account
 
@@ -115,7 +120,15 @@ def in_use(port: int) -> bool:
 
 def refuse_foreign_folder() -> None:
     """What is removed at the end must be what was made here, even if LOCAL_STATE names a home."""
-    ours = {"accounts", "audit.log", "certificate.pem", "faults.json", "key.pem", "logs", "policies"}
+    ours = {
+        "accounts",
+        "audit.log",
+        "certificate.pem",
+        "faults.json",
+        "key.pem",
+        "logs",
+        "policies",
+    }
     ours |= {"project.json", "propagation.json", "revisions", "run", "services"}
     files = STATE.iterdir() if STATE.exists() else ()
     foreign = [f.name for f in files if f.name not in ours and not f.name.startswith("profiles.db")]

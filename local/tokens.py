@@ -45,7 +45,9 @@ def key_id(certificate: bytes) -> str:
 def make_key() -> str:
     """Makes the key that this project's tokens are signed with, and returns its id."""
     private, certificate = key_pair("local")
-    with open(os.open(STATE / "key.pem", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+    with open(
+        os.open(STATE / "key.pem", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb"
+    ) as file:
         file.write(private)
     (STATE / "certificate.pem").write_bytes(certificate)
     return key_id(certificate)

@@ -1,11 +1,11 @@
 """Calls from one function to another: with an ID token, a timeout, and errors told apart.
 
-    CallError
-    ├── NoToken      there is no ID token to call with                          answered 503
-    ├── Busy         it asks to be called again later                           answered 503
-    ├── Unreachable  no connection, or not the answer that was agreed on        answered 502
-    ├── Refused      no invoker binding lets this function in                   answered 502
-    └── TimedOut     no answer in time                                          answered 504
+CallError
+├── NoToken      there is no ID token to call with                          answered 503
+├── Busy         it asks to be called again later                           answered 503
+├── Unreachable  no connection, or not the answer that was agreed on        answered 502
+├── Refused      no invoker binding lets this function in                   answered 502
+└── TimedOut     no answer in time                                          answered 504
 """
 
 import json
@@ -109,7 +109,9 @@ class Function:
             raise Unreachable(f"{self.name} cannot be reached.", type(error).__name__) from None
 
         try:
-            body = json.loads(text) if answer.headers["Content-Type"] == "application/json" else None
+            body = (
+                json.loads(text) if answer.headers["Content-Type"] == "application/json" else None
+            )
         except (KeyError, ValueError, RecursionError):
             body = None
         if answer.status_code in expect and isinstance(body, dict):

@@ -88,7 +88,11 @@ def calls():
 
     by_helper(), by_session()
     with_token, without = median_time(by_helper, by_session, times=2000)
-    row("a call through the helper / the same on a plain session", f"{with_token / without:.2f}", "≤ 1.05")
+    row(
+        "a call through the helper / the same on a plain session",
+        f"{with_token / without:.2f}",
+        "≤ 1.05",
+    )
     documented, with_token = median_time(by_documentation, by_helper, times=100)
     row("the documentation's way / the helper", f"{documented / with_token:.1f}", "≥ 4")
 
@@ -103,7 +107,11 @@ def token_requests():
         cold = len(METADATA.identity_requests)
         list(pool.map(lambda _: helper.call("GET", "/"), range(10_000)))
     total = len(METADATA.identity_requests)
-    row("identity requests: 80 threads cold, and 10,000 calls more", f"{cold} and {total}", "1 and 1")
+    row(
+        "identity requests: 80 threads cold, and 10,000 calls more",
+        f"{cold} and {total}",
+        "1 and 1",
+    )
 
     METADATA.behave()
     METADATA.lifetime = 200  # so that it has to be renewed from the beginning
@@ -151,7 +159,7 @@ def logins():
             check_password_hash(password_hash, "correct horse")
 
         rates = {log_in: [], bare: []}
-        for _ in range(4):
+        for _ in range(3):
             for action in rates:
                 rates[action].append(per_second(action, seconds=4))
         ratio = statistics.median(rates[log_in]) / statistics.median(rates[bare])
@@ -165,10 +173,16 @@ def logins():
 
         def wrong(name):
             body = {"username": name, "password": "wrong password"}
-            session.post(verify, json=body, headers={"Authorization": f"Bearer {token}"}, timeout=60)
+            session.post(
+                verify, json=body, headers={"Authorization": f"Bearer {token}"}, timeout=60
+            )
 
         times = median_time(lambda: wrong("nobody"), lambda: wrong("ada"), times=200)
-        row("unknown user / wrong password, medians of 200", f"{times[0] / times[1]:.2f}", "0.9 to 1.1")
+        row(
+            "unknown user / wrong password, medians of 200",
+            f"{times[0] / times[1]:.2f}",
+            "0.9 to 1.1",
+        )
 
         begun = time.perf_counter()
         assert project.deploy_sh().returncode == 0
@@ -224,9 +238,12 @@ def starts():
 
 
 def growth():
-    """How long a second local deploy takes with more functions in the trust map."""
+    """How long a second local deploy takes with more functions in the trust map.
+
+    The map has a cell for each pair, and each is called: with 30 functions it takes minutes.
+    """
     taken = {}
-    for count in (3, 10, 30):
+    for count in (3, 10):
         clone = WORK / f"clone-{count}"
         left_out = shutil.ignore_patterns(".venv", ".local", ".build", ".git", "__pycache__")
         shutil.copytree(ROOT, clone, ignore=left_out)
@@ -240,7 +257,9 @@ def growth():
             (folder / "main.py").write_text(main.replace("def search(", f"def extra_{n}("))
             lines += f"    {name}  -  -  20  256Mi  1\n"
         script = (clone / "deploy.sh").read_text()
-        (clone / "deploy.sh").write_text(re.sub(r"(\n    search .*\n)", lambda m: m[1] + lines, script))
+        (clone / "deploy.sh").write_text(
+            re.sub(r"(\n    search .*\n)", lambda m: m[1] + lines, script)
+        )
         project = LocalProject(clone / ".local", clone)
         del project.env["LOCAL_STATE"]
         result = project.deploy_sh()
@@ -250,7 +269,7 @@ def growth():
         taken[count] = time.perf_counter() - begun
         project.deploy_sh("destroy")
     figures = ", ".join(f"{count}: {seconds:.1f} s" for count, seconds in taken.items())
-    row("the same with 3, 10 and 30 functions", figures, "reported")
+    row("the same with 3 and 10 functions", figures, "reported")
 
 
 if __name__ == "__main__":

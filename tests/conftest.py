@@ -6,6 +6,7 @@ import pathlib
 import random
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -24,7 +25,13 @@ LOGIN, USER_PROFILES, SEARCH = FUNCTIONS = ("login", "user-profiles", "search")
 def run(*command, env=None, **options):
     """Runs a command to its end. The result has returncode, stdout and stderr."""
     return subprocess.run(
-        command, env=env, cwd=ROOT, text=True, capture_output=True, stdin=subprocess.DEVNULL, **options
+        command,
+        env=env,
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        **options,
     )
 
 
@@ -77,6 +84,7 @@ class Alone:
             stdout=self.log,
             stderr=subprocess.PIPE,
             preexec_fn=preexec_fn,
+            start_new_session=True,
         )
         for line in self.process.stderr:
             if "Listening at" in line:
@@ -99,7 +107,7 @@ class Alone:
         return text
 
     def stop(self):
-        self.process.kill()
+        os.killpg(self.process.pid, signal.SIGKILL)  # with its workers, which would linger
         self.process.wait()
         self.reader.join(30)
         self.process.stderr.close()
@@ -160,7 +168,12 @@ class Project:
             audience = None if caller == "you" else self.url(name)
             headers["Authorization"] = f"Bearer {self.token(caller, audience)}"
         return requests.request(
-            method, self.url(name) + path, headers=headers, timeout=20, allow_redirects=False, **content
+            method,
+            self.url(name) + path,
+            headers=headers,
+            timeout=20,
+            allow_redirects=False,
+            **content,
         )
 
     def eventually(self, call, status):
@@ -229,7 +242,9 @@ def free_port():
 @pytest.fixture
 def open_door(project):
     """The binding that lets login call search, for one test."""
-    flags = f"--member=serviceAccount:{project.email(LOGIN)} --role=roles/run.invoker --region=$REGION"
+    flags = (
+        f"--member=serviceAccount:{project.email(LOGIN)} --role=roles/run.invoker --region=$REGION"
+    )
     project.gcloud(f"run services add-iam-policy-binding search {flags}")
     yield
     project.gcloud(f"run services remove-iam-policy-binding search {flags}", check=False)

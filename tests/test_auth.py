@@ -112,7 +112,11 @@ def test_a_hanging_metadata_server_is_given_up_on(metadata, monkeypatch):
         lambda fake, request: (200, {"Content-Type": "text/html"}, ""),
         lambda fake, request: (200, {"Content-Type": "text/html"}, fake.token(aud="https://other")),
         lambda fake, request: (200, {"Content-Type": "text/html"}, fake.token(aud=RECEIVER, exp=1)),
-        lambda fake, request: (200, {"Content-Type": "text/html"}, fake.token(aud=RECEIVER, exp="x")),
+        lambda fake, request: (
+            200,
+            {"Content-Type": "text/html"},
+            fake.token(aud=RECEIVER, exp="x"),
+        ),
     ],
 )
 def test_where_there_is_no_token_there_is_an_error(metadata, monkeypatch, caplog, identity):

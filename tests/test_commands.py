@@ -58,7 +58,9 @@ def cloud(tmp_path):
         env = environment
 
         def deploy_sh(self, *words):
-            return run(str(ROOT / "deploy.sh"), "--project=p-1", "--region=us-east1", *words, env=self.env)
+            return run(
+                str(ROOT / "deploy.sh"), "--project=p-1", "--region=us-east1", *words, env=self.env
+            )
 
         def commands(self):
             lines = (tmp_path / "commands").read_text().splitlines()
@@ -89,7 +91,9 @@ def test_dry_run_prints_what_a_deploy_runs(cloud):
     def kinds(commands):
         words = [" ".join(w for w in c if not w.startswith("-")) for c in commands]
         # IAM refuses "login" as an id, which is tried first. search's policy is empty as it is.
-        return sorted(w for w in words if "create login" not in w and "set-iam-policy search" not in w)
+        return sorted(
+            w for w in words if "create login" not in w and "set-iam-policy search" not in w
+        )
 
     assert kinds(changing(cloud.commands())) == kinds(printed(dry.stdout))
     assert "enable run.googleapis.com" in dry.stdout
@@ -122,7 +126,8 @@ def test_each_function_has_its_own_account_and_only_user_profiles_a_role(cloud):
     commands = changing(cloud.commands())
     deployed = {c[3]: c for c in commands if c[1:3] == ["functions", "deploy"]}
     accounts = {
-        name: next(w for w in c if w.startswith("--service-account=")) for name, c in deployed.items()
+        name: next(w for w in c if w.startswith("--service-account="))
+        for name, c in deployed.items()
     }
     assert len(set(accounts.values())) == 3
     for command in deployed.values():
@@ -132,7 +137,10 @@ def test_each_function_has_its_own_account_and_only_user_profiles_a_role(cloud):
     roles = {(c[4].partition(":")[2].partition("@")[0], c[5]) for c in granted}
     assert {who for who, role in roles} == {"builder", "user-profiles"}
     [data] = [c for c in granted if "--role=roles/datastore.user" in c]
-    assert "--condition=title=profiles,expression=resource.name == 'projects/p-1/databases/profiles'" in data
+    assert (
+        "--condition=title=profiles,expression=resource.name == 'projects/p-1/databases/profiles'"
+        in data
+    )
 
 
 def test_a_check_that_is_switched_off_is_switched_on(cloud):

@@ -27,7 +27,9 @@ def other(tmp_path):
     """A second local project, of a second clone."""
     clone = tmp_path / "clone"
     shutil.copytree(
-        ROOT, clone, ignore=shutil.ignore_patterns(".venv", ".local", ".build", ".git", "__pycache__")
+        ROOT,
+        clone,
+        ignore=shutil.ignore_patterns(".venv", ".local", ".build", ".git", "__pycache__"),
     )
     (clone / ".venv").symlink_to(ROOT / ".venv")  # as good as its own, and made at once
     other = LocalProject(clone / ".local", clone)
@@ -119,7 +121,9 @@ def test_the_shell_gets_what_the_readme_needs(project):
         assert f"export {name}_URL='http://127.0.0.1:" in exported
         assert f"export {name}_METADATA_HOST='127.0.0.1:" in exported
     assert "export PROJECT_ID='local-project' REGION='us-east1'" in exported
-    assert shutil.which("gcloud", path=project.env["PATH"]) == str(ROOT / "local" / "bin" / "gcloud")
+    assert shutil.which("gcloud", path=project.env["PATH"]) == str(
+        ROOT / "local" / "bin" / "gcloud"
+    )
 
 
 def test_gcloud_shows_what_it_shows_in_the_cloud(project, open_door):

@@ -194,7 +194,9 @@ def test_one_log_in_is_one_trace(login, user_profiles):
     requests.post(login.url, json=CREDENTIALS, headers=header, timeout=60)
     assert user_profiles.requests[0].headers["Traceparent"] == header["Traceparent"]
     lines = [json.loads(line) for line in login.logged().splitlines()]
-    assert [line["logging.googleapis.com/trace"] for line in lines] == [f"projects/p/traces/{trace}"]
+    assert [line["logging.googleapis.com/trace"] for line in lines] == [
+        f"projects/p/traces/{trace}"
+    ]
     assert lines[0]["severity"] == "INFO" and "POST / answered 200" in lines[0]["message"]
 
 

@@ -51,8 +51,16 @@ def test_what_passes_by_itself_is_waited_out(project, faults):
     delete(project, SEARCH, USER_PROFILES)
     open_to_all(project, LOGIN)
     faults(
-        ("functions deploy search", 1, "INVALID_ARGUMENT: Service account search@… does not exist."),
-        ("functions deploy search", 1, "ResponseError: status=[409], unable to queue the operation"),
+        (
+            "functions deploy search",
+            1,
+            "INVALID_ARGUMENT: Service account search@… does not exist.",
+        ),
+        (
+            "functions deploy search",
+            1,
+            "ResponseError: status=[409], unable to queue the operation",
+        ),
         ("functions deploy user-prof", 1, "Permission 'iam.serviceaccounts.actAs' denied"),
         ("functions deploy user-prof", 1, "HTTPError 429: Quota exceeded for quota metric"),
         ("set-iam-policy login", 1, "ABORTED: There were concurrent policy changes."),
@@ -76,7 +84,9 @@ def test_what_does_not_pass_is_named_and_the_others_are_deployed(project, faults
     assert deployed.returncode == 1
     assert denied in deployed.stderr and failed in deployed.stderr
     for name in (SEARCH, USER_PROFILES):
-        assert f"{name} is not deployed. Its log: gcloud functions logs read {name}" in deployed.stderr
+        assert (
+            f"{name} is not deployed. Its log: gcloud functions logs read {name}" in deployed.stderr
+        )
     assert "not everything is deployed" in deployed.stderr
     assert left() == [8, 8]  # nothing was tried again in vain
     assert "login is deployed." in deployed.stdout
@@ -105,7 +115,7 @@ def test_where_the_organisation_forbids_all_users_the_rest_is_deployed(project, 
 
 def test_a_binding_that_takes_time_is_waited_for(project, faults):
     project.gcloud("run services set-iam-policy user-profiles /dev/stdin --region=$REGION <<< '{}'")
-    state.write("propagation", 3)
+    state.write("propagation", 1.5)
     project.env["PATIENCE"] = "30"
     try:
         deployed = project.deploy_sh()

@@ -23,7 +23,10 @@ def echo(project, monkeypatch):
     token = project.token(LOGIN, project.url(USER_PROFILES))
 
     def call(**headers):
-        given = {"Authorization": f"Bearer {token}", **{k.replace("_", "-"): v for k, v in headers.items()}}
+        given = {
+            "Authorization": f"Bearer {token}",
+            **{k.replace("_", "-"): v for k, v in headers.items()},
+        }
         return client.get("/", base_url=project.url(USER_PROFILES), headers=given).headers
 
     call.token = token

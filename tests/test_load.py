@@ -68,7 +68,9 @@ def test_a_rush_of_log_ins_is_refused_before_it_takes_the_memory(tmp_path):
     server = UserProfiles(tmp_path, THREADS="64")
     try:
         with concurrent.futures.ThreadPoolExecutor(96) as pool:
-            tries = [pool.submit(server.post, "/profiles/verify", username="nobody") for _ in range(96)]
+            tries = [
+                pool.submit(server.post, "/profiles/verify", username="nobody") for _ in range(96)
+            ]
             answers = [t.result() for t in tries]
         assert {a.status_code for a in answers} == {401, 503}
         for answer in answers:

@@ -59,7 +59,11 @@ def test_the_account_comes_as_json_as_google_auth_wants_it(metadata):
         (DEFAULT + "identity?audience=", FLAVOR, 400),
         (DEFAULT + "identity?audience=a&format=other", FLAVOR, 400),
         ("instance/service-account/default/email", FLAVOR, 404),
-        ("instance/service-accounts/search@local-project.iam.gserviceaccount.com/token", FLAVOR, 404),
+        (
+            "instance/service-accounts/search@local-project.iam.gserviceaccount.com/token",
+            FLAVOR,
+            404,
+        ),
     ],
 )
 def test_it_refuses_what_google_s_refuses(metadata, path, headers, status):

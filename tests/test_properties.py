@@ -73,7 +73,10 @@ def test_any_path_and_method(let_in, path, method):
 
 
 @some
-@given(name=st.sampled_from(["Accept", "Traceparent", "X-Forwarded-For", "Cookie", "Range"]), value=header_text)
+@given(
+    name=st.sampled_from(["Accept", "Traceparent", "X-Forwarded-For", "Cookie", "Range"]),
+    value=header_text,
+)
 def test_any_header(let_in, name, value):
     is_proper(let_in("OPTIONS", "/", {name: value}))
 
@@ -85,7 +88,9 @@ def test_any_question_to_search(let_in, q):
 
 
 @some
-@given(credential=header_text, header=st.sampled_from(["Authorization", "X-Serverless-Authorization"]))
+@given(
+    credential=header_text, header=st.sampled_from(["Authorization", "X-Serverless-Authorization"])
+)
 def test_any_credential_is_refused(project, session, credential, header):
     url = project.url(USER_PROFILES)
     answer = session.options(url, headers={header: credential}, timeout=30)
@@ -97,4 +102,6 @@ def test_any_credential_is_refused(project, session, credential, header):
 def test_any_three_segments_are_no_token(project, session, segments):
     token = b".".join(base64.urlsafe_b64encode(s).rstrip(b"=") for s in segments).decode()
     headers = {"Authorization": f"Bearer {token}"}
-    assert session.options(project.url(USER_PROFILES), headers=headers, timeout=30).status_code == 401
+    assert (
+        session.options(project.url(USER_PROFILES), headers=headers, timeout=30).status_code == 401
+    )

@@ -40,9 +40,7 @@ def fetch_id_token(env, audience):
 @pytest.fixture(scope="module")
 def key_file(project, tmp_path_factory):
     file = tmp_path_factory.mktemp("keys") / "key.json"
-    project.gcloud(
-        f"iam service-accounts keys create {file} --iam-account={project.email(LOGIN)}"
-    )
+    project.gcloud(f"iam service-accounts keys create {file} --iam-account={project.email(LOGIN)}")
     return file
 
 
@@ -150,7 +148,9 @@ def forge(project):
     state = project.state
 
     def make(key=None, **changes):
-        good = google.auth.jwt.decode(project.token(LOGIN, project.url(USER_PROFILES)), verify=False)
+        good = google.auth.jwt.decode(
+            project.token(LOGIN, project.url(USER_PROFILES)), verify=False
+        )
         claims = {k: v for k, v in {**good, **changes}.items() if v is not None}
         private = key or (state / "key.pem").read_bytes()
         kid = tokens.key_id((state / "certificate.pem").read_bytes())
@@ -214,7 +214,9 @@ def test_a_token_that_does_not_verify_is_refused(project, forge, spoil):
     refused = call_user_profiles(project, spoil(forge()))
     assert refused.status_code == 401
     assert refused.headers["WWW-Authenticate"] == INVALID
-    assert "Your client does not have permission to the requested URL <code>/</code>." in refused.text
+    assert (
+        "Your client does not have permission to the requested URL <code>/</code>." in refused.text
+    )
 
 
 def test_a_token_signed_with_another_project_s_key_is_refused(project, forge):

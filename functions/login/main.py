@@ -1,10 +1,11 @@
 """login: the front door. It holds no account itself; it asks user-profiles, as login."""
 
 from flask import request
+from werkzeug.exceptions import Conflict, Forbidden, Unauthorized
+
 from shared.answers import answer, json_app
 from shared.calls import Function, Refused, Unreachable
 from shared.fields import read_fields
-from werkzeug.exceptions import Conflict, Forbidden, Unauthorized
 
 app = json_app(__name__)
 user_profiles = Function("user-profiles")
@@ -52,6 +53,8 @@ def search_as_login():
 def profile_in(body: dict) -> dict:
     """The profile that user-profiles answered, and nothing else that it may have said."""
     try:
-        return {field: body["profile"][field] for field in ("username", "display_name", "created_at")}
+        return {
+            field: body["profile"][field] for field in ("username", "display_name", "created_at")
+        }
     except (KeyError, TypeError):
         raise Unreachable("user-profiles gave no usable answer.", "no profile in it") from None

@@ -5,6 +5,7 @@ import logging
 import pathlib
 
 from flask import request
+
 from shared.answers import answer, json_app
 
 log = logging.getLogger(__name__)

@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 
 from flask import request
-from shared.answers import answer, json_app
-from shared.auth import caller
-from shared.fields import fits, read_fields
 from stores import open_store
 from werkzeug.exceptions import Conflict, NotFound, ServiceUnavailable, Unauthorized
 from werkzeug.security import check_password_hash, generate_password_hash
+
+from shared.answers import answer, json_app
+from shared.auth import caller
+from shared.fields import fits, read_fields
 
 HASHING = "scrypt:32768:8:1"  # 32 MiB and about 60 ms of one core for each check
 NOBODY = f"{HASHING}$nobody${'0' * 128}"  # takes as long to check as anybody's
