@@ -10,9 +10,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 # The trust map. On every deploy, each service's policy is made exactly what its line says.
 #   invoked by    you (whoever deploys), functions (a,b), or - for nobody
 #   account may   use firestore (the profiles' database), or - for nothing
-#   at once       requests in one instance. A password check takes 32 MiB and a core for a
-#                 moment: 8 at once are 256 MiB beside the 150 MiB of the process. login mostly
-#                 waits: 80 threads at 1 MiB stand beside its 100 MiB.
+#   at once       requests in one instance, and threads. A password check takes 32 MiB and a
+#                 core for a moment: user-profiles makes 4 at a time, 128 MiB beside the 150 MiB
+#                 of the process. login mostly waits: 80 threads at 1 MiB beside its 100 MiB.
 #
 #   function       invoked by   account may   at once  memory  instances
 TRUST_MAP='
