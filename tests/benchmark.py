@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import socket
 import statistics
 import sys
@@ -262,17 +263,20 @@ def growth():
         )
         project = LocalProject(clone / ".local", clone)
         del project.env["LOCAL_STATE"]
-        result = project.deploy_sh()
-        assert result.returncode == 0, result.stdout + result.stderr
-        begun = time.perf_counter()
-        assert project.deploy_sh().returncode == 0
-        taken[count] = time.perf_counter() - begun
-        project.deploy_sh("destroy")
+        try:
+            result = project.deploy_sh()
+            assert result.returncode == 0, result.stdout + result.stderr
+            begun = time.perf_counter()
+            assert project.deploy_sh().returncode == 0
+            taken[count] = time.perf_counter() - begun
+        finally:
+            project.deploy_sh("destroy")
     figures = ", ".join(f"{count}: {seconds:.1f} s" for count, seconds in taken.items())
     row("the same with 3 and 10 functions", figures, "reported")
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is ended
     version = ".".join(map(str, sys.version_info[:2]))
     print(f"Python {version}, {CORES} cores\n\n| figure | measured | aim |\n|---|---|---|")
     try:
