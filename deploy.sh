@@ -272,9 +272,11 @@ env() {
     local name
     must_be_deployed
     for name in $FUNCTIONS; do
-        echo "export $(variable "$name")_URL='$(url_of "$name")' $(variable "$name")_ACCOUNT='$(email_of "$name")'"
+        echo "export $(variable "$name")_URL='$(url_of "$name")'"
+        echo "export $(variable "$name")_ACCOUNT='$(email_of "$name")'"
     done
-    echo "export PROJECT_ID='$PROJECT' REGION='$REGION'"
+    echo "export PROJECT_ID='$PROJECT'"
+    echo "export REGION='$REGION'"
     if [ -n "$LOCAL" ]; then local_env; fi
 }
 

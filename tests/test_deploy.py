@@ -120,7 +120,7 @@ def test_the_shell_gets_what_the_readme_needs(project):
     for name in ("LOGIN", "USER_PROFILES", "SEARCH"):
         assert f"export {name}_URL='http://127.0.0.1:" in exported
         assert f"export {name}_METADATA_HOST='127.0.0.1:" in exported
-    assert "export PROJECT_ID='local-project' REGION='us-east1'" in exported
+    assert "export PROJECT_ID='local-project'\nexport REGION='us-east1'\n" in exported
     assert shutil.which("gcloud", path=project.env["PATH"]) == str(
         ROOT / "local" / "bin" / "gcloud"
     )
