@@ -68,7 +68,7 @@ def json_app(name: str) -> Flask:
     def crash(error):
         # Where it happened, not what it says: the message may hold what a user sent.
         where = "".join(traceback.format_tb(error.__traceback__))
-        log.critical("Unexpected %s\n%s", type(error).__name__, where)
+        log.critical("Unexpected %s: a bug, here:\n%s", type(error).__name__, where)
         return {"error": "Something went wrong here; it has been logged."}, 500
 
     return app

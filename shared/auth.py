@@ -84,15 +84,16 @@ class IDTokenAuth(requests.auth.AuthBase):
         try:
             return fetch.result(LONGEST_WAIT)
         except TimeoutError:
-            raise TokenError(f"no ID token for {self.audience} in {LONGEST_WAIT} s") from None
+            raise self._no_token(f"none in {LONGEST_WAIT} s") from None
 
     def _renew(self, fetch: Future) -> None:
         try:
             token, claims = self._new_token()
         except Exception as error:
             # The type only: google-auth quotes what it was sent, and that may be a token.
-            problem = TokenError(f"no ID token for {self.audience}: {type(error).__name__}")
-            log.warning("%s. Check the metadata server, or the key file and the clock.", problem)
+            problem = self._no_token(type(error).__name__)
+            if time.time() < self._claims["exp"] - USABLE_BEFORE_EXPIRY:  # nobody waits for it
+                log.warning("The token is not renewed yet: %s", problem)
             self._settle(fetch)
             fetch.set_exception(problem)
         else:
@@ -108,6 +109,10 @@ class IDTokenAuth(requests.auth.AuthBase):
                 self._renew_at = max(self._renew_at, claims["exp"] - RENEW_BEFORE_EXPIRY)
             if self._fetch is fetch:
                 self._fetch = None
+
+    def _no_token(self, cause: str) -> TokenError:
+        remedy = "check the metadata server, or the key file and the clock"
+        return TokenError(f"no ID token for {self.audience}: {cause}; {remedy}")
 
     def _new_token(self):
         request = Request(self._session)

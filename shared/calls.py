@@ -104,9 +104,11 @@ class Function:
         except TokenError as error:
             raise NoToken(f"No identity to call {self.name} with.", str(error)) from None
         except (requests.Timeout, ReadTimeoutError):
-            raise TimedOut(f"{self.name} did not answer in time.", repr(self.timeout)) from None
+            reason = f"not within {self.timeout} s; its own log shows what takes so long"
+            raise TimedOut(f"{self.name} did not answer in time.", reason) from None
         except (requests.RequestException, HTTPError) as error:
-            raise Unreachable(f"{self.name} cannot be reached.", type(error).__name__) from None
+            reason = f"{type(error).__name__}; does it run, at {self.auth.audience}?"
+            raise Unreachable(f"{self.name} cannot be reached.", reason) from None
 
         try:
             body = (
@@ -120,7 +122,7 @@ class Function:
         retry_later = answer.status_code == 503 and "Retry-After" in answer.headers
         if answer.status_code == 429 or retry_later:
             raise Busy(f"{self.name} is busy.", f"status {answer.status_code}; more instances help")
-        reason = f"status {answer.status_code}{HINTS.get(answer.status_code, '')}"
+        reason = f"status {answer.status_code}{HINTS.get(answer.status_code, '; its own log says more')}"
         # The platform's own refusals are HTML: the request never reached the function's code.
         if answer.status_code == 403 and body is None:
             raise Refused(f"{self.name} does not let this function in.", reason)

@@ -48,6 +48,11 @@ def pytest_addoption(parser):
     )
 
 
+    parser.addoption(
+        "--full", action="store_true", help="run the load tests at full size: it takes some minutes"
+    )
+
+
 def pytest_collection_modifyitems(config, items):
     if config.getoption("--cloud"):
         wanted = [item for item in items if item.get_closest_marker("deployed")]
@@ -106,7 +111,15 @@ class Alone:
         self.read += len(text)
         return text
 
+    def problem(self):
+        """The message of the one line of a warning or worse that was logged since."""
+        lines = [json.loads(line) for line in self.logged().splitlines()]
+        [message] = [line["message"] for line in lines if line["severity"] != "INFO"]
+        return message
+
     def stop(self):
+        self.log.seek(0)
+        assert_no_secret(self.log.read())
         os.killpg(self.process.pid, signal.SIGKILL)  # with its workers, which would linger
         self.process.wait()
         self.reader.join(30)
@@ -120,11 +133,17 @@ class Project:
     target, patience = (), 420  # seconds until a changed binding must have taken effect
 
     def __init__(self, root=ROOT):
-        self.root, self.tokens = root, {}
+        self.root, self.tokens, self.answers = root, {}, []
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("GCE_", "GOOGLE_"))}
 
     def deploy_sh(self, *words):
-        return run(str(self.root / "deploy.sh"), *words, *self.target, env=self.env)
+        result = run(str(self.root / "deploy.sh"), *words, *self.target, env=self.env)
+        self.answers.append(result.stdout + result.stderr)
+        return result
+
+    def note(self, answer, *_, **__):
+        """Keeps what was answered, to be searched for secrets at the end."""
+        self.answers.append(f"{answer.headers} {answer.text}")
 
     def enter(self):
         """eval "$(./deploy.sh env)" """
@@ -173,6 +192,7 @@ class Project:
             headers=headers,
             timeout=20,
             allow_redirects=False,
+            hooks={"response": self.note},
             **content,
         )
 
@@ -202,16 +222,19 @@ class LocalProject(Project):
         return (pathlib.Path(self.state) / "logs" / f"{name}.log").read_text()
 
 
+def assert_no_secret(text, tokens=()):
+    """That no token, password, hash or key of these tests stands in what was logged or answered."""
+    signatures = [token.rpartition(".")[2] for token in tokens]
+    for secret in ("a pass phrase", "long enough", "scrypt:", "PRIVATE KEY", "eyJ", *signatures):
+        assert secret not in text
+
+
 def keeps_no_secret(project):
-    """After all tests: no log holds a token, a password or a hash that they used."""
-    secrets = ["correct horse", "long enough", "scrypt:", "BEGIN PRIVATE KEY"]
-    for token in project.tokens.values():
-        secrets += [token, token.rpartition(".")[2]]
-    logs = list((project.state / "logs").iterdir())
-    assert logs
-    for log in logs:
-        content = log.read_text()
-        assert [secret for secret in secrets if secret in content] == []
+    """After all tests: what they used as secrets is in no log, in no answer and no output."""
+    logs = [log.read_text() for log in (project.state / "logs").iterdir()]
+    assert logs and project.answers
+    for text in (*logs, *project.answers):
+        assert_no_secret(text, project.tokens.values())
 
 
 @pytest.fixture(scope="session")
@@ -254,10 +277,11 @@ class Visitor:
     """Somebody in front of login, with a name of their own for each test."""
 
     def __init__(self, project, username):
-        self.project, self.username, self.password = project, username, "correct horse"
+        self.project, self.username, self.password = project, username, "a pass phrase"
         token = project.token("you", None)
         self.session = requests.Session()
         self.session.headers["Authorization"] = f"Bearer {token}"
+        self.session.hooks["response"] = project.note
 
     def sign_up(self, **changes):
         account = {"username": self.username, "password": self.password, "display_name": "Ada"}

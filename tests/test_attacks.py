@@ -1,10 +1,12 @@
 """What an attacker tries, and what they get."""
 
+import pathlib
 import socket
+import sys
 
 import pytest
 import requests
-from conftest import LOGIN, SEARCH, USER_PROFILES
+from conftest import FUNCTIONS, LOGIN, SEARCH, USER_PROFILES
 
 
 def raw(project, name, *lines, body=b""):
@@ -124,3 +126,25 @@ def test_the_token_endpoint_answers_no_foreign_host(project):
 )
 def test_no_name_looks_like_another(visitor, username):
     assert visitor.sign_up(username=username).status_code == 400
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="left out: needs /proc")
+def test_everything_listens_on_loopback_only(project):
+    ports = {int(project.url(name).rpartition(":")[2]) for name in FUNCTIONS}
+    for name in FUNCTIONS:
+        variable = name.upper().replace("-", "_") + "_METADATA_HOST"
+        ports.add(int(project.env[variable].rpartition(":")[2]))
+    ports.add(project.token_port())
+    listening = []
+    for table in ("tcp", "tcp6"):
+        for line in pathlib.Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            address, _, port = line.split()[1].partition(":")
+            if line.split()[3] == "0A" and int(port, 16) in ports:
+                listening.append(address)
+    assert listening == ["0100007F"] * len(ports)  # 127.0.0.1, its bytes reversed
+
+
+def test_the_state_folder_is_private(project):
+    for path in (project.state, *project.state.rglob("*")):
+        if not path.is_relative_to(project.state / "revisions"):
+            assert path.stat().st_mode & 0o077 == 0, path

@@ -14,6 +14,7 @@ from shared import auth
 from shared.auth import IDTokenAuth, TokenError
 
 RECEIVER = "https://receiver.example"
+TEXT = {"Content-Type": "text/html"}
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ def test_a_hanging_metadata_server_is_given_up_on(metadata, monkeypatch):
     token_auth = IDTokenAuth("https://receiver.example")
     prepared = requests.Request("GET", "https://receiver.example/").prepare()
     started = time.monotonic()
-    with pytest.raises(TokenError, match="no ID token for https://receiver.example in 0.5 s"):
+    with pytest.raises(TokenError, match="no ID token for https://receiver.example: none in 0.5 s"):
         token_auth(prepared)
     assert time.monotonic() - started < 10
     # The next call does not wait for the one that hangs: it asks again.
@@ -102,23 +103,62 @@ def test_a_hanging_metadata_server_is_given_up_on(metadata, monkeypatch):
     assert token_auth(prepared).headers["Authorization"].startswith("Bearer ey")
 
 
-@pytest.mark.parametrize(
-    "identity",
-    [
-        lambda fake, request: (500, {}, "inner secret"),
-        lambda fake, request: (429, {}, "inner secret"),
-        lambda fake, request: (404, {}, "inner secret"),
-        lambda fake, request: (200, {"Content-Type": "text/html"}, "inner.secret.nonsense"),
-        lambda fake, request: (200, {"Content-Type": "text/html"}, ""),
-        lambda fake, request: (200, {"Content-Type": "text/html"}, fake.token(aud="https://other")),
-        lambda fake, request: (200, {"Content-Type": "text/html"}, fake.token(aud=RECEIVER, exp=1)),
-        lambda fake, request: (
-            200,
-            {"Content-Type": "text/html"},
-            fake.token(aud=RECEIVER, exp="x"),
-        ),
-    ],
-)
+USELESS_ANSWERS = [
+    lambda fake, request: (500, {}, "inner secret"),
+    lambda fake, request: (429, {}, "inner secret"),
+    lambda fake, request: (404, {}, "inner secret"),
+    lambda fake, request: (200, TEXT, "inner.secret.nonsense"),
+    lambda fake, request: (200, TEXT, ""),
+    lambda fake, request: (200, TEXT, fake.token(aud="https://other")),
+    lambda fake, request: (200, TEXT, fake.token(aud=RECEIVER, exp=1)),
+    lambda fake, request: (200, TEXT, fake.token(aud=RECEIVER, exp="x")),
+]
+
+
+@pytest.mark.parametrize("identity", [*USELESS_ANSWERS, lambda fake, request: fake.hang()])
+def test_no_call_notices_that_a_renewal_fails_while_the_token_is_good(
+    metadata, receiver, monkeypatch, identity
+):
+    monkeypatch.setattr(auth, "LONGEST_WAIT", 0.5)
+    url = f"http://{receiver.address}/"
+    token_auth = IDTokenAuth(url)
+    requests.get(url, auth=token_auth, timeout=30)
+    kept, asked = receiver.requests[0].headers["Authorization"], threading.Event()
+
+    def answer(request):
+        asked.set()
+        return identity(metadata, request)
+
+    metadata.identity = answer
+    monkeypatch.setattr(token_auth, "_renew_at", 0)
+    for n in range(10):
+        assert requests.get(url, auth=token_auth, timeout=30).status_code == 200
+        assert n or asked.wait(30)
+    assert {request.headers["Authorization"] for request in receiver.requests} == {kept}
+
+
+def test_a_failed_renewal_is_tried_again_after_a_while_and_logged(
+    metadata, receiver, monkeypatch, caplog
+):
+    url = f"http://{receiver.address}/"
+    token_auth = IDTokenAuth(url)
+    requests.get(url, auth=token_auth, timeout=30)
+    metadata.requests.clear()
+    metadata.identity = lambda request: (200, TEXT, "inner.secret.nonsense")
+    monkeypatch.setattr(token_auth, "_renew_at", 0)
+    requests.get(url, auth=token_auth, timeout=30)
+    while token_auth._fetch:
+        pass
+    for _ in range(10):
+        requests.get(url, auth=token_auth, timeout=30)
+    # Fifteen seconds have not passed.
+    assert len(metadata.identity_requests) == 1
+    [record] = caplog.records
+    assert record.levelname == "WARNING" and "not renewed yet" in record.message
+    assert "check the metadata server" in record.message and "secret" not in record.message
+
+
+@pytest.mark.parametrize("identity", USELESS_ANSWERS)
 def test_where_there_is_no_token_there_is_an_error(metadata, monkeypatch, caplog, identity):
     monkeypatch.setattr(auth, "LONGEST_WAIT", 0.5)
     metadata.identity = lambda request: identity(metadata, request)
@@ -169,4 +209,4 @@ def test_no_token_is_logged(metadata, receiver, caplog):
     with pytest.raises(TokenError) as raised:
         token_auth(requests.Request("GET", f"http://{receiver.address}/").prepare())
     assert "eyJ" not in caplog.text + str(raised.value)
-    assert "no ID token for http://127.0.0.1" in caplog.text
+    assert "no ID token for http://127.0.0.1" in str(raised.value)

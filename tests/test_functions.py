@@ -1,5 +1,7 @@
 """What the three functions answer, statuses, fields, one-sentence errors."""
 
+import json
+import re
 import threading
 
 import pytest
@@ -221,3 +223,22 @@ def test_search_finds_articles_that_hold_every_word(project, open_door):
     assert titles("PASSWORD+hash") == ["What we keep about you"]
     assert titles("zebra") == []
     assert len(titles("")) > 3
+
+
+def test_one_log_in_is_one_trace_and_user_profiles_knows_who_called(project, visitor):
+    before = {name: len(project.log(name)) for name in (LOGIN, USER_PROFILES)}
+    visitor.log_in()
+    lines = {
+        name: [json.loads(line) for line in project.log(name)[before[name] :].splitlines()]
+        for name in before
+    }
+    fields = {"severity", "time", "message", "logging.googleapis.com/trace"}
+    assert all(set(line) == fields for name in lines for line in lines[name])
+    traces = {line["logging.googleapis.com/trace"] for name in lines for line in lines[name]}
+    [trace] = traces
+    assert trace.startswith(f"projects/{project.env['PROJECT_ID']}/traces/")
+    [answered] = [line["message"] for line in lines[LOGIN]]
+    assert re.fullmatch(r"POST / answered 401 in \d+ ms", answered)
+    called, verified = [line["message"] for line in lines[USER_PROFILES]]
+    assert called == f"Called by {project.email(LOGIN)}"
+    assert re.fullmatch(r"POST /profiles/verify answered 401 in \d+ ms", verified)

@@ -57,4 +57,5 @@ def profile_in(body: dict) -> dict:
             field: body["profile"][field] for field in ("username", "display_name", "created_at")
         }
     except (KeyError, TypeError):
-        raise Unreachable("user-profiles gave no usable answer.", "no profile in it") from None
+        reason = "no profile in it; is it of the same version?"
+        raise Unreachable("user-profiles gave no usable answer.", reason) from None
