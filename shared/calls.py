@@ -122,7 +122,9 @@ class Function:
         retry_later = answer.status_code == 503 and "Retry-After" in answer.headers
         if answer.status_code == 429 or retry_later:
             raise Busy(f"{self.name} is busy.", f"status {answer.status_code}; more instances help")
-        reason = f"status {answer.status_code}{HINTS.get(answer.status_code, '; its own log says more')}"
+        reason = (
+            f"status {answer.status_code}{HINTS.get(answer.status_code, '; its own log says more')}"
+        )
         # The platform's own refusals are HTML: the request never reached the function's code.
         if answer.status_code == 403 and body is None:
             raise Refused(f"{self.name} does not let this function in.", reason)

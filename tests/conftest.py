@@ -47,7 +47,6 @@ def pytest_addoption(parser):
         help="run the end-to-end tests against what ./deploy.sh env names; they leave profiles behind",
     )
 
-
     parser.addoption(
         "--full", action="store_true", help="run the load tests at full size: it takes some minutes"
     )
@@ -217,6 +216,11 @@ class LocalProject(Project):
 
     def token_port(self):
         return json.loads((self.state / "project.json").read_text())["token_port"]
+
+    def worker(self, name):
+        """The id of the process that answers for a function."""
+        server = (self.state / "run" / name).read_text()
+        return int(run("pgrep", "-P", server).stdout)
 
     def log(self, name):
         return (pathlib.Path(self.state) / "logs" / f"{name}.log").read_text()

@@ -7,7 +7,6 @@ import os
 import resource
 import signal
 import sqlite3
-import subprocess
 import sys
 import threading
 import time
@@ -42,8 +41,7 @@ def test_what_was_answered_201_is_there_after_a_kill(project, full):
     with concurrent.futures.ThreadPoolExecutor(32) as pool:
         calls = [pool.submit(sign_up, name) for name in names]
         assert enough.wait(120)
-        [worker] = workers_of(project, USER_PROFILES)
-        os.kill(worker, signal.SIGKILL)
+        os.kill(project.worker(USER_PROFILES), signal.SIGKILL)
         for call in calls:
             call.result(120)
 
@@ -54,12 +52,6 @@ def test_what_was_answered_201_is_there_after_a_kill(project, full):
         found = project.request("GET", USER_PROFILES, f"/profiles/{name}", caller=LOGIN)
         # Whoever was answered 201 is there. The others are there whole, or not at all.
         assert found.status_code == 200 or (status != 201 and found.status_code == 404)
-
-
-def workers_of(project, name):
-    master = (project.state / "run" / name).read_text()
-    listed = subprocess.run(["pgrep", "-P", master], stdout=subprocess.PIPE)
-    return [int(pid) for pid in listed.stdout.split()]
 
 
 class UserProfiles(Alone):
@@ -138,7 +130,7 @@ def test_a_locked_database_is_answered_503_until_it_is_free(tmp_path):
 def test_login_under_64_clients_leaks_nothing(project, full):
     token, url = project.token("you", None), project.url(LOGIN)
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    [worker] = workers_of(project, LOGIN)
+    worker = project.worker(LOGIN)
 
     def usage():
         with open(f"/proc/{worker}/status") as status:
