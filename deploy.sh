@@ -367,24 +367,13 @@ delete_database() {
 what_next() {
     cat <<EOF
 
-Try it. This gives your shell the addresses${LOCAL:+, and a gcloud that speaks to this machine}:
+Next, see it in a browser:
 
   eval "\$(./deploy.sh env${LOCAL:+ --local})"
+  gcloud run services proxy login --region=\$REGION --port=8080
 
-Sign up, as you (without the first -H it is 403: nobody is let in unnamed):
-
-  curl -H "Authorization: Bearer \$(gcloud auth print-identity-token)" \\
-    -H 'Content-Type: application/json' "\$LOGIN_URL/signup" \\
-    -d '{"username": "ada", "password": "correct horse", "display_name": "Ada"}'
-
-Let login ask search, and see it refused; then open that door, and ask again:
-
-  curl -H "Authorization: Bearer \$(gcloud auth print-identity-token)" "\$LOGIN_URL/search?q=password"
-
-  gcloud run services add-iam-policy-binding search --region=\$REGION --role=roles/run.invoker \\
-    --member=serviceAccount:\$LOGIN_ACCOUNT
-
-The next ./deploy.sh${LOCAL:+ --local} closes it. ./deploy.sh destroy${LOCAL:+ --local} removes everything.
+and open http://localhost:8080. README.md goes on from here.
+./deploy.sh destroy${LOCAL:+ --local} removes everything.
 EOF
 }
 

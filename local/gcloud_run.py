@@ -55,6 +55,16 @@ def describe_service(args):
     return as_service(args.SERVICE, service_of(args.SERVICE))
 
 
+@command("run services proxy", "SERVICE", "--region", "--port")
+def proxy_service(args):
+    from local import proxy
+
+    url, project = service_of(args.SERVICE)["url"], state.read("project")
+    place = f"in project [{project['id']}] region [{project['region']}]"
+    print(f"Proxying to Cloud Run service [{args.SERVICE}] {place}", file=sys.stderr)
+    proxy.serve(url, int(args.port or 8080), state.read(f"accounts/{YOU}"))
+
+
 @command("run services get-iam-policy", "SERVICE", "--region", "--flatten")
 def get_policy(args):
     service_of(args.SERVICE)

@@ -15,6 +15,7 @@ import time
 from http.cookiejar import DefaultCookiePolicy
 
 import requests
+from flask import g, has_request_context
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from shared import logs
@@ -87,7 +88,22 @@ class Function:
         """Sends `content` (json= or params=) and returns the status and the JSON object answered.
 
         Raises CallError for a status that is not in `expect` and for anything but JSON.
+        flask.g.calls lists the calls made for the request at hand: (function, outcome, seconds),
+        where the outcome is a status or the name of an error.
         """
+        begun, outcome = time.monotonic(), None
+        try:
+            outcome, body = self._call(method, path, expect, content)
+            return outcome, body
+        except CallError as error:
+            outcome = type(error).__name__
+            raise
+        finally:
+            if has_request_context():
+                call = self, outcome, time.monotonic() - begun
+                g.calls = [*g.get("calls", ()), call]
+
+    def _call(self, method, path, expect, content):
         deadline = time.monotonic() + sum(self.timeout)
         try:
             with self._session.request(

@@ -19,6 +19,8 @@ import requests
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+# In a shell that ran "deploy.sh env --local", gcloud is the stand-in: here it is the real one, if any.
+os.environ["PATH"] = os.environ["PATH"].replace(f"{ROOT}/local/bin:", "")
 LOGIN, USER_PROFILES, SEARCH = FUNCTIONS = ("login", "user-profiles", "search")
 
 
@@ -47,6 +49,7 @@ def pytest_addoption(parser):
         help="run the end-to-end tests against what ./deploy.sh env names; they leave profiles behind",
     )
 
+    parser.addoption("--pictures", action="store_true", help="take the README's pictures anew")
     parser.addoption(
         "--full", action="store_true", help="run the load tests at full size: it takes some minutes"
     )

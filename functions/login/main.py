@@ -1,6 +1,9 @@
 """login: the front door. It holds no account itself; it asks user-profiles, as login."""
 
-from flask import request
+import pathlib
+import secrets
+
+from flask import g, request
 from werkzeug.exceptions import Conflict, Forbidden, Unauthorized
 
 from shared.answers import answer, json_app
@@ -59,3 +62,40 @@ def profile_in(body: dict) -> dict:
     except (KeyError, TypeError):
         reason = "no profile in it; is it of the same version?"
         raise Unreachable("user-profiles gave no usable answer.", reason) from None
+
+
+# ---- the demo page: to leave it out, delete from here on, and page.html
+
+PAGE = pathlib.Path(__file__).with_name("page.html").read_text("utf-8")
+POLICY = (
+    "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; connect-src 'self';"
+    " img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+@app.get("/")
+def page():
+    nonce = secrets.token_urlsafe()
+    headers = {
+        "Content-Security-Policy": POLICY.format(nonce),
+        "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+    }
+    return PAGE.replace("NONCE", nonce), headers
+
+
+@app.after_request
+def tell_the_page(response):
+    """What the picture is drawn from: which calls were made for this one, and how they ended.
+
+    Who login is, search's refusal says anyway; and what its receivers' addresses are, its own
+    tells whoever knows their names. Of what was said to them, and of tokens, nothing is told.
+    """
+    calls = [
+        f'{to.name};dur={seconds * 1000:.1f};desc="{outcome} {to.auth.principal} {to.auth.audience}"'
+        for to, outcome, seconds in g.get("calls", ())
+    ]
+    if calls:
+        response.headers["Server-Timing"] = ", ".join(calls)
+    return response

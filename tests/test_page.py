@@ -1,0 +1,285 @@
+"""The demo page in a real browser, as a person uses it: through the proxy, to the refused search."""
+
+import os
+import re
+import signal
+import subprocess
+
+import pytest
+import requests
+from conftest import LOGIN, ROOT, free_port
+
+if not os.environ.get("CHROMIUM"):  # as tests/run sets it, which then installs what drives it
+    pytest.skip("left out: no Chromium or Chrome is installed", allow_module_level=True)
+
+from axe_playwright_python.sync_playwright import Axe  # noqa: E402
+from playwright.sync_api import expect, sync_playwright  # noqa: E402
+
+PICTURES = ROOT / "tests" / "pictures"
+QUIET = (
+    "--disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    " --disable-component-update --disable-sync"
+).split()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=os.environ["CHROMIUM"], args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def address(project):
+    """Where login is open to a browser: the proxy runs as a person would run it."""
+    port = free_port()
+    process = subprocess.Popen(
+        ["gcloud", "run", "services", "proxy", "login"]
+        + [f"--region={project.env['REGION']}", f"--port={port}"],
+        env=project.env,
+        text=True,
+        stderr=subprocess.PIPE,
+    )
+    said = [process.stderr.readline(), process.stderr.readline()]
+    assert said[0].startswith("Proxying to Cloud Run service [login] in project [local-project]")
+    assert said[1] == f"http://127.0.0.1:{port} proxies to {project.url(LOGIN)}\n"
+    yield f"http://localhost:{port}"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
+    process.stderr.close()
+
+
+class Page:
+    """What a person sees and does."""
+
+    def __init__(self, browser, address, **context):
+        self.context = browser.new_context(**context)
+        self.tab = self.context.new_page()
+        self.errors, self.requests = [], []
+        self.tab.on("console", lambda message: self.errors.append(message.text))
+        self.tab.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.tab.on("request", lambda request: self.requests.append(request.url))
+        self.tab.goto(address)
+
+    def sign_up(self, username, display_name="Ada Lovelace", password="a pass phrase"):
+        self.tab.get_by_label("New username").fill(username)
+        self.tab.get_by_label("Display name").fill(display_name)
+        self.tab.get_by_label("New password").fill(password)
+        self.press("Sign up")
+
+    def log_in(self, username, password="a pass phrase"):
+        self.tab.get_by_label("Username", exact=True).fill(username)
+        self.tab.get_by_label("Password", exact=True).fill(password)
+        self.press("Log in")
+
+    def press(self, button):
+        """Presses it, and waits until it can be pressed again."""
+        button = self.tab.get_by_role("button", name=button)
+        button.click()
+        expect(button).to_be_enabled()
+
+    def edges(self):
+        """State and status of each edge of the picture."""
+        edges = self.tab.locator(".edge")
+        return {
+            edge.get_attribute("id"): (
+                edge.get_attribute("data-state"),
+                edge.locator(".status").text_content(),
+            )
+            for edge in edges.all()
+        }
+
+    def text(self):
+        return self.tab.locator("body").inner_text()
+
+
+IDLE = ("idle", "")
+
+
+@pytest.fixture
+def page(browser, address):
+    page = Page(browser, address)
+    yield page
+    # Chromium itself notes every answer from 400 up in its console: that is no error of the page.
+    assert [e for e in page.errors if not e.startswith("Failed to load resource")] == []
+    assert {url.partition("?")[0].removeprefix(address) for url in page.requests} <= {
+        "/",
+        "/signup",
+        "/search",
+    }
+    assert "eyJ" not in page.tab.content()
+    page.context.close()
+
+
+def test_from_sign_up_to_the_refused_search_to_the_opened_door(project, page, pytestconfig):
+    assert page.edges() == {"login": IDLE, "user-profiles": IDLE, "search": IDLE}
+    page.sign_up("ada-l")
+    expect(page.tab.get_by_role("heading", name="Signed up")).to_be_visible()
+    page.log_in("ada-l")
+    expect(page.tab.get_by_role("heading", name="Logged in")).to_be_visible()
+    expect(page.tab.locator("#answer")).to_contain_text("Ada Lovelace")
+    let_in = ("allowed", "200")
+    assert page.edges() == {"login": let_in, "user-profiles": let_in, "search": IDLE}
+    expect(page.tab.locator("#why")).to_contain_text(
+        f"login asked as serviceAccount:{project.email(LOGIN)}. A binding of roles/run.invoker"
+        " in the policy of user-profiles names it"
+    )
+    picture(page, "before", pytestconfig)
+
+    page.press("Search")
+    refused = ("refused", "403")
+    assert page.edges() == {"login": ("allowed", "403"), "user-profiles": IDLE, "search": refused}
+    expect(page.tab.locator("#why")).to_contain_text("No binding in the policy of search names it")
+    said = page.tab.locator("#map-state").text_content()
+    assert said == "you to login: let in, 403. login to search: refused, 403."
+    picture(page, "refused", pytestconfig)
+
+    # What the page says opens the door, opens it.
+    command = page.tab.locator("#why pre").inner_text()
+    assert command.startswith("gcloud run services add-iam-policy-binding search ")
+    assert f"--member=serviceAccount:{project.email(LOGIN)}" in command
+    project.gcloud(command.removeprefix("gcloud "))
+    try:
+        page.press("Search")
+        assert page.edges() == {"login": let_in, "user-profiles": IDLE, "search": let_in}
+        expect(page.tab.locator("#answer")).to_contain_text("Choose a password")
+    finally:
+        project.gcloud(command.removeprefix("gcloud ").replace("add-iam", "remove-iam"))
+    page.press("Search")
+    assert page.edges()["search"] == refused
+
+
+def test_what_happened_on_the_wire_can_be_read(project, page):
+    page.log_in("nobody-at-all")
+    calls = page.tab.locator("#wire li").all_inner_texts()
+    assert [re.sub(r"\d+ ms", "N ms", call).splitlines() for call in calls] == [
+        [
+            "login → user-profiles: let in, 401 in N ms",
+            f"as serviceAccount:{project.email(LOGIN)}",
+            f"for the audience: {project.url('user-profiles')}",
+        ],
+        [
+            "you → login, POST /: let in, 401 in N ms",
+            "as you: gcloud's proxy adds your token",
+            "for the audience: gcloud's own, which every service accepts",
+        ],
+    ]
+
+
+def test_a_user_name_with_markup_stays_text(page):
+    markup = "<img src=x onerror=document.title='caught'><b>Ada</b>"
+    page.sign_up("ada-markup", display_name=markup)
+    expect(page.tab.locator("#answer")).to_contain_text(markup)
+    assert page.tab.locator("img, b").count() == 0
+    assert page.tab.title() == "Two functions, one binding"
+
+
+@pytest.mark.parametrize(
+    "account, label, sentence",
+    [
+        ({"username": "A"}, "New username", "username must be 3 to 32 of a-z, 0-9, _ and -."),
+        ({"username": "ada-e", "password": "short"}, "New password", "password must be"),
+        ({"username": "ada-e", "display_name": ""}, "Display name", "display_name must be"),
+    ],
+)
+def test_an_error_stands_beside_the_field_that_it_names(page, account, label, sentence):
+    page.sign_up(**account)
+    field = page.tab.get_by_label(label)
+    expect(field).to_be_focused()
+    expect(field).to_have_attribute("aria-invalid", "true")
+    error = page.tab.locator(f"#{field.get_attribute('aria-describedby')}")
+    expect(error).to_contain_text(sentence)
+    assert page.tab.locator("label:has(input[aria-invalid]) + .error").count() == 1
+
+
+def test_a_taken_name_is_said_beside_it_and_a_wrong_password_below_the_form(page):
+    page.sign_up("ada-taken")
+    page.sign_up("ada-taken")
+    beside = page.tab.locator("label:has(input[name=username]) + .error")
+    expect(beside).to_have_text("This username is taken.")
+    page.log_in("ada-taken", "a wrong pass phrase")
+    expect(page.tab.get_by_role("alert")).to_have_text("Unknown name or wrong password.")
+    # Mended, the complaint is gone.
+    page.log_in("ada-taken")
+    expect(page.tab.get_by_role("alert")).to_have_count(0)
+
+
+def test_a_refusal_of_login_itself_is_shown(project, page):
+    you = "--member=user:you@example.com --role=roles/run.invoker --region=$REGION"
+    project.gcloud(f"run services remove-iam-policy-binding login {you}")
+    try:
+        page.press("Search")
+    finally:
+        project.gcloud(f"run services add-iam-policy-binding login {you}")
+    assert page.edges()["login"] == ("refused", "403")
+    expect(page.tab.locator("#why")).to_contain_text("The platform refused you")
+
+
+def test_no_answer_is_said_so(page):
+    page.context.set_offline(True)
+    page.press("Search")
+    expect(page.tab.get_by_role("alert")).to_contain_text("login could not be asked")
+    assert page.edges() == {"login": IDLE, "user-profiles": IDLE, "search": IDLE}
+
+
+def test_it_can_be_used_by_keyboard(page):
+    page.tab.get_by_label("New username").focus()
+    for field in ("ada-keys", "Ada", "a pass phrase"):
+        page.tab.keyboard.type(field)
+        page.tab.keyboard.press("Tab")
+    page.tab.keyboard.press("Enter")
+    expect(page.tab.get_by_role("heading", name="Signed up")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [(1280, 800), (640, 400), (320, 640)], ids=str)  # the 2nd is 200 %
+def test_it_is_accessible_in_every_size_and_scheme(browser, address, scheme, size):
+    viewport = {"width": size[0], "height": size[1]}
+    page = Page(browser, address, viewport=viewport, color_scheme=scheme)
+    for action in ("Sign up", "Search"):
+        page.press(action)
+        found = Axe().run(page.tab)
+        assert found.violations_count == 0, found.generate_report()
+        width = page.tab.evaluate("document.documentElement.scrollWidth")
+        assert width <= size[0], "it has to be scrolled sideways"
+    page.context.close()
+
+
+def test_without_javascript_it_says_so(browser, address):
+    page = Page(browser, address, java_script_enabled=False)
+    assert "This page needs JavaScript" in page.text()
+    page.context.close()
+
+
+def test_the_page_may_load_and_be_framed_by_nothing(visitor, project):
+    answer = visitor.session.get(project.url(LOGIN), timeout=20)
+    policy = dict(
+        part.split(maxsplit=1) for part in answer.headers["Content-Security-Policy"].split("; ")
+    )
+    nonce = policy.pop("script-src")
+    assert policy.pop("style-src") == nonce and re.fullmatch(r"'nonce-[\w-]{43}'", nonce)
+    assert policy.pop("img-src") == "data:" and policy.pop("connect-src") == "'self'"
+    assert policy == dict.fromkeys(
+        ("default-src", "base-uri", "form-action", "frame-ancestors"), "'none'"
+    )
+    # No handler or script stands in the markup, and nothing is ever parsed as markup.
+    assert not re.search(
+        r"\son\w+=|javascript:|innerHTML|outerHTML|insertAdjacent|eval\(", answer.text
+    )
+
+
+def test_the_proxy_serves_no_foreign_host(address, project):
+    rebound = requests.get(address, headers={"Host": "rebound.example"}, timeout=20)
+    assert rebound.status_code == 403
+
+
+def picture(page, name, pytestconfig):
+    """Compares what the page says with what it said when its picture in the README was taken."""
+    said = re.sub(r"\d+ ms", "N ms", page.text())
+    said = re.sub(r"http://127.0.0.1:\d+", "http://127.0.0.1:PORT", said)
+    said = re.sub(r"Since\n.*", "Since\nTIME", said)
+    if pytestconfig.getoption("--pictures"):
+        page.tab.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+        (PICTURES / f"{name}.txt").write_text(said)
+    assert said == (PICTURES / f"{name}.txt").read_text(), "take the pictures anew: --pictures"
