@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 . deploy/verify.sh    # the trust map as measured
 
 # The trust map. On every deploy, each service's policy is made exactly what its line says.
-#   invoked by    you (whoever deploys), functions (a,b), or - for nobody
+#   invoked by    you (whoever deploys), functions (a,b), anonymous (everyone), or - for nobody
 #   account may   use firestore (the profiles' database), or - for nothing
 #   at once       requests in one instance, and threads. A password check takes 32 MiB and a
 #                 core for a moment: user-profiles makes 4 at a time, 128 MiB beside the 150 MiB
@@ -20,26 +20,29 @@ TRUST_MAP='
     user-profiles  login        firestore     8        512Mi   5
     search         -            -             20       256Mi   1
 '
-MADE_BY=function-trust-map   # the label of what this script made: it touches nothing else
+PREFIX=''   # put before every name, as in PREFIX=team-, so that two copies can live in one project
+DEFAULT_REGION=us-east1
 RUNTIME=python313
-DATABASE=profiles
+DATABASE=${PREFIX}profiles
+BUILDER=${PREFIX}builder              # the account that builds
+MADE_BY=${PREFIX}function-trust-map   # the label of what this script made: it touches nothing else
 BUILD_ROLES='logging.logWriter artifactregistry.writer storage.objectViewer'
 APIS='run cloudfunctions cloudbuild artifactregistry logging iam iamcredentials
       cloudresourcemanager firestore'
 
 help() {
-    cat <<'EOF'
+    cat <<EOF
 usage: ./deploy.sh [VERB] [OPTION...]
 
   (no verb)   deploy the functions and their bindings, then verify; safe to run again
   verify      call every function as every caller, and print the trust map as measured
-  env         print what a shell needs to try things out: eval "$(./deploy.sh env)"
+  env         print what a shell needs to try things out: eval "\$(./deploy.sh env)"
   destroy     remove what was deployed
   help        print this
 
   --local         on this machine instead of Google Cloud, with the same verbs
   --project=ID    default: gcloud's own, or local-project with --local
-  --region=NAME   default: gcloud's own (run/region), or us-east1
+  --region=NAME   default: gcloud's own (run/region), or $DEFAULT_REGION
   --public        let everyone call login; without it, you alone. Give it to verify, too
   --dry-run       print the commands that would change something, and run none
   --quiet         destroy without asking first
@@ -68,14 +71,29 @@ main() {
     done
     VERB=${VERB:-deploy}
     if [ "$VERB" = help ]; then help; exit; fi
-    FUNCTIONS=$(echo "$TRUST_MAP" | awk 'NF { print $1 }')
+    read_map
     start
     "$VERB"
 }
 
 # ---- reading the trust map
 
-entry() { echo "$TRUST_MAP" | awk -v f="$1" -v n="$2" '$1 == f { print $n }'; }   # FUNCTION COLUMN
+read_map() {
+    local name who
+    FUNCTIONS=$(echo "$TRUST_MAP" | awk -v p="$PREFIX" 'NF { print p $1 }')
+    for name in $FUNCTIONS; do
+        [[ $name =~ ^[a-z][a-z0-9-]{1,28}[a-z0-9]$ ]] || die "$name cannot be a name: 3 to 30 of a-z, 0-9 and -"
+        [ -e "$(folder_of "$name")/main.py" ] || die "the trust map names $name, but there is no $(folder_of "$name")/main.py"
+        for who in $(invokers_of "$name"); do
+            # shellcheck disable=SC2086 # the names are words
+            printf '%s\n' you anonymous $FUNCTIONS | grep -qx "$who" || die "the trust map lets $who call $name, but has no line for $who"
+        done
+    done
+}
+
+folder_of() { local name=${1#"$PREFIX"}; echo "functions/${name//-/_}"; }
+
+entry() { echo "$TRUST_MAP" | awk -v f="${1#"$PREFIX"}" -v n="$2" '$1 == f { print $n }'; }   # FUNCTION COLUMN
 
 invokers_of() {   # the callers that the map lets in: you, anonymous, functions
     local who
@@ -83,7 +101,8 @@ invokers_of() {   # the callers that the map lets in: you, anonymous, functions
         case $who in
             -) ;;
             you) echo you; if [ -n "$PUBLIC" ]; then echo anonymous; fi ;;
-            *) echo "$who" ;;
+            anonymous) echo anonymous ;;
+            *) echo "$PREFIX$who" ;;
         esac
     done
 }
@@ -101,14 +120,14 @@ members_of() {   # the same, as a policy names them
 
 roles_of() {   # what an account may do in the project: role|title|condition, a line each
     local role
-    if [ "$1" = builder ]; then
+    if [ "$1" = "$BUILDER" ]; then
         for role in $BUILD_ROLES; do echo "$role||None"; done
     elif [ "$(entry "$1" 3)" = firestore ] && [ -z "$LOCAL" ]; then
         echo "datastore.user|$DATABASE|title=$DATABASE,expression=resource.name == 'projects/$PROJECT/databases/$DATABASE'"
     fi
 }
 
-variable() { echo "$1" | tr a-z- A-Z_; }
+variable() { echo "${1#"$PREFIX"}" | tr a-z- A-Z_; }
 
 # ---- deploy
 
@@ -143,7 +162,7 @@ enable_apis() {
 
 create_accounts() {
     local name
-    for name in $FUNCTIONS builder; do
+    for name in $FUNCTIONS "$BUILDER"; do
         case $ACCOUNTS in *" $(email_of "$name") "*) continue ;; esac
         # IAM's ids have six characters or more, and "login" has five: it gets login-account,
         # except where that is no rule, as on this machine.
@@ -175,7 +194,7 @@ create_database() {
 grant_roles() {   # one after the other: changes to one policy, side by side, collide
     local name role title condition member
     see_granted || return
-    for name in $FUNCTIONS builder; do
+    for name in $FUNCTIONS "$BUILDER"; do
         member=serviceAccount:$(email_of "$name")
         roles_of "$name" | while IFS='|' read -r role title condition; do
             if echo "$GRANTED" | grep -qxF "$member|roles/$role|$title"; then continue; fi
@@ -186,14 +205,15 @@ grant_roles() {   # one after the other: changes to one policy, side by side, co
 }
 
 deploy_function() {
-    local name=$1 other variables='' how print failed='' started=$SECONDS
+    local name=$1 other variables='' entry_point how print failed='' started=$SECONDS
     local DONE='' PATIENCE_HERE=600
     stage "$name"
+    entry_point=$(basename "$(folder_of "$name")")
     for other in $FUNCTIONS; do variables="$variables##$(variable "$other")_URL=$(url_of "$other")"; done
     if [ "$(entry "$name" 3)" = firestore ]; then variables="$variables##PROFILES_STORE=$STORE"; fi
-    how=(--gen2 --runtime="$RUNTIME" --entry-point="${name//-/_}" --trigger-http
+    how=(--gen2 --runtime="$RUNTIME" --entry-point="$entry_point" --trigger-http
         --no-allow-unauthenticated --service-account="$(email_of "$name")"
-        --build-service-account="projects/$PROJECT/serviceAccounts/$(email_of builder)"
+        --build-service-account="projects/$PROJECT/serviceAccounts/$(email_of "$BUILDER")"
         --concurrency="$(entry "$name" 4)" --memory="$(entry "$name" 5)" --cpu=1
         --max-instances="$(entry "$name" 6)" --timeout=60s
         --set-env-vars="^##^GOOGLE_CLOUD_PROJECT=$PROJECT##THREADS=$(entry "$name" 4)$variables")
@@ -221,7 +241,8 @@ deploy_function() {
 }
 
 stage() {   # the folder that is deployed: the function, a copy of shared/, one requirements.txt
-    local from=functions/${1//-/_} to=.build/$1
+    local from to=.build/$1
+    from=$(folder_of "$1")
     rm -rf "$to"
     mkdir -p "$to"
     cp -R "$from/." "$to"
@@ -281,19 +302,22 @@ env() {
 }
 
 destroy() {
-    local name ours='' elsewhere
+    local name ours elsewhere
     look
     elsewhere=$(deployed_elsewhere) || die 'it cannot be seen whether another region uses the same accounts'
-    for name in $FUNCTIONS; do
-        if [ -n "$DRY_RUN" ] || [ "$(found "$name" 2)" = "$MADE_BY" ]; then ours="$ours $name"; fi
-    done
+    ours=$(found_ours)
     if [ -n "$DRY_RUN" ]; then
-        for name in $FUNCTIONS builder; do
+        ours=$FUNCTIONS
+        for name in $FUNCTIONS "$BUILDER"; do
             if [ ${#name} -lt 6 ] && [ -z "$LOCAL" ]; then name=$name-account; fi
             ACCOUNTS="$ACCOUNTS$name@$PROJECT.iam.gserviceaccount.com "
         done
+        for name in $FUNCTIONS "$BUILDER"; do
+            GRANTED="$GRANTED$(roles_of "$name" | sed "s:^:serviceAccount\:$(email_of "$name")|roles/:")
+"
+        done
     fi
-    if [ -z "$QUIET$DRY_RUN$LOCAL" ]; then ask "$ours"; fi
+    if [ -z "$QUIET$DRY_RUN$LOCAL" ]; then ask "$(echo "$ours" | paste -s -d ' ' -)"; fi
     # In this order no policy is left with a member that no longer exists.
     # shellcheck disable=SC2086 # the names are words
     step 'Deleting the functions' delete_functions $ours
@@ -312,7 +336,7 @@ destroy() {
 ask() {
     local answer=''
     echo "This removes from project $PROJECT, region $REGION:"
-    echo "  functions:${1:- none}"
+    echo "  functions: ${1:-none}"
     echo "  accounts: ${ACCOUNTS% }"
     if [ -n "$DELETE_DATA" ]; then echo "  the database $DATABASE, and every profile in it"; fi
     printf 'Go on? (y/N) '
@@ -337,11 +361,11 @@ delete_function() {
 }
 
 take_back_roles() {
-    local name email member role rest
+    local name emails='' email member role rest
     see_granted || return
-    for name in $FUNCTIONS builder; do
-        email=$(email_of "$name")
-        if [ -n "$DRY_RUN" ]; then GRANTED=$(roles_of "$name" | sed "s:^:serviceAccount\:$email|roles/:"); fi
+    for name in $FUNCTIONS "$BUILDER"; do emails="$emails $(email_of "$name")"; done
+    # shellcheck disable=SC2086 # the addresses are words
+    for email in $(printf '%s\n' $emails $ACCOUNTS | sort -u); do
         echo "$GRANTED" | while IFS='|' read -r member role rest; do
             case $member in "serviceAccount:$email" | "deleted:serviceAccount:$email?"*)
                 change gcloud projects remove-iam-policy-binding "$PROJECT" --member="$member" \
@@ -370,7 +394,7 @@ what_next() {
 Next, see it in a browser:
 
   eval "\$(./deploy.sh env${LOCAL:+ --local})"
-  gcloud run services proxy login --region=\$REGION --port=8080
+  gcloud run services proxy ${PREFIX}login --region=\$REGION --port=8080
 
 and open http://localhost:8080. README.md goes on from here.
 ./deploy.sh destroy${LOCAL:+ --local} removes everything.

@@ -14,7 +14,7 @@ start() {
 
 on_this_machine() {
     local state=${LOCAL_STATE:-$PWD/.local}
-    PROJECT=${PROJECT:-local-project} REGION=${REGION:-us-east1} PATIENCE=${PATIENCE:-0}
+    PROJECT=${PROJECT:-local-project} REGION=${REGION:-$DEFAULT_REGION} PATIENCE=${PATIENCE:-0}
     YOU=user:you@example.com STORE=sqlite:$state/profiles.db
     if [ "$VERB" = deploy ] && [ -z "$DRY_RUN" ]; then
         local/venv
@@ -61,7 +61,7 @@ on_google_cloud() {
     fi
     PROJECT=${PROJECT:-$(gcloud config get project 2> /dev/null)} || true
     [ -n "$PROJECT" ] || die 'no project: give --project=ID, or run gcloud config set project ID'
-    REGION=${REGION:-us-east1}
+    REGION=${REGION:-$DEFAULT_REGION}
     if [ "$VERB$DRY_RUN" = deploy1 ]; then   # nobody is asked: what is not known stays a variable
         NUMBER=\$PROJECT_NUMBER YOU=\$YOU
         cat <<EOF
@@ -98,6 +98,8 @@ enabled() { echo "$ENABLED" | grep -qx "$1.googleapis.com"; }
 
 found() { echo "$FOUND" | awk -F '|' -v f="$1" -v n="$2" '$1 == f { print $n }'; }   # FUNCTION COLUMN
 
+found_ours() { echo "$FOUND" | awk -F '|' -v m="$MADE_BY" '$2 == m { print $1 }'; }
+
 preflight() {
     local name billing
     if [ -n "$DRY_RUN" ]; then return; fi
@@ -107,13 +109,18 @@ preflight() {
         die "project $PROJECT has no billing account: see https://console.cloud.google.com/billing/linkedaccount?project=$PROJECT"
     fi
     look
-    for name in $FUNCTIONS builder; do
+    for name in $FUNCTIONS "$BUILDER"; do
         if { [ -n "$(found "$name" 1)" ] && [ "$(found "$name" 2)" != "$MADE_BY" ]; } ||
             { [ -z "$(found "$name" 1)" ] && echo "$SERVICES" | grep -qx "$name"; }; then
             die "project $PROJECT has a function or service $name that this script did not make: delete it, or take another project or region"
         fi
         if echo "${STRANGERS:-}" | grep -qE "^$name(-account)?@"; then
             die "project $PROJECT has a service account $name that this script did not make: delete it, or take another project"
+        fi
+    done
+    for name in $(found_ours); do
+        if ! echo "$FUNCTIONS" | grep -qx "$name"; then
+            echo "$name is still deployed, but no longer in the trust map. This deletes it: gcloud functions delete $name --region=$REGION --project=$PROJECT" >&2
         fi
     done
 }

@@ -11,7 +11,7 @@ INVOKING='owner editor run.admin run.developer run.editor run.sourceDeveloper ru
     monitoring.notificationServiceAgent visionai.serviceAgent'
 
 verify() {
-    local name caller cell wrong=''
+    local name caller cell width wrong=''
     must_be_deployed
     INHERITED=$(inherited)
     gcloud auth print-identity-token > "$WORK/token" 2> /dev/null < /dev/null || rm "$WORK/token"
@@ -22,21 +22,22 @@ verify() {
     done
     wait
 
-    printf '\nThe trust map as measured: may the caller on the left call the function above?\n  %-16s' ''
     # shellcheck disable=SC2086 # the names are words
-    printf '%-16s' $FUNCTIONS
+    width=$(printf '%s\n' '             ' $FUNCTIONS | awk '{ if (length > w) w = length } END { print w + 3 }')
+    printf '\nThe trust map as measured: may the caller on the left call the function above?\n  %*s' "$width" ''
+    for name in $FUNCTIONS; do printf '%-*s' "$width" "$name"; done
     for caller in anonymous you $FUNCTIONS; do
-        printf '\n  %-16s' "$caller"
+        printf '\n  %-*s' "$width" "$caller"
         for name in $FUNCTIONS; do
             cell=$(cat "$WORK/$caller.$name")
-            printf '%-16s' "$cell"
+            printf '%-*s' "$width" "$cell"
             case $cell in *WRONG*) wrong="$wrong $caller->$name" ;; esac
         done
     done
     printf '\n\nWho may, by the policies:\n'
     for name in $FUNCTIONS; do
         cell=$(cut -d '|' -f 1 "$WORK/policy.$name" | paste -s -d ' ' -)
-        printf '  %-16s%s\n' "$name" "${cell:-nobody}"
+        printf '  %-*s%s\n' "$width" "$name" "${cell:-nobody}"
         if [ "$(members_of "$name" | paste -s -d ' ' -)" != "$cell" ]; then wrong="$wrong policy-of-$name"; fi
         if [ -s "$WORK/off.$name" ]; then
             echo "                  the invoker check is switched off, for everybody: $(cat "$WORK/off.$name")"
@@ -65,7 +66,7 @@ measure() {   # CALLER: calls every function; notes the status, and whether it i
             else cell="$STATUS WRONG"; fi
         fi
         # login's own edges through login itself, too: they need no permission to act as login.
-        case $1:$name in login:user-profiles | login:search)
+        case ${1#"$PREFIX"}:${name#"$PREFIX"} in login:user-profiles | login:search)
             if ! comes_true "$name" "$1" "$expected" through_login "$name" "$expected"; then cell="$STATUS WRONG*"
             elif [ -z "$token" ]; then cell="$STATUS ok*"; fi ;;
         esac
@@ -91,13 +92,13 @@ options() {   # TOKEN NAME EXPECTED: OPTIONS asks for nothing, and is let in or 
 through_login() {   # NAME EXPECTED: makes login call NAME, in a way that leaves no data behind
     local token name=nobody-$RANDOM-$RANDOM-$RANDOM
     token=$(token_of you 2> /dev/null < /dev/null)
-    case $1:$2 in
+    case ${1#"$PREFIX"}:$2 in
         user-profiles:*)   # only user-profiles can know that there is no such user
-            call "$token" "$(url_of login)/" -H 'Content-Type: application/json' \
+            call "$token" "$(url_of "${PREFIX}login")/" -H 'Content-Type: application/json' \
                 -d '{"username": "'"$name"'", "password": "no such user"}'
             [ "$STATUS:$2" = 401:200 ] || [ "$STATUS:$2" = 502:403 ] ;;
         search:*)
-            call "$token" "$(url_of login)/search"
+            call "$token" "$(url_of "${PREFIX}login")/search"
             [ "$STATUS" = "$2" ] ;;
     esac && case $KIND in application/json*) ;; *) false ;; esac   # or it was not login that answered
 }
@@ -148,7 +149,7 @@ inherited() {   # who may call every function by a role on the project or above:
 
 explain() {   # what the marks in the table mean
     local caller
-    if grep -q 'ok\*' "$WORK"/login.*; then
+    if grep -q 'ok\*' "$WORK/$PREFIX"login.*; then
         echo '* asked through login itself: 401 is what user-profiles says to a log-in of nobody'
     fi
     if grep -q unknown "$WORK/you".*; then echo "? no ID token for you: see gcloud auth print-identity-token"; fi

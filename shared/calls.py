@@ -67,8 +67,8 @@ class TimedOut(CallError):
 class Function:
     """Another function, called by its name, as this function's own service account.
 
-    Its URL stands in the environment, as deploy.sh sets it: USER_PROFILES_URL for
-    user-profiles. `timeout`: seconds to connect, and seconds to wait for the answer.
+    Its URL stands in the environment, as deploy.sh sets it: MY_FUNCTION_URL for
+    my-function. `timeout`: seconds to connect, and seconds to wait for the answer.
     """
 
     def __init__(self, name: str, timeout: tuple[float, float] = (3, 10)):

@@ -1,4 +1,4 @@
-"""The fields of an account: the rules that login and user-profiles agree on."""
+"""The fields of an account: one set of rules for every function that is given some."""
 
 import re
 

@@ -212,7 +212,8 @@ def test_a_python_that_will_not_do_is_named_in_one_line(tmp_path, fake, message)
     clone = tmp_path / "clone"
     (clone / "local").mkdir(parents=True)
     shutil.copy(ROOT / "deploy.sh", clone)
-    shutil.copytree(ROOT / "deploy", clone / "deploy")
+    for folder in ("deploy", "functions"):
+        shutil.copytree(ROOT / folder, clone / folder)
     shutil.copy(ROOT / "local" / "venv", clone / "local")
     python = tmp_path / "python3"
     python.write_text(f"#!/bin/sh\n{fake}\n")

@@ -1,5 +1,6 @@
 """login: the front door. It holds no account itself; it asks user-profiles, as login."""
 
+import os
 import pathlib
 import secrets
 
@@ -67,6 +68,7 @@ def profile_in(body: dict) -> dict:
 # ---- the demo page: to leave it out, delete from here on, and page.html
 
 PAGE = pathlib.Path(__file__).with_name("page.html").read_text("utf-8")
+PREFIX = os.environ.get("K_SERVICE", "").removesuffix("login")  # the one of deploy.sh
 POLICY = (
     "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; connect-src 'self';"
     " img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -82,7 +84,7 @@ def page():
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
     }
-    return PAGE.replace("NONCE", nonce), headers
+    return PAGE.replace("NONCE", nonce).replace("PREFIX", PREFIX), headers
 
 
 @app.after_request
