@@ -30,5 +30,11 @@ def main() -> None:
     threads = [threading.Thread(target=server.serve_forever) for server in servers]
     for thread in threads:
         thread.start()
-    signal.signal(signal.SIGQUIT, lambda *_: os._exit(0))  # as processes.stop() asks for
+
+    def end(*_):
+        for server in servers:
+            server.socket.close()  # before the lock is free, so that the next finds its ports free
+        os._exit(0)
+
+    signal.signal(signal.SIGQUIT, end)  # as processes.stop() asks for
     processes.ready()

@@ -21,7 +21,20 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 # In a shell that ran "deploy.sh env --local", gcloud is the stand-in: here it is the real one, if any.
 os.environ["PATH"] = os.environ["PATH"].replace(f"{ROOT}/local/bin:", "")
-LOGIN, USER_PROFILES, SEARCH = FUNCTIONS = ("login", "user-profiles", "search")
+LOGIN, USER_PROFILES, SEARCH = "login", "user-profiles", "search"
+
+
+def trust_map():
+    """Who may call whom, as deploy.sh says it: function to callers."""
+    lines = (
+        (ROOT / "deploy.sh").read_text().partition("TRUST_MAP='")[2].partition("'")[0].split("\n")
+    )
+    columns = [line.split() for line in lines if line.strip()]
+    return {name: set(callers.split(",")) - {"-"} for name, callers, *_ in columns}
+
+
+TRUST_MAP = trust_map()
+FUNCTIONS = tuple(TRUST_MAP)
 
 
 def run(*command, env=None, **options):

@@ -7,7 +7,7 @@ import shutil
 import stat
 
 import pytest
-from conftest import ROOT, run
+from conftest import FUNCTIONS, ROOT, run
 
 # Stands where gcloud is looked for: notes each command, and answers so that the script goes on.
 RECORDER = """#!/usr/bin/env bash
@@ -25,7 +25,7 @@ case "$*" in
   'functions describe'*) cat "$RECORD/$3" ;;
   'functions list'*)
     cat "$RECORD/functions" 2> /dev/null
-    for name in login user-profiles search; do
+    for name in $FUNCTIONS; do
       [ ! -e "$RECORD/$name" ] || echo "$name|function-trust-map|$(cat "$RECORD/$name")"
     done ;;
   'run services set-iam-policy'*) cp "$5" "$RECORD/$4.policy" ;;
@@ -33,7 +33,7 @@ case "$*" in
     grep -o '"[a-zA-Z][a-zA-Z]*:[^"]*"\\|"allUsers"' "$RECORD/$4.policy" 2> /dev/null |
       sed 's/"//g; s:$:|roles/run.invoker|:' ;;
   'run services list'*)
-    for name in login user-profiles search; do [ ! -e "$RECORD/$name" ] || echo $name; done ;;
+    for name in $FUNCTIONS; do [ ! -e "$RECORD/$name" ] || echo $name; done ;;
   'run services describe'*disabled*) cat "$RECORD/off" 2> /dev/null ;;
   'projects get-iam-policy'*) cat "$RECORD/granted" 2> /dev/null ;;
   'iam service-accounts list'*) cat "$RECORD/accounts" 2> /dev/null ;;
@@ -50,7 +50,12 @@ def cloud(tmp_path):
         script = tmp_path / name
         script.write_text(text)
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    environment = {**os.environ, "RECORD": str(tmp_path), "PATIENCE": "0"}
+    environment = {
+        **os.environ,
+        "RECORD": str(tmp_path),
+        "PATIENCE": "0",
+        "FUNCTIONS": " ".join(FUNCTIONS),
+    }
     environment["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
 
     class Cloud:
@@ -109,11 +114,11 @@ def test_dry_run_needs_no_gcloud(cloud):
 def test_a_second_deploy_changes_nothing(cloud):
     cloud.deploy_sh()
     made = "function-trust-map"
-    names = ("login", "user-profiles", "search", "builder")
+    names = (*FUNCTIONS, "builder")
     emails = [f"{n}@p-1.iam.gserviceaccount.com" for n in names]
     (cloud.folder / "accounts").write_text("\n".join(f"{e}|{made}" for e in emails))
     roles = "logging.logWriter artifactregistry.writer storage.objectViewer".split()
-    granted = [f"serviceAccount:{emails[3]}|roles/{role}|" for role in roles]
+    granted = [f"serviceAccount:{emails[-1]}|roles/{role}|" for role in roles]
     granted.append(f"serviceAccount:{emails[1]}|roles/datastore.user|profiles")
     (cloud.folder / "granted").write_text("\n".join(granted))
     (cloud.folder / "commands").unlink()
@@ -129,7 +134,7 @@ def test_each_function_has_its_own_account_and_only_user_profiles_a_role(cloud):
         name: next(w for w in c if w.startswith("--service-account="))
         for name, c in deployed.items()
     }
-    assert len(set(accounts.values())) == 3
+    assert len(set(accounts.values())) == len(FUNCTIONS)
     for command in deployed.values():
         assert "--no-allow-unauthenticated" in command
         assert any(word.startswith("--max-instances=") for word in command)
@@ -148,7 +153,7 @@ def test_a_check_that_is_switched_off_is_switched_on(cloud):
     (cloud.folder / "off").write_text("true")
     deployed = cloud.deploy_sh()
     updates = [c for c in cloud.commands() if c[1:4] == ["run", "services", "update"]]
-    assert {c[4] for c in updates} == {"login", "user-profiles", "search"}
+    assert {c[4] for c in updates} == set(FUNCTIONS)
     assert all("--invoker-iam-check" in c for c in updates)
     assert "the invoker check is switched off" in deployed.stdout  # for the recorder keeps it so
     assert deployed.returncode == 1

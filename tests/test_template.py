@@ -19,7 +19,9 @@ WANTED = {  # and what it is wanted for stands beside it there
 
 def pins(*files):
     """What these files lock and what applies to this Python: name to requirement."""
-    lines = [line.partition("#")[0] for file in files for line in (ROOT / file).read_text().splitlines()]
+    lines = [
+        line.partition("#")[0] for file in files for line in (ROOT / file).read_text().splitlines()
+    ]
     found = [Requirement(line) for line in lines if line.strip()]
     return {canonicalize_name(r.name): r for r in found if not r.marker or r.marker.evaluate()}
 

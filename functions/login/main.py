@@ -1,19 +1,13 @@
 """login: the front door. It holds no account itself; it asks user-profiles, as login."""
 
-import os
-import pathlib
-import secrets
-
-from flask import g, request
-from werkzeug.exceptions import Conflict, Forbidden, Unauthorized
+from werkzeug.exceptions import Conflict, Unauthorized
 
 from shared.answers import answer, json_app
-from shared.calls import Function, Refused, Unreachable
+from shared.calls import Function, Unreachable
 from shared.fields import read_fields
 
 app = json_app(__name__)
 user_profiles = Function("user-profiles")
-search = Function("search")
 
 
 def login(request):
@@ -41,6 +35,27 @@ def sign_up():
     return {"profile": profile_in(body)}, 201
 
 
+def profile_in(body: dict) -> dict:
+    """The profile that user-profiles answered, and nothing else that it may have said."""
+    try:
+        return {
+            field: body["profile"][field] for field in ("username", "display_name", "created_at")
+        }
+    except (KeyError, TypeError):
+        reason = "no profile in it; is it of the same version?"
+        raise Unreachable("user-profiles gave no usable answer.", reason) from None
+
+
+# ---- search, which lets nobody in: a fork that does not need it deletes this part
+
+from flask import request
+from werkzeug.exceptions import Forbidden
+
+from shared.calls import Refused
+
+search = Function("search")
+
+
 @app.get("/search")
 def search_as_login():
     """Asks search although nobody may: a demonstration of the binding that is not there."""
@@ -54,18 +69,13 @@ def search_as_login():
     return {"results": body.get("results", [])}
 
 
-def profile_in(body: dict) -> dict:
-    """The profile that user-profiles answered, and nothing else that it may have said."""
-    try:
-        return {
-            field: body["profile"][field] for field in ("username", "display_name", "created_at")
-        }
-    except (KeyError, TypeError):
-        reason = "no profile in it; is it of the same version?"
-        raise Unreachable("user-profiles gave no usable answer.", reason) from None
+# ---- the demo page: a fork that does not need it deletes this part, and page.html
 
+import os
+import pathlib
+import secrets
 
-# ---- the demo page: to leave it out, delete from here on, and page.html
+from flask import g
 
 PAGE = pathlib.Path(__file__).with_name("page.html").read_text("utf-8")
 PREFIX = os.environ.get("K_SERVICE", "").removesuffix("login")  # the one of deploy.sh
