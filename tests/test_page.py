@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import subprocess
 
 import pytest
@@ -45,8 +44,8 @@ def address(project):
     assert said[0].startswith("Proxying to Cloud Run service [login] in project [local-project]")
     assert said[1] == f"http://127.0.0.1:{port} proxies to {project.url(LOGIN)}\n"
     yield f"http://localhost:{port}"
-    process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0
+    process.terminate()
+    process.wait(30)
     process.stderr.close()
 
 

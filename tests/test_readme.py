@@ -1,0 +1,274 @@
+"""README.md cannot drift: its commands are run, in order, and print what it says they print."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+
+import pytest
+import requests
+from conftest import LOGIN, ROOT, SEARCH, USER_PROFILES, Alone, LocalProject, run, stage
+from test_commands import unknown_to_gcloud
+
+README = (ROOT / "README.md").read_text()
+BLOCK = re.compile(r"^```(\w*)(?: ([\w -]+))?\n(.*?)^```$", re.M | re.S)
+SHAPES = {  # what changes from run to run
+    r"http://127\.0\.0\.1:\d+|http://localhost:\d+": "URL",
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*(Z|\+00:00)?": "TIME",
+    r"\b\d{20,21}\b": "ID",
+    r"etag: \S+": "etag: ETAG",
+    r"\b[0-9a-f]{40}\b": "KEY",
+    r'"(exp|iat)": \d+': r'"\1": SECONDS',
+    r"\bin \d+ ms": "in N ms",
+    r"\.\.\. \d+ s|\. \d+ s": "... N s",
+    r" +$": "",
+}
+
+
+def blocks(text=README):
+    """(language, mark, content, output): an unmarked block after a command's is its output."""
+    found = [match.groups() for match in BLOCK.finditer(text)]
+    for (language, mark, content), following in zip(
+        found, [*found[1:], ("sh", "", "")], strict=True
+    ):
+        if language:
+            yield language, mark, content, None if following[0] else following[2]
+
+
+def commands(mark):
+    return [
+        (content, output) for kind, its, content, output in blocks() if (kind, its) == ("sh", mark)
+    ]
+
+
+def shape(text):
+    for pattern, name in SHAPES.items():
+        text = re.sub(pattern, name, text, flags=re.M)
+    return text.strip()
+
+
+def matches(said, promised):
+    """Whether it is the same but for what changes; a line of ... stands for any lines."""
+    parts = [re.escape(part) for part in re.split(r"^\.\.\.\n", shape(promised) + "\n", flags=re.M)]
+    return re.fullmatch(r"(?:.*\n)*?".join(parts), shape(said) + "\n")
+
+
+class Shell:
+    """One bash for all blocks, as a person has it."""
+
+    END = "--- end of the block"
+
+    def __init__(self, folder, env):
+        self.folder = folder
+        self.bash = subprocess.Popen(
+            ["bash"],
+            env=env,
+            cwd=folder,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    def run(self, block):
+        (self.folder / ".block").write_text(block)
+        self.bash.stdin.write(f". ./.block < /dev/null\necho; echo '{self.END}'\n")
+        self.bash.stdin.flush()
+        lines = []
+        while (line := self.bash.stdout.readline()).strip() != self.END:
+            assert line, "the shell has ended"
+            lines.append(line)
+        return "".join(lines)
+
+    def close(self):
+        self.bash.communicate()
+
+
+def copy_of_the_repository(folder):
+    """A fresh clone of what is here now, but with the packages that are installed already."""
+    left_out = shutil.ignore_patterns(
+        ".venv", ".local", ".build", ".git", "__pycache__", ".*_cache"
+    )
+    shutil.copytree(ROOT, folder, ignore=left_out)
+    (folder / ".venv").symlink_to(ROOT / ".venv")
+    return folder
+
+
+@pytest.fixture
+def clone(tmp_path):
+    folder = copy_of_the_repository(tmp_path / "clone")
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("GCE_", "GOOGLE_", "LOCAL_"))}
+    yield folder, env
+    run(str(folder / "deploy.sh"), "destroy", "--local", env=env)
+
+
+def test_every_command_prints_what_the_readme_says(clone):
+    shell = Shell(*clone)
+    try:
+        for block, output in commands(None):
+            said = shell.run(block)
+            assert matches(said, output or ""), f"{block}\nprints\n{said}"
+    finally:
+        shell.close()
+
+
+def test_every_link_leads_where_it_says():
+    for text, target in re.findall(r"\[([^]]*)\]\(([^)]+)\)", README):
+        if target.startswith(("https://", "#")):
+            continue
+        file, _, line = target.partition("#L")
+        assert (ROOT / file).exists(), target
+        if line:
+            assert text.strip("`") in (ROOT / file).read_text().splitlines()[int(line) - 1], target
+
+
+def test_every_block_is_run_or_marked_and_correct():
+    for content, _ in [*commands(None), *commands("cloud"), *commands("foreground")]:
+        assert run("bash", "-n", "-c", content).returncode == 0, content
+    assert {mark for kind, mark, *_ in blocks() if kind == "sh"} == {None, "cloud", "foreground"}
+    # What runs in the foreground is run by test_page.py.
+    [(proxy, _)] = commands("foreground")
+    assert proxy == "gcloud run services proxy login --region=$REGION --port=8080\n"
+
+
+def test_gcloud_knows_every_command(tmp_path):
+    text = "".join(content for kind, _, content, _ in blocks() if kind == "sh")
+    found = re.findall(r"gcloud (?:[^\n|)\"]|\\\n)+", text.replace("\\\n", ""))
+    values = {
+        "REGION": "us-east1",
+        "LOGIN_ACCOUNT": "login-account@p.iam.gserviceaccount.com",
+        "USER_PROFILES_URL": "https://user-profiles-1.us-east1.run.app",
+    }
+    lines = {re.sub(r"\$(\w+)", lambda m: values[m[1]], " ".join(line.split())) for line in found}
+    assert len(lines) > 6
+    assert unknown_to_gcloud(lines, tmp_path) == []
+
+
+# ---- troubleshooting: each message that can be seen on this machine is provoked
+
+
+def with_wrong_audience(project, tmp_path):
+    url = project.url(SEARCH)
+    headers = {"Authorization": f"Bearer {project.token(LOGIN, project.url(USER_PROFILES))}"}
+    return str(requests.get(url, headers=headers, timeout=20).headers)
+
+
+def without_token(project, tmp_path):
+    return project.request("GET", LOGIN, caller=None).text + project.log(LOGIN)
+
+
+def without_binding(project, tmp_path):
+    member = f"--member=serviceAccount:{project.email(LOGIN)} --role=roles/run.invoker"
+    project.gcloud(
+        f"run services remove-iam-policy-binding user-profiles --region=$REGION {member}"
+    )
+    account = {"username": "ada", "password": "a pass phrase"}
+    refused = project.request("POST", LOGIN, json=account)
+    project.gcloud(f"run services add-iam-policy-binding user-profiles --region=$REGION {member}")
+    assert refused.status_code == 502
+    return refused.text + project.log(USER_PROFILES)
+
+
+def asking_search(project, tmp_path):
+    return project.request("GET", LOGIN, "/search").text
+
+
+def healthz(project, tmp_path):
+    return project.request("GET", LOGIN, "/healthz").text
+
+
+def gcloud_error(line):
+    return lambda project, tmp_path: project.gcloud(line, check=False).stderr
+
+
+def impersonation_of_a_stranger(project, tmp_path):
+    line = "auth print-identity-token --impersonate-service-account=stranger@example.com"
+    return project.gcloud(line, check=False).stderr
+
+
+def google_auth_without_anything(project, tmp_path):
+    program = (
+        "import google.oauth2.id_token as i; i.fetch_id_token_credentials('https://a.example')"
+    )
+    env = {**os.environ, "GCE_METADATA_HOST": "127.0.0.1:9", "GCE_METADATA_IP": "127.0.0.1:9"}
+    return run(sys.executable, "-c", program, env=env).stderr
+
+
+def no_metadata_server(project, tmp_path):
+    staged = stage("login", tmp_path / "login")
+    nowhere = dict.fromkeys(("GCE_METADATA_HOST", "GCE_METADATA_IP"), "127.0.0.1:9")
+    urls = dict.fromkeys(("USER_PROFILES_URL", "SEARCH_URL"), "http://127.0.0.1:9")
+    login = Alone(staged, "login", **nowhere, **urls)
+    try:
+        account = {"username": "ada", "password": "a pass phrase"}
+        return requests.post(login.url, json=account, timeout=60).text
+    finally:
+        login.stop()
+
+
+def a_function_that_does_not_start(project, tmp_path):
+    folder = copy_of_the_repository(tmp_path / "clone")
+    (folder / "functions" / "search" / "main.py").write_text("raise SystemExit(1)")
+    other = LocalProject(folder / ".local", folder)
+    del other.env["LOCAL_STATE"]
+    try:
+        return other.deploy_sh().stderr
+    finally:
+        other.deploy_sh("destroy")
+
+
+def public_in_a_strict_organisation(project, tmp_path):
+    error = "FAILED_PRECONDITION: One or more users do not belong to a permitted customer."
+    faults = project.state / "faults.json"
+    faults.write_text(json.dumps([{"match": "set-iam-policy login", "times": 1, "error": error}]))
+    try:
+        return project.deploy_sh("--public").stderr
+    finally:
+        faults.unlink()
+
+
+def a_taken_port(project, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        line = f"run services proxy login --region=$REGION --port={port}"
+        return project.gcloud(line, check=False).stderr.replace(str(port), "8080")
+
+
+PROVOKED = {
+    "The access token could not be verified": with_wrong_audience,
+    "Your client does not have permission to get URL": without_token,
+    "Empty Authorization header value": without_token,
+    "lacks {run.routes.invoke} permission": without_binding,
+    "user-profiles does not let this function in": without_binding,
+    "search does not let login in": asking_search,
+    "The requested URL was not found on this server": healthz,
+    "Invalid account type for `--audiences`": gcloud_error(
+        "auth print-identity-token --audiences=a"
+    ),
+    "Permission 'iam.serviceAccounts.getAccessToken' denied": impersonation_of_a_stranger,
+    "Neither metadata server or valid service account credentials are found": google_auth_without_anything,
+    "No identity to call user-profiles with": no_metadata_server,
+    "does not exist": gcloud_error(
+        "run services add-iam-policy-binding login --region=$REGION --role=roles/run.invoker"
+        " --member=serviceAccount:new@local-project.iam.gserviceaccount.com"
+    ),
+    "Container Healthcheck failed": a_function_that_does_not_start,
+    "your organisation forbids allUsers": public_in_a_strict_organisation,
+    "Port 8080 is in use by another program": a_taken_port,
+}
+TROUBLE = README.partition("## Troubleshooting")[2].partition("\n## ")[0]
+
+
+@pytest.mark.parametrize("message", PROVOKED)
+def test_a_message_is_the_one_that_is_explained(project, tmp_path, message):
+    assert message in TROUBLE
+    assert message in PROVOKED[message](project, tmp_path)
+
+
+def test_every_explained_message_is_provoked():
+    for bold in re.findall(r"^- \*\*(.*?)\*\*", TROUBLE, re.M):
+        *_, message = re.findall(r"``(.+?) ``|`([^`]+)`", bold)[-1:]
+        assert (message[0] or message[1]) in PROVOKED, bold
