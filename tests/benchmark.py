@@ -24,7 +24,7 @@ os.environ["GCE_METADATA_HOST"] = os.environ["GCE_METADATA_IP"] = METADATA.addre
 import google.auth.transport.requests  # noqa: E402
 import google.oauth2.id_token  # noqa: E402
 import requests  # noqa: E402
-from conftest import LOGIN, USER_PROFILES, Alone, LocalProject, stage, succeeded  # noqa: E402
+from conftest import LOGIN, USER_PROFILES, Alone, LocalProject, copied, stage, succeeded  # noqa: E402
 from werkzeug.security import check_password_hash, generate_password_hash  # noqa: E402
 
 from shared.calls import Function  # noqa: E402
@@ -137,7 +137,7 @@ def token_requests():
 
 
 def logins():
-    project = LocalProject(WORK / "state")
+    project = LocalProject(state=WORK / "state")
     succeeded(project.deploy_sh())
     try:
         project.enter()
@@ -193,7 +193,7 @@ def logins():
         )
 
     finally:
-        project.deploy_sh("destroy")
+        project.end()
 
 
 def processor_times(project):
@@ -251,12 +251,8 @@ def starts():
 
 def growth():
     """How long a second local deploy takes with more functions: the map has a cell for each pair."""
-    clone, taken = WORK / "clone", {}
-    left_out = shutil.ignore_patterns(".venv", ".local", ".build", ".git", "__pycache__")
-    shutil.copytree(ROOT, clone, ignore=left_out)
-    (clone / ".venv").symlink_to(ROOT / ".venv")
-    project = LocalProject(clone / ".local", clone)
-    del project.env["LOCAL_STATE"]
+    clone, taken = copied(WORK / "clone"), {}
+    project = LocalProject(clone)
     try:
         for count in (3, 10, 30):
             add_functions(clone, count)
@@ -265,7 +261,7 @@ def growth():
             succeeded(project.deploy_sh())
             taken[count] = time.perf_counter() - begun
     finally:
-        project.deploy_sh("destroy")
+        project.end()
     figures = ", ".join(f"{count}: {seconds:.1f} s" for count, seconds in taken.items())
     row("./deploy.sh --local, second run, with 3, 10 and 30 functions", figures, "reported")
 

@@ -12,6 +12,7 @@ from fakes import Fake, FakeMetadata, as_json
 
 from shared import auth
 from shared.auth import IDTokenAuth, TokenError
+from shared.calls import Function, TimedOut
 
 RECEIVER = "https://receiver.example"
 TEXT = {"Content-Type": "text/html"}
@@ -210,3 +211,13 @@ def test_no_token_is_logged(metadata, receiver, caplog):
         token_auth(requests.Request("GET", f"http://{receiver.address}/").prepare())
     assert "eyJ" not in caplog.text + str(raised.value)
     assert "no ID token for http://127.0.0.1" in str(raised.value)
+
+
+def test_an_answer_that_drips_is_given_up_on(metadata, receiver, monkeypatch):
+    """Each drop comes in time, but there is no end of them."""
+    monkeypatch.setenv("RECEIVER_URL", f"http://{receiver.address}")
+    receiver.drip = True
+    started = time.monotonic()
+    with pytest.raises(TimedOut, match="receiver did not answer in time."):
+        Function("receiver", timeout=(0.5, 1)).call("GET", "/")
+    assert time.monotonic() - started < 10

@@ -9,7 +9,7 @@ import socket
 
 import pytest
 import requests
-from conftest import FUNCTIONS, LOGIN, ROOT, SEARCH, LocalProject, run
+from conftest import FUNCTIONS, LOGIN, ROOT, SEARCH, run
 
 
 def processes_of(project):
@@ -22,60 +22,44 @@ def alive(pid):
     return bool(state) and not state.startswith("Z")  # a zombie has ended, and waits for init
 
 
-@pytest.fixture
-def other(tmp_path):
-    """A second local project, of a second clone."""
-    clone = tmp_path / "clone"
-    shutil.copytree(
-        ROOT,
-        clone,
-        ignore=shutil.ignore_patterns(".venv", ".local", ".build", ".git", "__pycache__"),
-    )
-    (clone / ".venv").symlink_to(ROOT / ".venv")  # as good as its own, and made at once
-    other = LocalProject(clone / ".local", clone)
-    del other.env["LOCAL_STATE"]
-    yield other
-    other.deploy_sh("destroy")
-
-
-def test_two_clones_run_side_by_side_and_destroy_leaves_nothing_of_one(project, other):
-    other.state.mkdir()
-    (other.state / "key.pem").write_text("half a key")  # a start that was cut short
-    assert other.deploy_sh().returncode == 0
-    other.enter()
-    assert other.request("OPTIONS", LOGIN).status_code == 200
+def test_two_clones_run_side_by_side_and_destroy_leaves_nothing_of_one(project, clone):
+    clone.state.mkdir()
+    (clone.state / "key.pem").write_text("half a key")  # a start that was cut short
+    assert clone.deploy_sh().returncode == 0
+    clone.enter()
+    assert clone.request("OPTIONS", LOGIN).status_code == 200
     assert project.request("OPTIONS", LOGIN).status_code == 200
-    # Neither accepts what the other one signed.
-    headers = {"Authorization": f"Bearer {other.token('you', None)}"}
+    # Neither accepts what the clone one signed.
+    headers = {"Authorization": f"Bearer {clone.token('you', None)}"}
     assert requests.options(project.url(LOGIN), headers=headers, timeout=20).status_code == 401
 
-    pids = processes_of(other).values()
+    pids = processes_of(clone).values()
     assert len(pids) == len(FUNCTIONS) + 1
-    destroyed = other.deploy_sh("destroy")
+    destroyed = clone.deploy_sh("destroy")
     assert destroyed.returncode == 0, destroyed.stderr
     assert not any(alive(pid) for pid in pids)
-    assert not other.state.exists()
-    again = other.deploy_sh("destroy")
+    assert not clone.state.exists()
+    again = clone.deploy_sh("destroy")
     assert (again.returncode, again.stdout) == (0, "There is no local project.\n")
     assert project.request("OPTIONS", LOGIN).status_code == 200
 
 
-def test_a_project_whose_processes_died_comes_back_with_its_data(other):
-    assert other.deploy_sh().returncode == 0
-    other.enter()
+def test_a_project_whose_processes_died_comes_back_with_its_data(clone):
+    assert clone.deploy_sh().returncode == 0
+    clone.enter()
     account = {"username": "grace", "password": "long enough", "display_name": "Grace"}
-    assert other.request("POST", LOGIN, "/signup", json=account).status_code == 201
-    for file, pid in processes_of(other).items():
+    assert clone.request("POST", LOGIN, "/signup", json=account).status_code == 201
+    for file, pid in processes_of(clone).items():
         os.killpg(pid, signal.SIGKILL)
         with file.open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # free as soon as the last of them has ended
-    old = other.env["LOGIN_URL"].rpartition(":")[2]
-    assert other.deploy_sh("verify").returncode == 1
+    old = clone.env["LOGIN_URL"].rpartition(":")[2]
+    assert clone.deploy_sh("verify").returncode == 1
     with socket.create_server(("127.0.0.1", int(old))):  # and somebody took a port meanwhile
-        deployed = other.deploy_sh()
+        deployed = clone.deploy_sh()
         assert deployed.returncode == 0, deployed.stdout + deployed.stderr
-    other.enter()
-    assert other.request("POST", LOGIN, json=account).status_code == 200
+    clone.enter()
+    assert clone.request("POST", LOGIN, json=account).status_code == 200
 
 
 def test_the_state_is_private(project):
@@ -93,15 +77,15 @@ def test_a_folder_of_somebody_else_is_neither_used_nor_removed(tmp_path):
     assert (tmp_path / "precious").read_text() == "mine"
 
 
-def test_a_function_that_does_not_start_is_named_with_its_log(other):
-    main = other.root / "functions" / "search" / "main.py"
+def test_a_function_that_does_not_start_is_named_with_its_log(clone):
+    main = clone.root / "functions" / "search" / "main.py"
     main.write_text("import no_such_module\n")
-    failed = other.deploy_sh()
+    failed = clone.deploy_sh()
     assert failed.returncode == 1
-    assert "search did not start. Its log:" in failed.stderr
+    assert "Container Healthcheck failed: search did not start. Its log:" in failed.stderr
     assert "login is deployed." in failed.stdout and "user-profiles is deployed." in failed.stdout
     main.write_text("def search(:\n")
-    failed = other.deploy_sh()
+    failed = clone.deploy_sh()
     assert failed.returncode == 1
     assert "Build failed: a syntax error in search" in failed.stderr
 
@@ -151,10 +135,10 @@ def test_gcloud_shows_what_it_shows_in_the_cloud(project, open_door):
         ("run services list --unknown", 2, "unrecognized arguments: --unknown"),
         ("run services get-iam-policy search", 2, "--region"),
         ("run services get-iam-policy search --region=mars", 1, "no region but us-east1"),
-        ("run services get-iam-policy other --region=$REGION", 1, "Cannot find service [other]"),
+        ("run services get-iam-policy clone --region=$REGION", 1, "Cannot find service [clone]"),
         ("run services get-iam-policy ../project --region=$REGION", 1, "Cannot find service"),
-        ("projects describe other", 1, "does not have permission to access"),
-        ("run services list --project=other", 1, "is not the local project"),
+        ("projects describe clone", 1, "does not have permission to access"),
+        ("run services list --project=clone", 1, "is not the local project"),
         (
             "run services add-iam-policy-binding search --region=$REGION --role=roles/run.invoker"
             " --member=serviceAccount:nobody@example.com",

@@ -1,7 +1,6 @@
 """What a fork relies on: the locked dependencies, and the steps of "Make it yours" in README.md."""
 
 import importlib.metadata
-import os
 import re
 import shutil
 import subprocess
@@ -9,10 +8,10 @@ import sys
 import textwrap
 
 import pytest
-from conftest import ROOT, LocalProject, run, succeeded
+from conftest import ROOT, run, succeeded
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from test_readme import README, copy_of_the_repository
+from test_readme import README
 
 WANTED = {  # and what it is wanted for stands beside it there
     "requirements.txt": ("functions-framework", "flask", "google-auth", "requests"),
@@ -69,10 +68,10 @@ def steps(heading):
         yield " ".join(sentence.split()), textwrap.dedent(code)
 
 
-def perform(folder, sentence, code):
+def perform(clone, sentence, code):
     """Does what a step says, as a person would."""
     names = re.findall(r"`([^`]+)`", sentence)
-    files = [folder / name for name in names]
+    files = [clone.root / name for name in names]
     if sentence.startswith("Create "):
         files[0].parent.mkdir()
         files[0].write_text(code)
@@ -83,7 +82,7 @@ def perform(folder, sentence, code):
         files[0].rename(files[1])
     elif sentence.startswith("Run "):
         words = names[0].split()
-        succeeded(run(str(folder / words[0]), *words[1:], env=clean_environment()))
+        return succeeded(run(str(clone.root / words[0]), *words[1:], env=clone.env)).stdout
     elif ", add to the trust map:" in sentence:
         before, name, after = files[0].read_text().partition("TRUST_MAP='\n")
         files[0].write_text(before + name + textwrap.indent(code, "    ") + after)
@@ -110,31 +109,14 @@ def perform(folder, sentence, code):
         pytest.fail(f"no such step: {sentence}")
 
 
-def clean_environment():
-    return {k: v for k, v in os.environ.items() if not k.startswith(("GCE_", "LOCAL_"))}
+def follow(heading, clone):
+    done = list(steps(heading))
+    assert done
+    return [perform(clone, sentence, code) for sentence, code in done]
 
 
-@pytest.fixture
-def fork(tmp_path):
-    """A copy of the repository, to be changed."""
-    folder = copy_of_the_repository(tmp_path / "fork")
-    fork = LocalProject(folder / ".local", folder)
-    fork.env = clean_environment()
-
-    def follow(heading):
-        done = list(steps(heading))
-        assert done
-        for sentence, code in done:
-            perform(folder, sentence, code)
-
-    fork.follow = follow
-    yield fork
-    fork.deploy_sh("destroy")
-
-
-def test_a_function_is_added_by_the_steps_of_the_readme(fork):
-    fork.follow("Add a function")
-    measured = succeeded(fork.deploy_sh("verify")).stdout
+def test_a_function_is_added_by_the_steps_of_the_readme(clone):
+    *_, measured = follow("Add a function", clone)
     rows = {line.split()[0]: line.split()[1:] for line in measured.splitlines() if " ok" in line}
     [heading] = [line.split() for line in measured.splitlines() if line.split()[-1:] == ["search"]]
     column = heading.index("quotes")
@@ -146,49 +128,47 @@ def test_a_function_is_added_by_the_steps_of_the_readme(fork):
         "search": "403",
         "quotes": "403",
     }
-    fork.enter()
-    assert fork.request("GET", "login", "/quote").json().keys() == {"quote"}
-    assert fork.request("GET", "quotes", caller="login").status_code == 200
-    assert fork.request("GET", "quotes", caller="user-profiles").status_code == 403
-    assert fork.request("GET", "search", caller="quotes").status_code == 403
+    clone.enter()
+    assert clone.request("GET", "login", "/quote").json().keys() == {"quote"}
+    assert clone.request("GET", "quotes", caller="login").status_code == 200
+    assert clone.request("GET", "quotes", caller="user-profiles").status_code == 403
+    assert clone.request("GET", "search", caller="quotes").status_code == 403
 
 
-def test_the_demo_is_taken_out_by_the_steps_of_the_readme(fork):
-    fork.follow("Leave out the demo page")
-    fork.follow("Leave out search")
-    deployed = succeeded(fork.deploy_sh())
+def test_the_demo_is_taken_out_by_the_steps_of_the_readme(clone):
+    follow("Leave out the demo page", clone)
+    follow("Leave out search", clone)
+    deployed = succeeded(clone.deploy_sh())
     assert "search" not in deployed.stdout
-    fork.enter()
-    assert fork.request("GET", "login").status_code == 405
+    clone.enter()
+    assert clone.request("GET", "login").status_code == 405
 
-    fork.follow("Rename")
-    fork.tokens.clear()  # they were of the project that is gone
-    deployed = succeeded(fork.deploy_sh())
+    follow("Rename", clone)
+    set_prefix(clone)
+    clone.tokens.clear()  # they were of the project that is gone
+    deployed = succeeded(clone.deploy_sh())
     assert "login" not in deployed.stdout
-    fork.enter()
+    assert "  team-user-profiles   serviceAccount:team-front@local-project" in deployed.stdout
+    clone.enter()
     account = {"username": "ada", "password": "a pass phrase", "display_name": "Ada"}
-    assert fork.request("POST", "front", "/signup", json=account).status_code == 201
-    assert fork.request("GET", "user-profiles", "/profiles/ada", caller="front").status_code == 200
-    assert fork.request("GET", "user-profiles", "/profiles/ada", caller="you").status_code == 403
+    assert clone.request("POST", "front", "/signup", json=account).status_code == 201
+    assert clone.request("GET", "user-profiles", "/profiles/ada", caller="front").status_code == 200
+    assert clone.request("GET", "user-profiles", "/profiles/ada", caller="you").status_code == 403
 
 
-def test_two_copies_live_in_one_project_by_their_prefix(fork):
-    script = fork.root / "deploy.sh"
+def set_prefix(clone):
+    script = clone.root / "deploy.sh"
     script.write_text(script.read_text().replace("PREFIX=''", "PREFIX='team-'"))
-    measured = succeeded(fork.deploy_sh()).stdout
-    assert "  team-user-profiles   serviceAccount:team-login@local-project" in measured
-    fork.enter()
-    assert fork.request("OPTIONS", "login").status_code == 200
-    page = fork.request("GET", "login").text
-    assert 'data-prefix="team-"' in page
-    # Nothing that it makes, or removes, has the name of the other copy's.
-    for verb in ("deploy", "destroy"):
-        words = (str(script), verb, "--dry-run", "--delete-data", "--project=p", "--region=r")
-        changes = succeeded(run(*words, env=fork.env)).stdout
-        changes = re.sub(r"--entry-point=\w+", "", changes)
-        assert re.search("team-login|team-builder|team-profiles", changes)
-        assert not re.search(r"(?<!team-)\b(login|user-profiles|search|builder)[ @\-.]", changes)
-        assert not re.search(r"databases?[ /=]+(--database=)?profiles|made-by=function", changes)
+
+
+@pytest.mark.parametrize("verb", ["deploy", "destroy"])
+def test_a_prefix_keeps_two_copies_in_one_project_apart(clone, verb):
+    set_prefix(clone)
+    clone.target = ("--project=p", "--region=r", "--dry-run", "--delete-data")
+    changes = re.sub(r"--entry-point=\w+", "", succeeded(clone.deploy_sh(verb)).stdout)
+    assert "team-login" in changes and "team-builder" in changes and "=team-profiles" in changes
+    assert not re.search(r"(?<!team-)\b(login|user-profiles|search|builder)[ @\-.]", changes)
+    assert not re.search(r"=profiles|/profiles|=function-trust-map", changes)
 
 
 @pytest.mark.parametrize(
@@ -199,11 +179,11 @@ def test_two_copies_live_in_one_project_by_their_prefix(fork):
         (" login        firestore", " logon        firestore", "the trust map lets logon call"),
     ],
 )
-def test_a_wrong_line_of_the_map_is_named(fork, old, new, message):
-    script = fork.root / "deploy.sh"
+def test_a_wrong_line_of_the_map_is_named(clone, old, new, message):
+    script = clone.root / "deploy.sh"
     assert old in script.read_text()
     script.write_text(script.read_text().replace(old, new))
-    refused = fork.deploy_sh()
+    refused = clone.deploy_sh()
     assert refused.returncode == 1
     assert message in refused.stderr
-    assert not fork.state.exists()
+    assert not clone.state.exists()
