@@ -31,15 +31,19 @@ def command(words: str, *arguments: str):
     """Registers a command: NAME is a positional argument, NAMES+ several; --a a flag, --a! a switch."""
 
     def register(function):
-        parser = Parser(prog=f"gcloud {words}", allow_abbrev=False, add_help=False)
-        for name in (*arguments, "--project", "--format", "--quiet!"):
-            how = {"!": {"action": "store_true"}, "+": {"nargs": "+"}}.get(name[-1], {})
-            how = {"required": True} if name == "--region" else how
-            parser.add_argument(name.rstrip("!+?"), **how)
-        COMMANDS[words] = parser, function
+        COMMANDS[words] = arguments, function
         return function
 
     return register
+
+
+def parsed(words: str, arguments: tuple[str, ...], rest: list[str]):
+    parser = Parser(prog=f"gcloud {words}", allow_abbrev=False, add_help=False)
+    for name in (*arguments, "--project", "--format", "--quiet!"):
+        how = {"!": {"action": "store_true"}, "+": {"nargs": "+"}}.get(name[-1], {})
+        how = {"required": True} if name == "--region" else how
+        parser.add_argument(name.rstrip("!+?"), **how)
+    return parser.parse_args(rest)
 
 
 def main(*argv: str) -> None:
@@ -48,8 +52,8 @@ def main(*argv: str) -> None:
         importlib.import_module(f"local.gcloud_{family}")  # which registers its commands
     try:
         words, rest = known_command(list(argv))
-        parser, function = COMMANDS[words]
-        args = parser.parse_args(rest)
+        arguments, function = COMMANDS[words]
+        args = parsed(words, arguments, rest)
         project = state.read("project")
         if not project:
             raise Failed("there is no local project: run ./deploy.sh --local")

@@ -1,6 +1,5 @@
 """gcloud commands about functions, and the services that they are."""
 
-import compileall
 import datetime
 import fnmatch
 import json
@@ -100,6 +99,8 @@ def remove_binding(args):
 )  # fmt: skip
 def deploy(args):
     """Uploads, builds and starts. In the cloud the old revision would go on until the new is up."""
+    import compileall  # slow to load, and no other command needs it
+
     source, name = pathlib.Path(args.source), args.NAME
     for file in ("main.py", "requirements.txt"):
         if not (source / file).exists():

@@ -13,7 +13,6 @@ import random
 import re
 import shutil
 import socket
-import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -47,9 +46,9 @@ def write(name: str, content) -> None:
     """Replaces the resource at one stroke, so that no reader sees half of it."""
     target = path(name)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=target.parent, suffix=".new", delete=False) as file:
-        json.dump(content, file, indent=1)
-    os.replace(file.name, target)
+    new = target.with_name(f"{target.name}.{os.getpid()}.new")
+    new.write_text(json.dumps(content, indent=1), "utf-8")
+    os.replace(new, target)
 
 
 def remove(name: str) -> None:
@@ -138,13 +137,15 @@ def refuse_foreign_folder() -> None:
 
 def up(project_id: str, region: str, *functions: str) -> None:
     """Makes the project, or brings it back, and starts what stands around the functions."""
-    from local import processes, tokens
+    from local import processes
 
     refuse_foreign_folder()
     STATE.mkdir(parents=True, exist_ok=True)
     STATE.chmod(0o700)
     project = read("project")
     if not project:
+        from local import tokens
+
         number = str(random.randrange(10**11, 10**12))
         key_id = tokens.make_key()
         project = {"id": project_id, "number": number, "region": region, "key_id": key_id}
@@ -157,6 +158,8 @@ def up(project_id: str, region: str, *functions: str) -> None:
         was = f"--project={project['id']} --region={project['region']}"
         raise SystemExit(f"ERROR: the local project is {was}; destroy it first to have another")
 
+    if all(map(processes.running, ("surroundings", *functions))):
+        return
     processes.stop("surroundings")
     taken: set[int] = set()
     services = {name: read(f"services/{name}") or {} for name in functions}

@@ -71,7 +71,7 @@ class Function:
     my-function. `timeout`: seconds to connect, and seconds to wait for the answer.
     """
 
-    def __init__(self, name: str, timeout: tuple[float, float] = (3, 8)):
+    def __init__(self, name: str, timeout: tuple[float, float] = (3, 6)):
         variable = name.upper().replace("-", "_") + "_URL"
         if variable not in os.environ:
             raise RuntimeError(f"{variable} is not set: where is the function {name}?")

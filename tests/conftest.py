@@ -7,7 +7,6 @@ import random
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -302,9 +301,10 @@ def clone(tmp_path):
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """One that no outgoing connection takes meanwhile."""
+    from local import project
+
+    return project.free_port(set())
 
 
 @pytest.fixture

@@ -142,9 +142,3 @@ def test_everything_listens_on_loopback_only(project):
             if line.split()[3] == "0A" and int(port, 16) in ports:
                 listening.append(address)
     assert listening == ["0100007F"] * len(ports)  # 127.0.0.1, its bytes reversed
-
-
-def test_the_state_folder_is_private(project):
-    for path in (project.state, *project.state.rglob("*")):
-        if not path.is_relative_to(project.state / "revisions"):
-            assert path.stat().st_mode & 0o077 == 0, path

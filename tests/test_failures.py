@@ -53,7 +53,7 @@ def user_profiles(receiver):
 class Login(Alone):
     """login between the two fakes."""
 
-    def __init__(self, staged, metadata, user_profiles):
+    def __init__(self, staged, metadata, user_profiles, **env):
         super().__init__(
             staged,
             "login",
@@ -63,6 +63,7 @@ class Login(Alone):
             USER_PROFILES_URL=f"http://{user_profiles}",
             SEARCH_URL=f"http://{user_profiles}",
             http_proxy="http://127.0.0.1:9",  # nobody listens there: it must not be used
+            **env,
         )
 
     def log_in(self):
@@ -228,7 +229,10 @@ def test_user_profiles_down(staged, metadata):
 def test_what_is_slow_is_given_up_on(login, user_profiles):
     user_profiles.answer = user_profiles.hang
     got = login.log_in()
-    assert (got.status_code, got.json()) == (504, {"error": "user-profiles did not answer in time."})
+    assert (got.status_code, got.json()) == (
+        504,
+        {"error": "user-profiles did not answer in time."},
+    )
     assert login.seconds < 15
     assert "its own log shows what takes so long" in login.problem()
 
@@ -252,7 +256,7 @@ def test_no_token_to_be_had(cold_login, metadata, user_profiles, identity):
 
 
 def test_no_metadata_server(staged, user_profiles):
-    login = Login(staged, "127.0.0.1:9", user_profiles.address)
+    login = Login(staged, "127.0.0.1:9", user_profiles.address, GCE_METADATA_DETECT_RETRIES="1")
     try:
         assert login.log_in().status_code == 503
         assert login.seconds < 20

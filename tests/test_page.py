@@ -231,8 +231,11 @@ def test_it_can_be_used_by_keyboard(page):
     expect(page.tab.get_by_role("heading", name="Signed up")).to_be_visible()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [(1280, 800), (640, 400), (320, 640)], ids=str)  # the 2nd is 200 %
+@pytest.mark.parametrize(
+    "scheme, size",
+    [("light", (1280, 800)), ("dark", (1280, 800)), ("dark", (640, 400)), ("light", (320, 640))],
+    ids=["light", "dark", "at 200 %", "on a phone"],
+)
 def test_it_is_accessible_in_every_size_and_scheme(browser, address, scheme, size):
     viewport = {"width": size[0], "height": size[1]}
     page = Page(browser, address, viewport=viewport, color_scheme=scheme)

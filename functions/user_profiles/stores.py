@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from werkzeug.exceptions import ServiceUnavailable
 
 log = logging.getLogger(__name__)
-LONGEST_WAIT = 5  # seconds, for a lock or for an answer
+LONGEST_WAIT = 3  # seconds, for a lock or for an answer
 UNAVAILABLE = "Profiles cannot be read or written at the moment."
 
 
