@@ -389,6 +389,7 @@ delete_database() {
 }
 
 what_next() {
+    if [ ! -e functions/login/page.html ]; then return; fi
     cat <<EOF
 
 Next, see it in a browser:

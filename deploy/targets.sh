@@ -47,12 +47,13 @@ local_env() {
 
 on_google_cloud() {
     local version
+    PATH=${PATH//"$PWD/local/bin:"/}   # where a shell still has the stand-in first
     STORE=firestore:$DATABASE
     PATIENCE=${PATIENCE:-420}   # seconds: so long may it take until a binding is known everywhere
     if [ -z "$PROJECT$DRY_RUN" ] || [ -z "$DRY_RUN" ]; then
         command -v gcloud > /dev/null ||
             die 'gcloud is not installed: see https://cloud.google.com/sdk/docs/install, or use --local'
-        version=$(gcloud --version 2> /dev/null | sed -n 's/^Google Cloud SDK \([0-9]*\).*/\1/p')
+        version=$(gcloud --version 2> /dev/null | sed -n 's/^Google Cloud SDK \([0-9]*\).*/\1/p') || true
         [ "${version:-0}" -ge 492 ] || die "gcloud ${version:-?} is too old, 492 is needed: run gcloud components update"
         YOU=$(gcloud auth list --filter=status:ACTIVE --format='value(account)' 2> /dev/null)
         [ -n "$YOU" ] || die 'nobody is logged in: run gcloud auth login'

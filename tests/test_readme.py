@@ -133,7 +133,8 @@ def test_gcloud_knows_every_command(tmp_path):
 def with_wrong_audience(project, tmp_path):
     url = project.url(SEARCH)
     headers = {"Authorization": f"Bearer {project.token(LOGIN, project.url(USER_PROFILES))}"}
-    return str(requests.get(url, headers=headers, timeout=20).headers)
+    answer = requests.get(url, headers=headers, timeout=20)
+    return f"{answer.headers} {answer.text}"
 
 
 def without_token(project, tmp_path):
@@ -186,6 +187,7 @@ def a_taken_port(project, tmp_path):
 
 
 PROVOKED = {
+    "Your client does not have permission to the requested URL": with_wrong_audience,
     "The access token could not be verified": with_wrong_audience,
     "Your client does not have permission to get URL": without_token,
     "Empty Authorization header value": without_token,

@@ -1,6 +1,7 @@
 """What a fork relies on: the locked dependencies, and the steps of "Make it yours" in README.md."""
 
 import importlib.metadata
+import pathlib
 import re
 import shutil
 import subprocess
@@ -101,7 +102,7 @@ def perform(clone, sentence, code):
         files[0].write_text(before + (part[following.start() :] if following else ""))
     elif ", replace " in sentence:
         *_, old, new = names
-        for file in files[:-2]:
+        for file in filter(pathlib.Path.exists, files[:-2]):
             replaced, times = re.subn(rf"\b{old}\b", new, file.read_text())
             assert times
             file.write_text(replaced)

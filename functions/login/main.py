@@ -101,8 +101,8 @@ def page():
 def tell_the_page(response):
     """What the picture is drawn from: which calls were made for this one, and how they ended.
 
-    Who login is, search's refusal says anyway; and what its receivers' addresses are, its own
-    tells whoever knows their names. Of what was said to them, and of tokens, nothing is told.
+    It tells nothing new: search's refusal names login's account anyway, and the URLs of its
+    receivers follow from its own. Nothing of what was said, and no token, is in it.
     """
     calls = [
         f'{to.name};dur={seconds * 1000:.1f};desc="{outcome} {to.auth.principal} {to.auth.audience}"'
