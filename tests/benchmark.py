@@ -24,7 +24,7 @@ os.environ["GCE_METADATA_HOST"] = os.environ["GCE_METADATA_IP"] = METADATA.addre
 import google.auth.transport.requests  # noqa: E402
 import google.oauth2.id_token  # noqa: E402
 import requests  # noqa: E402
-from conftest import LOGIN, USER_PROFILES, Alone, LocalProject, copied, stage, succeeded  # noqa: E402
+from conftest import LOGIN, USER_PROFILES, Alone, LocalProject, copied, stage, succeeded, urls  # noqa: E402
 from werkzeug.security import check_password_hash, generate_password_hash  # noqa: E402
 
 from shared.calls import Function  # noqa: E402
@@ -226,8 +226,7 @@ def starts():
         "user_profiles": stage("user_profiles", WORK / "user_profiles"),
     }
     env = {
-        "USER_PROFILES_URL": "http://127.0.0.1:9",
-        "SEARCH_URL": "http://127.0.0.1:9",
+        **urls("127.0.0.1:9"),
         "PROFILES_STORE": "firestore:profiles",
         "FIRESTORE_EMULATOR_HOST": "127.0.0.1:9",
         "GOOGLE_CLOUD_PROJECT": "p",

@@ -36,6 +36,16 @@ TRUST_MAP = trust_map()
 FUNCTIONS = tuple(TRUST_MAP)
 
 
+def variable(name):
+    """What a function's variables begin with, as deploy.sh names them."""
+    return name.upper().replace("-", "_")
+
+
+def urls(address):
+    """The environment of a function whose others are all at one address."""
+    return {f"{variable(name)}_URL": f"http://{address}" for name in FUNCTIONS}
+
+
 def run(*command, env=None, **options):
     """Runs a command to its end. The result has returncode, stdout and stderr."""
     return subprocess.run(
@@ -175,10 +185,10 @@ class Project:
         return result
 
     def url(self, name):
-        return self.env[name.upper().replace("-", "_") + "_URL"]
+        return self.env[variable(name) + "_URL"]
 
     def email(self, name):
-        return self.env[name.upper().replace("-", "_") + "_ACCOUNT"]
+        return self.env[variable(name) + "_ACCOUNT"]
 
     def token(self, caller, audience):
         """An ID token of "you" or of a function's account, as gcloud gives it; each is made once."""

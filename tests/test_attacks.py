@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import requests
-from conftest import FUNCTIONS, LOGIN, SEARCH, USER_PROFILES
+from conftest import FUNCTIONS, LOGIN, SEARCH, USER_PROFILES, variable
 
 
 def raw(project, name, *lines, body=b""):
@@ -132,8 +132,7 @@ def test_no_name_looks_like_another(visitor, username):
 def test_everything_listens_on_loopback_only(project):
     ports = {int(project.url(name).rpartition(":")[2]) for name in FUNCTIONS}
     for name in FUNCTIONS:
-        variable = name.upper().replace("-", "_") + "_METADATA_HOST"
-        ports.add(int(project.env[variable].rpartition(":")[2]))
+        ports.add(int(project.env[f"{variable(name)}_METADATA_HOST"].rpartition(":")[2]))
     ports.add(project.token_port())
     listening = []
     for table in ("tcp", "tcp6"):

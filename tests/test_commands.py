@@ -119,7 +119,8 @@ def test_a_second_deploy_changes_nothing(cloud):
     (cloud.folder / "accounts").write_text("\n".join(f"{e}|{made}" for e in emails))
     roles = "logging.logWriter artifactregistry.writer storage.objectViewer".split()
     granted = [f"serviceAccount:{emails[-1]}|roles/{role}|" for role in roles]
-    granted.append(f"serviceAccount:{emails[1]}|roles/datastore.user|profiles")
+    data = emails[names.index("user-profiles")]
+    granted.append(f"serviceAccount:{data}|roles/datastore.user|profiles")
     (cloud.folder / "granted").write_text("\n".join(granted))
     (cloud.folder / "commands").unlink()
     cloud.deploy_sh()

@@ -5,7 +5,7 @@ import time
 
 import pytest
 import requests
-from conftest import Alone, stage
+from conftest import Alone, stage, urls
 from fakes import Fake, FakeMetadata, as_json
 
 CREDENTIALS = {"username": "grace", "password": "long enough"}
@@ -60,9 +60,8 @@ class Login(Alone):
             GOOGLE_CLOUD_PROJECT="p",
             GCE_METADATA_HOST=metadata,
             GCE_METADATA_IP=metadata,
-            USER_PROFILES_URL=f"http://{user_profiles}",
-            SEARCH_URL=f"http://{user_profiles}",
             http_proxy="http://127.0.0.1:9",  # nobody listens there: it must not be used
+            **urls(user_profiles),
             **env,
         )
 
