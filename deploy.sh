@@ -25,7 +25,7 @@ DEFAULT_REGION=us-east1
 RUNTIME=python313
 DATABASE=${PREFIX}profiles
 BUILDER=${PREFIX}builder              # the account that builds
-MADE_BY=${PREFIX}function-trust-map   # the label of what this script made: it touches nothing else
+MADE_BY=${PREFIX}function-trust-map   # the label of its functions and accounts: others are not touched
 BUILD_ROLES='logging.logWriter artifactregistry.writer storage.objectViewer'
 APIS='run cloudfunctions cloudbuild artifactregistry logging iam iamcredentials
       cloudresourcemanager firestore'
@@ -79,14 +79,18 @@ main() {
 # ---- reading the trust map
 
 read_map() {
-    local name who
+    local name who wrong
+    wrong=$(echo "$TRUST_MAP" | awk 'NF && (NF != 6 || seen[$1]++ || $3 !~ /^(-|firestore)$/)')
+    [ -z "$wrong" ] || die "this line of the trust map is incomplete, not known or there twice:
+$wrong"
     FUNCTIONS=$(echo "$TRUST_MAP" | awk -v p="$PREFIX" 'NF { print p $1 }')
     for name in $FUNCTIONS; do
+        case $name in "$BUILDER" | you | anonymous | policy | off | surroundings) die "$name cannot be a name: it is taken" ;; esac
         [[ $name =~ ^[a-z][a-z0-9-]{1,28}[a-z0-9]$ ]] || die "$name cannot be a name: 3 to 30 of a-z, 0-9 and -"
         [ -e "$(folder_of "$name")/main.py" ] || die "the trust map names $name, but there is no $(folder_of "$name")/main.py"
         for who in $(invokers_of "$name"); do
             # shellcheck disable=SC2086 # the names are words
-            printf '%s\n' you anonymous $FUNCTIONS | grep -qx "$who" || die "the trust map lets $who call $name, but has no line for $who"
+            printf '%s\n' you anonymous $FUNCTIONS | grep -qxFe "$who" || die "the trust map lets $who call $name, but has no line for $who"
         done
     done
 }
@@ -100,12 +104,14 @@ invokers_of() {   # the callers that the map lets in: you, anonymous, functions
     for who in $(entry "$1" 2 | tr , ' '); do
         case $who in
             -) ;;
-            you) echo you; if [ -n "$PUBLIC" ]; then echo anonymous; fi ;;
-            anonymous) echo anonymous ;;
+            you) echo you; if [ -n "$PUBLIC" ]; then everyone; fi ;;
+            anonymous) everyone ;;
             *) echo "$PREFIX$who" ;;
         esac
     done
 }
+
+everyone() { if [ ! -e "${WORK:-}/not-public" ]; then echo anonymous; fi; }   # where that is allowed
 
 members_of() {   # the same, as a policy names them
     local who
@@ -115,7 +121,7 @@ members_of() {   # the same, as a policy names them
             anonymous) echo allUsers ;;
             *) echo "serviceAccount:$(email_of "$who")" ;;
         esac
-    done | sort
+    done | sort -u
 }
 
 roles_of() {   # what an account may do in the project: role|title|condition, a line each
@@ -146,9 +152,8 @@ deploy() {
     for job in $jobs; do wait "$job" || failed=1; done
     if [ -n "$failed" ]; then die 'not everything is deployed: mend what is said above, and run this again'; fi
     if [ -n "$DRY_RUN" ]; then return; fi
-    if [ -e "$WORK/not-public" ]; then PUBLIC=''; fi
     verify
-    if [ -e "$WORK/not-public" ]; then die 'all is deployed, but login is not public: see above'; fi
+    if [ -e "$WORK/not-public" ]; then die 'all is deployed, but what everyone should call is not public: see above'; fi
     what_next
 }
 
@@ -282,9 +287,9 @@ set_policy() {   # makes a service's policy exactly what the map says
     fi
     echo "$problem" >&2
     case $problem in *"permitted customer"* | *llowedPolicyMember*) ;; *) return 1 ;; esac
-    echo "  $1 stays private: your organisation forbids allUsers (constraint iam.allowedPolicyMemberDomains). Its administrator can make an exception for this project; or leave out --public." >&2
+    echo "  $1 stays private: your organisation forbids allUsers (constraint iam.allowedPolicyMemberDomains). Its administrator can make an exception for this project; or leave out --public, and anonymous in the trust map." >&2
     : > "$WORK/not-public"
-    PUBLIC='' set_policy "$1"
+    set_policy "$1"
 }
 
 # ---- env and destroy
@@ -298,7 +303,7 @@ env() {
     done
     echo "export PROJECT_ID='$PROJECT'"
     echo "export REGION='$REGION'"
-    if [ -n "$LOCAL" ]; then local_env; fi
+    if [ -n "$LOCAL" ]; then local_env; else echo "export CLOUDSDK_CORE_PROJECT='$PROJECT'"; fi
 }
 
 destroy() {
@@ -366,6 +371,7 @@ take_back_roles() {
     for name in $FUNCTIONS "$BUILDER"; do emails="$emails $(email_of "$name")"; done
     # shellcheck disable=SC2086 # the addresses are words
     for email in $(printf '%s\n' $emails $ACCOUNTS | sort -u); do
+        if echo "${STRANGERS:-}" | grep -q "^$email|"; then continue; fi   # called like ours, but not ours
         echo "$GRANTED" | while IFS='|' read -r member role rest; do
             case $member in "serviceAccount:$email" | "deleted:serviceAccount:$email?"*)
                 change gcloud projects remove-iam-policy-binding "$PROJECT" --member="$member" \
@@ -389,16 +395,18 @@ delete_database() {
 }
 
 what_next() {
+    local here="--project=$PROJECT --region=$REGION"
+    if [ -n "$LOCAL" ]; then here=--local; fi
     if [ ! -e functions/login/page.html ]; then return; fi
     cat <<EOF
 
 Next, see it in a browser:
 
-  eval "\$(./deploy.sh env${LOCAL:+ --local})"
+  eval "\$(./deploy.sh env $here)"
   gcloud run services proxy ${PREFIX}login --region=\$REGION --port=8080
 
 and open http://localhost:8080. README.md goes on from here.
-./deploy.sh destroy${LOCAL:+ --local} removes everything.
+./deploy.sh destroy $here removes everything.
 EOF
 }
 

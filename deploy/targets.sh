@@ -46,8 +46,8 @@ local_env() {
 }
 
 on_google_cloud() {
-    local version
-    PATH=${PATH//"$PWD/local/bin:"/}   # where a shell still has the stand-in first
+    local version ours=$PWD/local/bin:
+    PATH=${PATH//"$ours"/}   # where a shell still has the stand-in first
     STORE=firestore:$DATABASE
     PATIENCE=${PATIENCE:-420}   # seconds: so long may it take until a binding is known everywhere
     if [ -z "$PROJECT$DRY_RUN" ] || [ -z "$DRY_RUN" ]; then

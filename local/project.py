@@ -130,7 +130,11 @@ def refuse_foreign_folder() -> None:
     }
     ours |= {"project.json", "propagation.json", "revisions", "run", "services"}
     files = STATE.iterdir() if STATE.exists() else ()
-    foreign = [f.name for f in files if f.name not in ours and not f.name.startswith("profiles.db")]
+    foreign = [
+        f.name
+        for f in files
+        if f.name not in ours and not f.name.startswith("profiles.db") and f.suffix != ".new"
+    ]
     if foreign:
         raise SystemExit(f"ERROR: {STATE} holds {foreign[0]}, which is not the local project's")
 
@@ -158,7 +162,7 @@ def up(project_id: str, region: str, *functions: str) -> None:
         was = f"--project={project['id']} --region={project['region']}"
         raise SystemExit(f"ERROR: the local project is {was}; destroy it first to have another")
 
-    if all(map(processes.running, ("surroundings", *functions))):
+    if "token_port" in project and all(map(processes.running, ("surroundings", *functions))):
         return
     processes.stop("surroundings")
     taken: set[int] = set()

@@ -92,8 +92,9 @@ class IDTokenAuth(requests.auth.AuthBase):
         except Exception as error:
             # The type only: google-auth quotes what it was sent, and that may be a token.
             problem = self._no_token(type(error).__name__)
-            if time.time() < self._claims["exp"] - USABLE_BEFORE_EXPIRY:  # nobody waits for it
-                log.warning("The token is not renewed yet: %s", problem)
+            now = time.time()
+            if now < self._claims["exp"] - USABLE_BEFORE_EXPIRY or now > self._give_up_at:
+                log.warning("Nobody waits for this token now: %s", problem)
             self._settle(fetch)
             fetch.set_exception(problem)
         else:

@@ -36,6 +36,11 @@ TRUST_MAP = trust_map()
 FUNCTIONS = tuple(TRUST_MAP)
 
 
+def is_let_in(caller, name):
+    """Whether the trust map lets the caller (None: nobody in particular) call the function."""
+    return "anonymous" in TRUST_MAP[name] or caller in TRUST_MAP[name]
+
+
 def variable(name):
     """What a function's variables begin with, as deploy.sh names them."""
     return name.upper().replace("-", "_")
@@ -46,16 +51,15 @@ def urls(address):
     return {f"{variable(name)}_URL": f"http://{address}" for name in FUNCTIONS}
 
 
-def run(*command, env=None, **options):
+def run(*command, env=None, cwd=ROOT):
     """Runs a command to its end. The result has returncode, stdout and stderr."""
     return subprocess.run(
         command,
         env=env,
-        cwd=ROOT,
+        cwd=cwd,
         text=True,
         capture_output=True,
         stdin=subprocess.DEVNULL,
-        **options,
     )
 
 
@@ -290,6 +294,26 @@ def project(request, tmp_path_factory):
         keeps_no_secret(project)
     finally:
         project.deploy_sh("destroy")
+
+
+@pytest.fixture(scope="session")
+def address(project):
+    """Where login is open to a browser: the proxy runs as a person would run it."""
+    port = free_port()
+    process = subprocess.Popen(
+        ["gcloud", "run", "services", "proxy", "login"]
+        + [f"--region={project.env['REGION']}", f"--port={port}"],
+        env=project.env,
+        text=True,
+        stderr=subprocess.PIPE,
+    )
+    said = [process.stderr.readline(), process.stderr.readline()]
+    assert said[0].startswith("Proxying to Cloud Run service [login] in project [local-project]")
+    assert said[1] == f"http://127.0.0.1:{port} proxies to {project.url(LOGIN)}\n"
+    yield f"http://localhost:{port}"
+    process.terminate()
+    process.wait(30)
+    process.stderr.close()
 
 
 def copied(folder):

@@ -155,7 +155,7 @@ def test_a_failed_renewal_is_tried_again_after_a_while_and_logged(
     # Fifteen seconds have not passed.
     assert len(metadata.identity_requests) == 1
     [record] = caplog.records
-    assert record.levelname == "WARNING" and "not renewed yet" in record.message
+    assert record.levelname == "WARNING" and "Nobody waits for this token now" in record.message
     assert "check the metadata server" in record.message and "secret" not in record.message
 
 

@@ -212,6 +212,25 @@ def test_destroy_asks_first(cloud):
     assert changing(cloud.commands()) == []
 
 
+def test_destroy_removes_nothing_of_others(cloud):
+    """Neither a stranger's, nor what a copy of this with a prefix has made."""
+    cloud.deploy_sh()
+    (cloud.folder / "commands").unlink()
+    others = ("function-of-a-stranger", "team-login|team-function-trust-map||ACTIVE")
+    (cloud.folder / "functions").write_text("\n".join([*others, ""]))
+    emails = {name: f"{name}@p-1.iam.gserviceaccount.com" for name in ("search", "team-login")}
+    (cloud.folder / "accounts").write_text(
+        f"{emails['search']}|mine\n{emails['team-login']}|team-function-trust-map\n"
+    )
+    granted = [f"serviceAccount:{email}|roles/editor|" for email in emails.values()]
+    (cloud.folder / "granted").write_text("\n".join(granted))
+    assert cloud.deploy_sh("destroy", "--quiet").returncode == 0
+    changes = [" ".join(command) for command in changing(cloud.commands())]
+    assert any("functions delete login" in change for change in changes)
+    for foreign in ("stranger", "team-", emails["search"]):
+        assert not any(foreign in change for change in changes), changes
+
+
 def test_gcloud_s_own_linter_knows_every_command(cloud, project):
     (cloud.folder / "off").write_text("true")
     cloud.deploy_sh()
@@ -236,7 +255,9 @@ def unknown_to_gcloud(lines, folder):
     file = folder / "commands.json"
     file.write_text(json.dumps([{"command_string": line} for line in sorted(lines)]))
     env = {**os.environ, "CLOUDSDK_CONFIG": str(folder)}
-    linted = run(gcloud, "meta", "lint-gcloud-commands", f"--commands-file={file}", env=env)
+    # In that folder, for it opens the files that the commands name.
+    words = ("meta", "lint-gcloud-commands", f"--commands-file={file}")
+    linted = run(gcloud, *words, env=env, cwd=folder)
     results = json.loads(linted.stdout)
     assert len(results) == len(lines)
     return [r for r in results if not r["success"]]

@@ -1,5 +1,7 @@
 """What deploy.sh makes of a cloud that fails as the cloud does."""
 
+import json
+
 import pytest
 from conftest import LOGIN, SEARCH, USER_PROFILES
 
@@ -111,6 +113,20 @@ def test_where_the_organisation_forbids_all_users_the_rest_is_deployed(project, 
     for name in (LOGIN, USER_PROFILES, SEARCH):
         assert project.request("OPTIONS", name, caller=None).status_code == 403
     assert project.request("OPTIONS", LOGIN, caller="you").status_code == 200
+
+
+def test_what_everyone_may_call_by_the_map_stays_private_there_too(clone):
+    script = clone.root / "deploy.sh"
+    script.write_text(script.read_text().replace("search         -  ", "search    anonymous  "))
+    clone.state.mkdir()
+    error = "FAILED_PRECONDITION: One or more users do not belong to a permitted customer."
+    faults = [{"match": "set-iam-policy search", "times": 9, "error": error}]
+    (clone.state / "faults.json").write_text(json.dumps(faults))
+    deployed = clone.deploy_sh()
+    assert deployed.returncode == 1
+    assert "search stays private: your organisation forbids allUsers" in deployed.stderr
+    clone.enter()
+    assert clone.request("OPTIONS", SEARCH, caller=None).status_code == 403
 
 
 def test_a_binding_that_takes_time_is_waited_for(project, faults):

@@ -173,6 +173,15 @@ def test_a_prefix_keeps_two_copies_in_one_project_apart(clone, verb):
         ("    search ", "    Search ", "Search cannot be a name: 3 to 30 of a-z, 0-9 and -"),
         ("    search ", "    missing ", "there is no functions/missing/main.py"),
         (" login        firestore", " logon        firestore", "the trust map lets logon call"),
+        (" login        firestore", " lo.in        firestore", "the trust map lets lo.in call"),
+        (
+            " login        firestore",
+            " login        fireStore",
+            "incomplete, not known or there twice",
+        ),
+        ("  256Mi   1\n", "  256Mi\n", "incomplete, not known or there twice"),
+        ("    search ", "    login  ", "incomplete, not known or there twice"),
+        ("    search ", "    builder", "builder cannot be a name: it is taken"),
     ],
 )
 def test_a_wrong_line_of_the_map_is_named(clone, old, new, message):
