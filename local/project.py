@@ -190,9 +190,11 @@ def addresses() -> None:
 
 
 def down() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
     from local import processes
 
     refuse_foreign_folder()
-    for name in processes.names():
-        processes.stop(name)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(processes.stop, processes.names()))
     shutil.rmtree(STATE, ignore_errors=True)

@@ -2,12 +2,13 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import stat
 
 import pytest
-from conftest import FUNCTIONS, ROOT, run
+from conftest import FUNCTIONS, ROOT, copied, run
 
 # Stands where gcloud is looked for: notes each command, and answers so that the script goes on.
 RECORDER = """#!/usr/bin/env bash
@@ -212,6 +213,18 @@ def test_destroy_asks_first(cloud):
     assert changing(cloud.commands()) == []
 
 
+def test_where_the_organisation_forbids_it_nothing_loops(cloud, tmp_path):
+    script = copied(tmp_path / "clone") / "deploy.sh"
+    script.write_text(script.read_text().replace("search         -  ", "search    anonymous  "))
+    refusal = "{ echo do not belong to a permitted customer >&2; exit 1; }"
+    strict = f"""'run services set-iam-policy'*) if grep -q allUsers "$5"; then {refusal}; fi;"""
+    recorder = cloud.folder / "gcloud"
+    recorder.write_text(RECORDER.replace("'run services set-iam-policy'*)", strict))
+    deployed = run(str(script), "--project=p-1", "--region=us-east1", env=cloud.env)
+    assert deployed.returncode == 1
+    assert "search stays private: your organisation forbids allUsers" in deployed.stderr
+
+
 def test_destroy_removes_nothing_of_others(cloud):
     """Neither a stranger's, nor what a copy of this with a prefix has made."""
     cloud.deploy_sh()
@@ -243,6 +256,8 @@ def test_gcloud_s_own_linter_knows_every_command(cloud, project):
     commands += [c for c in map(shlex.split, audit) if "made-by" in " ".join(c) or "--region" in c]
     # The linter takes what follows a # for a comment; and --version is no command.
     lines = {shlex.join(c).replace("##", "@@") for c in commands if "--version" not in c}
+    # What is said of each function is linted once.
+    lines = {re.sub(r"\b(user-profiles|search)\b", "login", line) for line in lines}
     assert len(lines) > 30
     assert unknown_to_gcloud(lines, cloud.folder) == []
 

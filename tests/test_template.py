@@ -134,18 +134,13 @@ def test_a_function_is_added_by_the_steps_of_the_readme(clone):
 def test_the_demo_is_taken_out_by_the_steps_of_the_readme(clone):
     follow("Leave out the demo page", clone)
     follow("Leave out search", clone)
-    deployed = succeeded(clone.deploy_sh())
-    assert "search" not in deployed.stdout
-    clone.enter()
-    assert clone.request("GET", "login").status_code == 405
-
     follow("Rename", clone)
     set_prefix(clone)
-    clone.tokens.clear()  # they were of the project that is gone
     deployed = succeeded(clone.deploy_sh())
-    assert "login" not in deployed.stdout
+    assert "login" not in deployed.stdout and "search" not in deployed.stdout
     assert "  team-user-profiles   serviceAccount:team-front@local-project" in deployed.stdout
     clone.enter()
+    assert clone.request("GET", "front").status_code == 405
     account = {"username": "ada", "password": "a pass phrase", "display_name": "Ada"}
     assert clone.request("POST", "front", "/signup", json=account).status_code == 201
     assert clone.request("GET", "user-profiles", "/profiles/ada", caller="front").status_code == 200
