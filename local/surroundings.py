@@ -38,3 +38,5 @@ def main() -> None:
 
     signal.signal(signal.SIGQUIT, end)  # as processes.stop() asks for
     processes.ready()
+    for thread in threads:
+        thread.join()  # where the main thread has ended, Python 3.12 starts no other
