@@ -109,6 +109,9 @@ def test_every_block_is_run_or_marked_and_correct():
     for content, _ in [*commands(None), *commands("cloud"), *commands("foreground")]:
         assert run("bash", "-n", "-c", content).returncode == 0, content
     assert {mark for kind, mark, *_ in blocks() if kind == "sh"} == {None, "cloud", "foreground"}
+    [(cloud, _)] = commands("cloud")
+    dry = run("bash", "-c", cloud.splitlines()[0])
+    assert dry.returncode == 0 and "gcloud functions deploy search" in dry.stdout
     # What runs in the foreground is run by test_page.py.
     [(proxy, _)] = commands("foreground")
     assert proxy == "gcloud run services proxy login --region=$REGION --port=8080\n"
