@@ -205,6 +205,14 @@ def test_what_is_missing_is_said_before_anything_is_made(cloud, pattern, instead
     assert changing(cloud.commands()) == []
 
 
+def test_env_tells_the_shell_and_gcloud_where_it_was_deployed(cloud):
+    cloud.deploy_sh()
+    exported = cloud.deploy_sh("env").stdout.splitlines()
+    assert "export SEARCH_URL='https://search-123456789012.us-east1.run.app'" in exported
+    assert "export PROJECT_ID='p-1'" in exported and "export REGION='us-east1'" in exported
+    assert "export CLOUDSDK_CORE_PROJECT='p-1'" in exported
+
+
 def test_destroy_asks_first(cloud):
     refused = cloud.deploy_sh("destroy")
     assert refused.returncode == 1
