@@ -352,6 +352,17 @@ def open_door(project):
     project.gcloud(f"run services remove-iam-policy-binding search {flags}", check=False)
 
 
+@pytest.fixture
+def receiver():
+    """A server that answers everything, and notes what it was asked."""
+    from fakes import Fake, as_json
+
+    fake = Fake()
+    fake.answer = as_json(200, {})
+    yield fake
+    fake.close()
+
+
 class Visitor:
     """Somebody in front of login, with a name of their own for each test."""
 

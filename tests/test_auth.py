@@ -8,7 +8,7 @@ import time
 import google.auth.compute_engine._metadata as google_metadata
 import pytest
 import requests
-from fakes import Fake, FakeMetadata, as_json
+from fakes import FakeMetadata
 
 from shared import auth
 from shared.auth import IDTokenAuth, TokenError
@@ -25,14 +25,6 @@ def metadata(monkeypatch):
     monkeypatch.setattr(google_metadata, "_GCE_METADATA_HOST", fake.address)
     monkeypatch.setenv("GCE_METADATA_IP", fake.address)
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
-    yield fake
-    fake.close()
-
-
-@pytest.fixture
-def receiver():
-    fake = Fake()
-    fake.answer = as_json(200, {})
     yield fake
     fake.close()
 

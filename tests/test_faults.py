@@ -106,27 +106,25 @@ def test_where_the_organisation_forbids_all_users_the_rest_is_deployed(project, 
     assert project.request("OPTIONS", LOGIN, caller="you").status_code == 200
 
 
-def test_a_binding_that_takes_time_is_waited_for(project, faults):
-    project.gcloud("run services set-iam-policy user-profiles /dev/stdin --region=$REGION <<< '{}'")
-    state.write("propagation", 1.5)
-    project.env["PATIENCE"] = "30"
-    try:
-        deployed = project.deploy_sh()
-    finally:
-        del project.env["PATIENCE"]
+EMPTY_POLICY = "run services set-iam-policy user-profiles /dev/stdin --region=$REGION <<< '{}'"
+
+
+def deploy_where_a_binding_takes(seconds, project, patience, monkeypatch):
+    project.gcloud(EMPTY_POLICY)
+    state.write("propagation", seconds)
+    monkeypatch.setitem(project.env, "PATIENCE", patience)
+    return project.deploy_sh()
+
+
+def test_a_binding_that_takes_time_is_waited_for(project, faults, monkeypatch):
+    deployed = deploy_where_a_binding_takes(1.5, project, "30", monkeypatch)
     assert deployed.returncode == 0, deployed.stdout + deployed.stderr
     assert "waiting for user-profiles to let login in" in deployed.stderr
 
 
-def test_a_binding_that_does_not_come_is_named(project, faults):
-    project.gcloud("run services set-iam-policy user-profiles /dev/stdin --region=$REGION <<< '{}'")
-    state.write("propagation", 600)
-    project.env["PATIENCE"] = "1"
-    try:
-        deployed = project.deploy_sh()
-    finally:
-        del project.env["PATIENCE"]
+def test_a_binding_that_does_not_come_is_named(project, faults, monkeypatch):
+    deployed = deploy_where_a_binding_takes(600, project, "1", monkeypatch)
     assert deployed.returncode == 1
     assert "login->user-profiles" in deployed.stderr
     state.write("propagation", 0)
-    project.gcloud("run services set-iam-policy user-profiles /dev/stdin --region=$REGION <<< '{}'")
+    project.gcloud(EMPTY_POLICY)

@@ -5,7 +5,6 @@ import socket
 
 import pytest
 import requests
-from fakes import Fake, as_json
 from werkzeug.test import Client
 
 from local.proxy import Proxy
@@ -39,14 +38,6 @@ def test_a_body_of_unknown_length_arrives(address):
     headers = {"Content-Type": "application/json"}
     answer = requests.post(address, data=parts(), headers=headers, timeout=20)
     assert (answer.status_code, answer.json()["error"][:12]) == (401, "Unknown name")
-
-
-@pytest.fixture
-def receiver():
-    fake = Fake()
-    fake.answer = as_json(200, {})
-    yield fake
-    fake.close()
 
 
 def test_a_path_is_handed_on_as_it_is(receiver):
