@@ -60,6 +60,7 @@ def run(*command, env=None, cwd=ROOT):
         text=True,
         capture_output=True,
         stdin=subprocess.DEVNULL,
+        timeout=180,  # what loops or hangs is a failure
     )
 
 
