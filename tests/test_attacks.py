@@ -6,7 +6,8 @@ import sys
 
 import pytest
 import requests
-from conftest import FUNCTIONS, LOGIN, SEARCH, USER_PROFILES, variable
+from local.testing import FUNCTIONS, variable
+from names import LOGIN, SEARCH, USER_PROFILES
 
 
 def raw(project, name, *lines, body=b""):

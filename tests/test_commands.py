@@ -8,7 +8,7 @@ import shutil
 import stat
 
 import pytest
-from conftest import FUNCTIONS, ROOT, copied, run
+from local.testing import FUNCTIONS, ROOT, copied, run
 
 # Stands where gcloud is looked for: notes each command, and answers so that the script goes on.
 RECORDER = """#!/usr/bin/env bash

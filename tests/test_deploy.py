@@ -9,7 +9,8 @@ import socket
 
 import pytest
 import requests
-from conftest import FUNCTIONS, LOGIN, ROOT, SEARCH, run
+from local.testing import FUNCTIONS, ROOT, run
+from names import LOGIN, SEARCH
 
 
 def processes_of(project):

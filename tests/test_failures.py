@@ -5,7 +5,7 @@ import time
 
 import pytest
 import requests
-from conftest import Alone, stage, urls
+from local.testing import Alone, stage, urls
 from fakes import Fake, FakeMetadata, as_json
 
 CREDENTIALS = {"username": "grace", "password": "long enough"}

@@ -1,7 +1,7 @@
 """What deploy.sh makes of a cloud that fails as the cloud does."""
 
 import pytest
-from conftest import LOGIN, SEARCH, USER_PROFILES
+from names import LOGIN, SEARCH, USER_PROFILES
 
 from local import project as state
 

@@ -5,7 +5,7 @@ import re
 import threading
 
 import pytest
-from conftest import LOGIN, SEARCH, USER_PROFILES
+from names import LOGIN, SEARCH, USER_PROFILES
 
 ACCOUNT = {"username": "grace", "password": "long enough", "display_name": "Grace"}
 

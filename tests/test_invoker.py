@@ -2,7 +2,7 @@
 
 import google.auth.jwt
 import pytest
-from conftest import LOGIN, USER_PROFILES
+from names import LOGIN, USER_PROFILES
 from werkzeug.test import Client
 
 

@@ -13,7 +13,8 @@ import time
 
 import pytest
 import requests
-from conftest import LOGIN, USER_PROFILES, Alone, stage
+from local.testing import Alone, stage
+from names import LOGIN, USER_PROFILES
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="left out: needs /proc")
 PASSWORD = {"password": "long enough"}

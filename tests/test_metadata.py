@@ -7,7 +7,7 @@ import google.auth.crypt
 import google.auth.jwt
 import pytest
 import requests
-from conftest import LOGIN, SEARCH
+from names import LOGIN, SEARCH
 
 from local import tokens
 

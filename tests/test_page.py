@@ -4,7 +4,8 @@ import os
 import re
 
 import pytest
-from conftest import LOGIN, ROOT
+from local.testing import ROOT
+from names import LOGIN
 
 if not os.environ.get("CHROMIUM"):  # as tests/run sets it, which then installs what drives it
     pytest.skip("left out: no Chromium or Chrome is installed", allow_module_level=True)

@@ -6,7 +6,7 @@ import string
 
 import pytest
 import requests
-from conftest import LOGIN, USER_PROFILES
+from names import LOGIN, USER_PROFILES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 import requests
-from conftest import LOGIN, ROOT, SEARCH, USER_PROFILES, run
+from local.testing import ROOT, run
+from names import LOGIN, SEARCH, USER_PROFILES
 from test_commands import unknown_to_gcloud
 
 README = (ROOT / "README.md").read_text()

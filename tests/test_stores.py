@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 
 import pytest
-from conftest import ROOT, free_port
+from local.testing import ROOT, free_port
 from werkzeug.exceptions import ServiceUnavailable
 
 PROFILE = {"username": "ada", "display_name": "Ada", "created_at": "2026-01-01T00:00:00Z"}

@@ -9,7 +9,7 @@ import sys
 import textwrap
 
 import pytest
-from conftest import ROOT, run, succeeded
+from local.testing import ROOT, run, succeeded
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from test_readme import README

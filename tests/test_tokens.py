@@ -10,7 +10,7 @@ import google.auth.crypt
 import google.auth.jwt
 import pytest
 import requests
-from conftest import LOGIN, SEARCH, USER_PROFILES
+from names import LOGIN, SEARCH, USER_PROFILES
 from google.auth.transport.requests import AuthorizedSession
 from google.oauth2 import id_token, service_account
 

@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from conftest import FUNCTIONS, LOGIN, SEARCH, TRUST_MAP, USER_PROFILES, is_let_in, succeeded
+from local.testing import FUNCTIONS, TRUST_MAP, is_let_in, succeeded
+from names import LOGIN, SEARCH, USER_PROFILES
 
 CALLERS = (None, "you", *FUNCTIONS)
 
