@@ -1,7 +1,15 @@
 # shellcheck shell=bash
-# How deploy.sh runs a command: says what it does, waits out what passes, or with --dry-run prints it.
+# How deploy.sh runs a command: it says what it does, waits for what passes by itself, can be
+# interrupted at any moment, and with --dry-run prints the command in place of running it.
 
 die() { if [ -n "${STEP:-}" ]; then echo; fi; echo "deploy.sh: $*" >&2; exit 1; }
+
+among() {   # WORD LIST...: whether the word stands in the list; spaces and line ends part its words
+    local word=$1
+    shift
+    case " ${*//$'\n'/ } " in *" $word "*) return 0 ;; esac
+    return 1
+}
 
 step() {   # SENTENCE COMMAND...: one line a step, with its time
     local started=$SECONDS STEP=$1
@@ -12,54 +20,130 @@ step() {   # SENTENCE COMMAND...: one line a step, with its time
     printf ' %d s\n' $((SECONDS - started))
 }
 
-attempt() {   # COMMAND...: its output. What passes by itself is waited out, within limits.
-    local pause=1 waited=0 output errors reason limit said=''
-    errors=$(mktemp "$WORK/XXXXXX")
-    until output=$("$@" 2> "$errors" < /dev/null); do
-        limit=${PATIENCE_HERE:-120}
-        case " $(cat "$errors") " in
-            *actAs* | *"ervice account"*"does not exist"*) reason='the new account to be known everywhere' limit=120 ;;
-            *SERVICE_DISABLED* | *"has not been used in project"*) reason='the API that was just enabled' ;;
-            *[!0-9]409[!0-9]* | *ABORTED* | *conflict* | *"already exists"* | *"unable to queue"*)
-                reason='another change to end' ;;
-            *[!0-9]429[!0-9]* | *RESOURCE_EXHAUSTED* | *"uota exceeded"*) reason='the quota of an API' ;;
-            *) limit=0 ;;
-        esac
-        # The thing may be done although the answer was lost on its way.
+# ---- interruption: what was started is ended first, so that nothing changes after deploy.sh has ended
+
+heed_signals() {   # in the script, and in each part of it that runs beside the others
+    trap 'interrupted 130' INT
+    trap 'interrupted 143' TERM
+}
+
+interrupted() {
+    local job
+    trap '' INT TERM
+    for job in $(jobs -p); do kill -TERM -- "-$job" 2> /dev/null || kill -TERM "$job" 2> /dev/null || true; done
+    wait
+    if [ -z "${BESIDE:-}" ]; then
+        printf '\ndeploy.sh: interrupted. What was done so far stays. Run the same command again: it goes on from there.\n' >&2
+    fi
+    exit "$1"
+}
+
+beside() {   # COMMAND...: runs it beside the rest; all_of waits for it
+    ( BESIDE=1; heed_signals; "$@" ) &
+    JOBS="$JOBS $!"
+}
+
+all_of() {   # waits for what runs beside; fails if one of them failed
+    local job failed=''
+    for job in $JOBS; do wait "$job" || failed=1; done
+    JOBS=''
+    [ -z "$failed" ]
+}
+
+pause() { sleep "$1" & wait $! || true; }
+
+in_a_group() {   # COMMAND...: in a process group of its own, for gcloud is a shell with a child
+    local status=0
+    set -m
+    "$@" < /dev/null &
+    set +m
+    wait $! || status=$?
+    return $status
+}
+
+# ---- trying again
+
+attempt() {   # COMMAND...: its output. What passes by itself is waited for, within a limit of time.
+    local wait=1 began=$SECONDS errors output reason said=''
+    errors=$(mktemp "$WORK/XXXXXX") output=$(mktemp "$WORK/XXXXXX")
+    until in_a_group "$@" > "$output" 2> "$errors"; do
+        # The answer may have been lost on its way, and the change made.
         if [ -n "${DONE:-}" ] && $DONE > /dev/null 2>&1; then return; fi
-        if [ "$waited" -ge "$limit" ]; then
-            { echo; cat "$errors"; } >&2
+        reason=$(verdict "$errors")
+        if [ "${reason%%|*}" -le $((SECONDS - began)) ]; then
+            explain_refusal "$errors"
             return 1
         fi
-        if [ "$reason" != "$said" ]; then printf '\n    waiting for %s ...' "$reason" >&3; fi
+        if [ "$reason" != "$said" ] && [ -z "${SILENT:-}" ]; then printf '\n    waiting for %s ...' "${reason#*|}" >&3; fi
         said=$reason
-        sleep $pause
-        waited=$((waited + pause)) pause=$((pause < 16 ? pause * 2 : 16))
+        pause $wait
+        wait=$((wait < 16 ? wait * 2 : 16))
     done
-    if [ -n "$output" ]; then echo "$output"; fi
+    cat "$output"
+}
+
+verdict() {   # FILE: what to do about an error: SECONDS to wait at most, and what for (0|: it is final)
+    local text line limit sentence pattern
+    text=$(error_in "$1" | tr '\n' ' ' | tr '[:upper:]' '[:lower:]')
+    while IFS='|' read -r limit sentence pattern; do
+        # shellcheck disable=SC2254 # the pattern is one
+        case $text in *$pattern*)
+            if [ "$limit" = age ]; then limit=$(($(youngest_account) < 180 ? 999999 : 0)); fi
+            echo "$limit|$sentence"
+            return ;;
+        esac
+    done < <(sed -e '/^#/d' -e '/^$/d' -e 's/ *| */|/g' "$TOOL/deploy/errors.txt")
+    echo '0|'
+}
+
+error_in() {   # FILE: what gcloud said from its first ERROR on, for a warning is none
+    sed -n '/^ERROR/,$p' "$1" | sed '/^WARNING/d'
+    if ! grep '^ERROR' "$1" > /dev/null; then sed '/^WARNING/d' "$1"; fi
+}
+
+youngest_account() {   # the age in seconds of the youngest of our accounts
+    local now made age=999999
+    now=$(date +%s)
+    for made in $MADE_AT; do if [ $((now - made)) -lt $age ]; then age=$((now - made)); fi; done
+    echo $age
+}
+
+explain_refusal() {   # FILE: the error, and where a permission is missing the role that holds it
+    local text permission role prefix
+    text=$(error_in "$1")
+    { echo; echo "$text"; } >&2
+    permission=$(echo "$text" | sed -n "s/.*[Pp]ermission[: ]*'\{0,1\}\([a-zA-Z]*\.[a-zA-Z.]*[a-zA-Z]\)'\{0,1\}.*/\1/p" | head -1)
+    if [ -z "$permission" ]; then return; fi
+    while IFS='|' read -r role prefix _; do
+        case $permission in $prefix*)
+            echo "  You lack the permission $permission in project $PROJECT. The role $role holds it; an owner of the project can grant it." >&2
+            return ;;
+        esac
+    done < <(sed -e '/^#/d' -e '/^$/d' -e 's/ *| */|/g' "$TOOL/deploy/roles.txt")
 }
 
 wait_for() {   # SENTENCE COMMAND...: until the command succeeds, or for $PATIENCE seconds
-    local sentence=$1 pause=1 waited=0
+    local sentence=$1 wait=1 began=$SECONDS
     shift
     until "$@"; do
-        if [ $waited -ge "$PATIENCE" ]; then return 1; fi
-        if [ $waited = 0 ]; then printf '\n    waiting for %s ...' "$sentence" >&3; fi
-        sleep $pause
-        waited=$((waited + pause)) pause=$((pause < 16 ? pause * 2 : 16))
+        if [ $((SECONDS - began)) -ge "$PATIENCE" ]; then return 1; fi
+        if [ $wait = 1 ]; then printf '\n    waiting for %s ...' "$sentence" >&3; fi
+        pause $wait
+        wait=$((wait < 16 ? wait * 2 : 16))
     done
 }
 
 change() {   # COMMAND...: runs what changes something, or with --dry-run only prints it
     local word line=''
     if [ -z "$DRY_RUN" ]; then attempt "$@" > /dev/null; return; fi
-    for word; do
-        case $word in
-            *[!A-Za-z0-9_./:=,@%+-]*)
-                word=${word//\"/\\\"}
-                line="$line \"$word\"" ;;
-            *) line="$line $word" ;;
-        esac
-    done
+    for word; do line="$line $(quoted "$word")"; done
     echo "${line# }"
+}
+
+quoted() {   # WORD: as a shell reads it
+    case $1 in
+        *\$PROJECT_NUMBER* | *\$YOU*)   # of a --dry-run: what is not known stays a variable
+            printf '"%s"' "$(printf '%s' "$1" | sed 's/["\`]/\\&/g')" ;;
+        *) printf %q "$1" ;;
+    esac
 }

@@ -1,122 +1,150 @@
 # shellcheck shell=bash
 # "deploy.sh verify": calls every function as every caller, and says who was let in.
 
-# The roles that hold run.routes.invoke (of all predefined ones, 2026-08; custom roles are looked into).
-INVOKING='owner editor run.admin run.developer run.editor run.sourceDeveloper run.invoker
-    run.servicesInvoker cloudfunctions.admin cloudfunctions.developer cloudfunctions.editor
-    firebase.admin firebase.developAdmin iam.devOps iam.dataScientist iam.mlEngineer
-    run.serviceAgent serverless.serviceAgent cloudfunctions.serviceAgent aiplatform.serviceAgent
-    ces.serviceAgent dialogflow.serviceAgent firebaseapphosting.serviceAgent
-    firebasedataconnect.serviceAgent integrations.serviceAgent spanner.serviceAgent
-    monitoring.notificationServiceAgent visionai.serviceAgent'
-
 verify() {
-    local name caller cell width wrong=''
+    local name caller cell width wrong='' shown lines
     must_be_deployed
-    INHERITED=$(inherited)
+    shown="$FUNCTIONS $(left_the_map | paste -s -d ' ' -)"   # what has left the map can still be called
+    see_inherited
     gcloud auth print-identity-token > "$WORK/token" 2> /dev/null < /dev/null || rm "$WORK/token"
-    for caller in anonymous you $FUNCTIONS; do measure "$caller" & done
-    for name in $FUNCTIONS; do
-        { policy_of "$name" || echo '? cannot be read'; } > "$WORK/policy.$name" &
-        { if switched_off "$name"; then echo on; elif [ $? = 2 ]; then echo unknown; fi; } > "$WORK/off.$name" &
-    done
-    wait
+    for name in $shown; do beside note_policy "$name"; done
+    all_of || true
+    for caller in anonymous you $FUNCTIONS; do beside measure "$caller" "$shown"; done
+    all_of || true
 
     # shellcheck disable=SC2086 # the names are words
-    width=$(printf '%s\n' '             ' $FUNCTIONS | awk '{ if (length > w) w = length } END { print w + 3 }')
+    width=$( { printf '%s\n' '             ' $shown; cat "$WORK"/cell.*; } | awk '{ if (length > w) w = length } END { print w + 3 }')
     printf '\nThe trust map as measured: may the caller on the left call the function above?\n  %*s' "$width" ''
-    for name in $FUNCTIONS; do printf '%-*s' "$width" "$name"; done
+    for name in $shown; do printf '%-*s' "$width" "$name"; done
     for caller in anonymous you $FUNCTIONS; do
         printf '\n  %-*s' "$width" "$caller"
-        for name in $FUNCTIONS; do
-            cell=$(cat "$WORK/$caller.$name")
+        for name in $shown; do
+            cell=$(cat "$WORK/cell.$caller.$name")
             printf '%-*s' "$width" "$cell"
             case $cell in *WRONG*) wrong="$wrong $caller->$name" ;; esac
         done
     done
     printf '\n\nWho may, by the policies:\n'
-    for name in $FUNCTIONS; do
-        cell=$(cut -d '|' -f 1 "$WORK/policy.$name" | paste -s -d ' ' -)
-        printf '  %-*s%s\n' "$width" "$name" "${cell:-nobody}"
-        if [ "$(members_of "$name" | paste -s -d ' ' -)" != "$cell" ]; then wrong="$wrong policy-of-$name"; fi
-        if [ -s "$WORK/off.$name" ]; then
-            echo "                  the invoker check is switched off, for everybody: $(cat "$WORK/off.$name")"
-            wrong="$wrong check-of-$name"
-        fi
+    for name in $shown; do
+        printf '  %-*s%s\n' "$width" "$name" "$(allowed_by_policy "$name" | paste -s -d ' ' - | sed 's/^$/nobody/')"
+        lines=$(problems_of "$name")
+        if [ -n "$lines" ]; then echo "      ${lines//$'\n'/$'\n'      }"; wrong="$wrong $name"; fi
     done
     if [ -n "$INHERITED" ]; then
         echo 'And every one of them, by a role on the project or above it:'
         echo "$INHERITED" | awk -F '|' '{ printf "  %s  %s (%s %s)\n", $1, $2, $3, $4 }'
     fi
-    explain
-    if [ -n "$wrong" ]; then die "not what the map says:$wrong"; fi
+    explain_marks "$shown"
+    if [ -n "$wrong" ]; then die "this is not what trust-map says:$wrong"; fi
     echo 'Every call that could be made was answered as the map says.'
 }
 
-measure() {   # CALLER: calls every function; notes the status, and whether it is the one expected
-    local name token known='' expected cell
-    if token=$(token_of "$1" 2> /dev/null < /dev/null); then known=1; fi
-    for name in $FUNCTIONS; do
-        expected=403 cell='? unknown'
-        if invokers_of "$name" | grep -qxE "$1|anonymous"; then expected=200; fi
-        if [ -n "$known" ]; then
-            if comes_true "$name" "$1" "$expected" options "$token" "$name" "$expected"; then cell="$STATUS ok"
-            elif [ "$1$STATUS" = you200 ] && you_inherit; then
-                cell='200 inherited'   # owners and the like may call everything, whatever the map says
-            else cell="$STATUS WRONG"; fi
-        fi
-        # login's own edges through login itself, too: they need no permission to act as login.
-        case ${1#"$PREFIX"}:${name#"$PREFIX"} in login:user-profiles | login:search)
-            if ! comes_true "$name" "$1" "$expected" through_login "$name" "$expected"; then cell="$STATUS WRONG*"
-            elif [ -z "$token" ]; then cell="$STATUS ok*"; fi ;;
+note_policy() {   # NAME: its policy, whether it is the one that the map wants, and whom the map lets in
+    if among "$1" "$FUNCTIONS"; then callers_of "$1"; fi > "$WORK/callers.$1"
+    if [ ! -e "$WORK/policy.$1" ]; then   # else a deploy has just read it
+        policy_of "$1" > "$WORK/policy.$1" 2> /dev/null || echo '? cannot be read||' > "$WORK/policy.$1"
+    fi
+    if [ "$(in_small_letters < "$WORK/policy.$1")" = "$(wanted_policy "$1" | in_small_letters)" ]; then : > "$WORK/right.$1"; fi
+}
+
+wanted_policy() {
+    if among "$1" "$FUNCTIONS"; then members_of "$1" | sed 's/$/|roles\/run.invoker|/'; fi
+}
+
+problems_of() {   # NAME: what is not as a deploy makes it, a line each
+    if ! among "$1" "$FUNCTIONS"; then echo "it is no longer in trust-map. This removes it: ./deploy.sh destroy $1$(where)"; return; fi
+    if [ ! -e "$WORK/right.$1" ]; then
+        case $(cat "$WORK/policy.$1") in
+            \?*) echo 'its policy cannot be read' ;;
+            *) echo "its policy is not the one of trust-map, which lets in: $(members_of "$1" | paste -s -d ' ' - | sed 's/^$/nobody/'). Run ./deploy.sh$(where)" ;;
         esac
-        echo "$cell" > "$WORK/$1.$name"
+    fi
+    case $(found "$1" 10) in [Tt]rue) echo "its invoker check is switched off: everybody is let in, whatever the policy says. Run ./deploy.sh$(where)" ;; esac
+    changed_by_hand "$1" | sed "s:\$:. Run ./deploy.sh$(where):"
+}
+
+allowed_by_policy() {   # NAME: the members that its policy lets in
+    local member role condition
+    while IFS='|' read -r member role condition; do
+        case $member in '' | \?*) echo "$member"; continue ;; esac
+        if [ "$role" = roles/run.invoker ] || [ "$(about_role "$role")" != no ]; then echo "$member${condition:+ (if $condition)}"; fi
+    done < "$WORK/policy.$1" | sort -u
+}
+
+# ---- measuring
+
+measure() {   # CALLER FUNCTIONS: calls each function; notes what came, and whether it is what the map says
+    local caller=$1 name token known='' expected cell hook
+    hook=$(folder_of "$caller")/verify
+    if token=$(token_of "$caller" 2> /dev/null < /dev/null); then known=1; fi
+    for name in $2; do
+        expected=refused
+        if among "$caller" "$(< "$WORK/callers.$name")" || among anonymous "$(< "$WORK/callers.$name")"; then expected=in; fi
+        if [ -z "$known" ]; then cell=$(by_policy "$caller" "$name" "$expected")
+        elif comes_true "$name" "$caller" "$expected" ask "$token" "$name"; then cell="$STATUS ok"
+        elif [ "$ANSWER" = unknown ]; then cell="? $STATUS"
+        elif [ "$caller$ANSWER" = youin ] && you_inherit; then cell="$STATUS inherited"
+        else cell="$STATUS WRONG"; fi
+        # The app may know how to measure a function's edges through the function itself.
+        if [ "$caller" != "$name" ] && [ -x "$hook" ]; then
+            if ! comes_true "$name" "$caller" "$expected" ask_through "$hook" "$caller" "$name"; then
+                if [ "$ANSWER" != unknown ]; then cell="$ANSWER WRONG*"; fi
+            elif [ -z "$known" ]; then cell="$ANSWER ok*"; fi
+        fi
+        echo "$cell" > "$WORK/cell.$caller.$name"
     done
 }
 
-you_inherit() {   # or may do, as a member of a group, or where it cannot be read
-    echo "$INHERITED" | awk -F '|' -v you="$YOU" '$1 == you || /^(group|domain|\?)/ { found = 1 } END { exit !found }'
-}
-
-comes_true() {   # NAME CALLER EXPECTED CHECK...: a new binding takes its time, a refusal must be there at once
-    local name=$1 caller=$2 expected=$3
+comes_true() {   # NAME CALLER EXPECTED COMMAND...: asks; while a right policy does not work yet, asks again
+    local name=$1 caller=$2 expected=$3 sentence
     shift 3
-    if [ "$expected" = 403 ]; then "$@"; else wait_for "$name to let $caller in" "$@"; fi
+    sentence="$name to let $caller in"
+    if [ "$expected" = refused ]; then sentence="$name to refuse $caller"; fi
+    answers() { "$@"; [ "$ANSWER" = "$expected" ]; }
+    if answers "$@"; then return; fi
+    if [ "$caller$ANSWER" = youin ] && you_inherit; then return 1; fi
+    [ -e "$WORK/right.$name" ] && wait_for "$sentence" answers "$@"
 }
 
-options() {   # TOKEN NAME EXPECTED: OPTIONS asks for nothing, and is let in or refused like any call
-    call "$1" -X OPTIONS "$(url_of "$2")/"
-    [ "$STATUS" = "$3" ]
-}
-
-through_login() {   # NAME EXPECTED: makes login call NAME, in a way that leaves no data behind
-    local token name=nobody-$RANDOM-$RANDOM-$RANDOM
-    token=$(token_of you 2> /dev/null < /dev/null)
-    case ${1#"$PREFIX"}:$2 in
-        user-profiles:*)   # only user-profiles can know that there is no such user
-            call "$token" "$(url_of "${PREFIX}login")/" -H 'Content-Type: application/json' \
-                -d '{"username": "'"$name"'", "password": "no such user"}'
-            [ "$STATUS:$2" = 401:200 ] || [ "$STATUS:$2" = 502:403 ] ;;
-        search:*)
-            call "$token" "$(url_of "${PREFIX}login")/search"
-            [ "$STATUS" = "$2" ] ;;
-    esac && case $KIND in application/json*) ;; *) false ;; esac   # or it was not login that answered
-}
-
-call() {   # TOKEN CURL-ARGUMENT...: sets STATUS and KIND (content type) of the answer
-    local token=$1 answer
-    shift
+ask() {   # TOKEN NAME: sets STATUS, and ANSWER: in, refused, or unknown
+    # OPTIONS changes nothing in a function that keeps to HTTP. It does run the function's code.
+    local token=$1 page kind
+    page=$(mktemp "$WORK/XXXXXX")
     # The token goes in by standard input: what stands in an argument, ps shows to everyone.
-    answer=$(if [ -n "$token" ]; then printf 'header = "Authorization: Bearer %s"\n' "$token"; fi |
-        curl --disable --config - --silent --max-time 30 --noproxy 127.0.0.1 \
-            --output /dev/null --write-out '%{http_code} %{content_type}' "$@") || true
-    STATUS=${answer%% *} KIND=${answer#* }
+    kind=$(if [ -n "$token" ]; then printf 'header = "Authorization: Bearer %s"\n' "$token"; fi |
+        curl --disable --config - --silent --max-time 30 --noproxy 127.0.0.1 --user-agent deploy.sh-verify \
+            -X OPTIONS --output "$page" --write-out '%{http_code} %{content_type}' "$(url_of "$2")/") || true
+    STATUS=${kind%% *} ANSWER=in
+    case $STATUS in '' | 000) STATUS=none ANSWER=unknown; return ;; esac
+    case $kind in *text/html*) ;; *) return ;; esac
+    case $STATUS:$(head -c 2000 "$page" | tr '\n' ' ') in   # the platform's own pages; whatever else came is the function's
+        40[13]:*"Your client does not have permission"*) ANSWER=refused ;;
+        404:*"was not found on this server"* | 429:* | 50[0234]:*) ANSWER=unknown ;;
+    esac
+}
+
+ask_through() {   # HOOK CALLER NAME: sets ANSWER to what the caller itself was answered
+    local token=''
+    if [ -e "$WORK/token" ]; then token="header = \"Authorization: Bearer $(cat "$WORK/token")\""; fi
+    ANSWER=$(echo "$token" | URL=$(url_of "$2") "$1" "${3#"$PREFIX"}" 2> /dev/null) || true
+    case $ANSWER in in | refused) ;; *) ANSWER=unknown ;; esac
+}
+
+by_policy() {   # CALLER NAME EXPECTED: where nothing can be measured, what the policies say
+    local said=refused
+    if [ ! -e "$WORK/right.$2" ]; then echo '? unknown'; return; fi
+    if [ "$3" = in ]; then said=in; fi
+    echo "$said, by policy"
+}
+
+you_inherit() {   # or may do, as a member of a group, or where it cannot be read
+    echo "$INHERITED" | awk -F '|' -v you="$YOU" 'tolower($1) == tolower(you) || /^(group|domain|\?)/ { found = 1 } END { exit !found }'
 }
 
 token_of() {   # CALLER: an ID token of the caller; anonymous has none
     # Its audience is gcloud's own, which every service accepts (of service accounts this is
     # inferred: gcloud functions call does so). What is measured here are the bindings; that
-    # audiences are right shows in the calls that login makes itself.
+    # audiences are right shows in the calls that the functions make themselves.
     case $1 in
         anonymous) ;;
         you) cat "$WORK/token" ;;
@@ -124,38 +152,60 @@ token_of() {   # CALLER: an ID token of the caller; anonymous has none
     esac
 }
 
-inherited() {   # who may call every function by a role on the project or above: member|role|type|id
-    local fields='policy.bindings.members,policy.bindings.role,type,id' lines member role more permissions
-    lines=$(gcloud projects get-ancestors-iam-policy "$PROJECT" --flatten='policy.bindings[].members' \
-        --format="value[separator='|']($fields)" 2> /dev/null < /dev/null) ||
-        lines=$(attempt gcloud projects get-iam-policy "$PROJECT" --flatten='bindings[].members' \
-            --format='value[separator="|"](bindings.members,bindings.role)' |
-            sed "s/\$/|project|$PROJECT; what is above it is not visible to you/") ||
-        lines='? cannot be read|any role|project|'"$PROJECT"
-    echo "$lines" | while IFS='|' read -r member role more; do
+# ---- roles
+
+see_inherited() {   # INHERITED: who may call every function by a role on the project or above: member|role|type|id
+    local role member title type id
+    if [ "$VERB" != deploy ] || [ -n "$GRANTS_CHANGED" ]; then
+        see_granted 2> /dev/null || ABOVE="? cannot be read|any role||project|$PROJECT"
+    fi
+    # The two roles that a deploy itself gives do not hold run.routes.invoke. All others are looked into.
+    for role in $(echo "$ABOVE" | cut -d '|' -f 2 | sort -u); do
         case $role in
-            'any role') echo "$member|$role|$more" ;;
-            projects/* | organizations/*)   # a role of somebody's own making
-                permissions=$(attempt gcloud iam roles describe "$role" --format='value(includedPermissions)' \
-                    2> /dev/null) || permissions='run.routes.invoke?'
-                case $permissions in
-                    *invoke\?*) echo "$member|$role, which cannot be looked into|$more" ;;
-                    *run.routes.invoke*) echo "$member|$role|$more" ;;
-                esac ;;
-            *) if echo "$INVOKING" | grep -qwF -- "${role#roles/}"; then echo "$member|$role|$more"; fi ;;
+            any | role) ;;
+            roles/run.builder | roles/datastore.user) echo no > "$(note_of "$role")" ;;
+            *) beside note_role "$role" ;;
         esac
     done
+    all_of || true
+    INHERITED=$(echo "$ABOVE" | while IFS='|' read -r member role title type id; do
+        case $role in '') continue ;; 'any role') echo "$member|$role|$type|$id"; continue ;; esac
+        case $(about_role "$role") in
+            yes) echo "$member|$role${title:+ (if $title)}|$type|$id" ;;
+            unknown) echo "$member|$role, which cannot be looked into|$type|$id" ;;
+        esac
+    done)
 }
 
-explain() {   # what the marks in the table mean
-    local caller
-    if grep -q 'ok\*' "$WORK/$PREFIX"login.*; then
-        echo '* asked through login itself: 401 is what user-profiles says to a log-in of nobody'
-    fi
-    if grep -q unknown "$WORK/you".*; then echo "? no ID token for you: see gcloud auth print-identity-token"; fi
+note_of() { echo "$WORK/role.$(echo "$1" | tr / _)"; }   # ROLE
+
+note_role() {   # ROLE: whether it holds run.routes.invoke: yes, no, or unknown where it cannot be looked into
+    local permissions SILENT=1
+    permissions=$(attempt gcloud iam roles describe "$1" --format='value(includedPermissions)' 2> /dev/null) ||
+        permissions=unknown
+    case ";$permissions;" in
+        *";run.routes.invoke;"*) echo yes ;;
+        ';unknown;') echo unknown ;;
+        *) echo no ;;
+    esac > "$(note_of "$1")"
+}
+
+about_role() {   # ROLE
+    if [ ! -e "$(note_of "$1")" ]; then note_role "$1"; fi
+    cat "$(note_of "$1")"
+}
+
+explain_marks() {   # what the marks in the table mean, where they occur
+    local caller hidden=''
+    if grep 'ok\*\|WRONG\*' "$WORK"/cell.* > /dev/null; then echo '* asked through the caller itself, by its file verify'; fi
+    if grep inherited "$WORK"/cell.you.* > /dev/null; then echo 'inherited: you may call every function of this project, by a role listed above'; fi
+    if grep '^? [0-9n]' "$WORK"/cell.* > /dev/null; then echo '? the call got no answer from which one could tell'; fi
+    if [ ! -e "$WORK/token" ]; then echo 'you: there is no ID token for you. See gcloud auth print-identity-token'; fi
     for caller in $FUNCTIONS; do
-        if grep -q unknown "$WORK/$caller".*; then
-            echo "? you may not act as $caller. This lets you: gcloud iam service-accounts add-iam-policy-binding $(email_of "$caller") --member=$YOU --role=roles/iam.serviceAccountTokenCreator --project=$PROJECT"
-        fi
+        if grep 'by policy\|? unknown' "$WORK/cell.$caller".* > /dev/null; then hidden="$hidden $caller"; fi
     done
+    if [ -n "$hidden" ]; then
+        echo 'by policy: not measured, for you may not act as that caller. This lets you:'
+        echo "  for name in$hidden; do gcloud iam service-accounts add-iam-policy-binding $(email_of '$name') --project=$PROJECT --member=$YOU --role=roles/iam.serviceAccountTokenCreator; done"
+    fi
 }

@@ -1,0 +1,222 @@
+# shellcheck shell=bash
+# What is there already, and whose it is. What cannot be read is neither there nor gone: each
+# question here has three answers, yes (0), no (1) and unknown (2).
+#
+# FOUND has a line for each service of the project, with the columns of LOOKED_AT. A revision is
+# named NAME-FINGERPRINT-TIME by a deploy. Whatever else changes a service makes a revision of
+# another name, so that a change by hand shows.
+
+LOOKED_AT='metadata.name,metadata.labels."cloud.googleapis.com/location",metadata.labels.made-by'
+LOOKED_AT=$LOOKED_AT',spec.template.metadata.name'
+LOOKED_AT=$LOOKED_AT',status.latestCreatedRevisionName,status.latestReadyRevisionName'
+LOOKED_AT=$LOOKED_AT',status.conditions.map().extract("type","status")'
+LOOKED_AT=$LOOKED_AT',status.traffic.map().extract("latestRevision","percent")'
+LOOKED_AT=$LOOKED_AT',spec.template.spec.serviceAccountName'
+LOOKED_AT=$LOOKED_AT',metadata.annotations."run.googleapis.com/invoker-iam-disabled",metadata.namespace'
+
+look() {   # notes the enabled APIs, services and accounts of the project
+    if [ -n "$DRY_RUN" ]; then return; fi
+    ENABLED=$(attempt gcloud services list --enabled --project="$PROJECT" --format='value(config.name)') ||
+        die "project $PROJECT cannot be used. See the error above"
+    look_at_services || die "the services of project $PROJECT cannot be listed. See the error above"
+    if enabled iam; then
+        ACCOUNTS=$(attempt gcloud iam service-accounts list --project="$PROJECT" \
+            --format='value[separator="|"](email,description)') || die "the service accounts of project $PROJECT cannot be listed. See the error above"
+        STRANGERS=$(echo "$ACCOUNTS" | grep -v -e "|$MADE_BY\$" -e "|$MADE_BY [0-9]*\$" | cut -d '|' -f 1 || true)
+        ACCOUNTS=$(echo "$ACCOUNTS" | grep -e "|$MADE_BY\$" -e "|$MADE_BY [0-9]*\$" || true)
+        MADE_AT=$(echo "$ACCOUNTS" | sed -n 's/.* \([0-9]*\)$/\1/p')   # when each was made
+        ACCOUNTS=$(echo "$ACCOUNTS" | cut -d '|' -f 1)
+    fi
+}
+
+look_at_services() {
+    if enabled run; then
+        FOUND=$(attempt gcloud run services list --project="$PROJECT" --format="value[separator=\"|\"]($LOOKED_AT)")
+    fi
+}
+
+enabled() { among "$1.googleapis.com" "$ENABLED"; }
+
+found() {   # FUNCTION COLUMN
+    echo "$FOUND" | awk -F '|' -v f="$1" -v r="$REGION" -v n="$2" '$1 == f && $2 == r { print $n }'
+}
+
+found_ours() { echo "$FOUND" | awk -F '|' -v m="$MADE_BY" -v r="$REGION" '$3 == m && $2 == r { print $1 }'; }
+
+found_elsewhere() {   # the other regions of the project that have functions of ours
+    echo "$FOUND" | awk -F '|' -v m="$MADE_BY" -v r="$REGION" '$3 == m && $2 != r { print $2 }' | sort -u
+}
+
+found_number() { echo "$FOUND" | awk -F '|' '{ print $11; exit }'; }
+
+left_the_map() {   # functions of ours that are deployed, and have no line any more
+    local name
+    for name in $(found_ours); do
+        if ! among "$name" "$FUNCTIONS"; then echo "$name"; fi
+    done
+}
+
+first_time() {   # what is asked only where nothing is deployed yet, for each call of gcloud takes a second
+    local version billing
+    version=$(gcloud --version 2> /dev/null | sed -n 's/^Google Cloud SDK \([0-9]*\).*/\1/p') || true
+    [ "${version:-0}" -ge "$GCLOUD_NEEDED" ] || die "gcloud ${version:-?} is too old, $GCLOUD_NEEDED is needed. Run gcloud components update"
+    # Empty means no. Whoever may not see the billing account is not stopped here.
+    if billing=$(gcloud billing projects describe "$PROJECT" --format='value(billingEnabled)' 2> /dev/null < /dev/null) &&
+        [ "$billing" != True ]; then
+        die "project $PROJECT has no billing account. See https://console.cloud.google.com/billing/linkedaccount?project=$PROJECT"
+    fi
+}
+
+preflight() {
+    local name
+    if [ -n "$DRY_RUN" ]; then return; fi
+    look
+    if [ -z "$LOCAL$(found_ours)" ]; then first_time; fi
+    for name in $FUNCTIONS; do
+        if [ -n "$(found "$name" 1)" ] && [ "$(found "$name" 3)" != "$MADE_BY" ]; then
+            die "project $PROJECT has a Cloud Run service $name that this script did not make. Delete it, or take another project, region or PREFIX"
+        fi
+    done
+    for name in $FUNCTIONS "$BUILDER"; do
+        if among "$(email_of "$name")" "$STRANGERS"; then
+            die "project $PROJECT has a service account $(email_of "$name") that this script did not make. Delete it, or take another project or PREFIX"
+        fi
+    done
+    for name in $(left_the_map); do
+        echo "$name is still deployed, but no longer in trust-map. This removes it: ./deploy.sh destroy $name$(where)" >&2
+    done
+}
+
+where() {   # the options that lead another command to the same place
+    if [ -n "$LOCAL" ]; then echo ' --local'; else echo " --project=$PROJECT --region=$REGION"; fi
+}
+
+must_be_deployed() {
+    local name
+    if [ "$VERB" = deploy ]; then return; fi
+    look
+    for name in $FUNCTIONS; do
+        [ -n "$(found "$name" 1)" ] || die "$name is not deployed in project $PROJECT, region $REGION. Run ./deploy.sh$(where)"
+    done
+    set_number
+}
+
+# ---- a service
+
+fingerprint() {   # NAME ARGUMENT...: changes when the staged folder does, or a setting
+    local name=$1 file
+    shift
+    {
+        find "$STAGED/$name" -type f | LC_ALL=C sort | while read -r file; do echo "${file#"$STAGED"}"; cat "$file"; done
+        echo "${*//"${NUMBER:-\$PROJECT_NUMBER}"/NUMBER}"   # --dry-run does not know it
+    } | { sha256sum 2> /dev/null || shasum -a 256; } | cut -c 1-12
+}
+
+is_as_deployed() {   # NAME FINGERPRINT: by what was found: ready, of this source, with these settings
+    local revision
+    case $(found "$1" 4) in "$1-$2-"*) ;; *) return 1 ;; esac
+    serves "$(found "$1" 5)" "$(found "$1" 6)" "$(found "$1" 7)"
+}
+
+serves() {   # CREATED READY CONDITIONS: whether the newest revision is the one that answers
+    [ -n "$1" ] && [ "$1" = "$2" ] || return 1
+    case $3 in *"['Ready', 'True']"*) ;; *) return 1 ;; esac
+}
+
+changed_by_hand() {   # NAME: what was changed since the last deploy, if anything; seen by the revision's name
+    local revision
+    revision=$(found "$1" 4)
+    if ! [[ $revision =~ ^$1-[0-9a-f]{12}-[0-9]+$ ]]; then echo "its revision $(found "$1" 5) was not made by deploy.sh"; fi
+    if [ "$(found "$1" 9)" != "$(email_of "$1")" ]; then echo "it runs as $(found "$1" 9), not as $(email_of "$1")"; fi
+    if ! all_to_latest "$1"; then echo 'not all calls go to its latest revision'; fi
+    if ! serves "$(found "$1" 5)" "$(found "$1" 6)" "$(found "$1" 7)"; then echo "its latest revision $(found "$1" 5) is not ready"; fi
+}
+
+all_to_latest() { [ "$(found "$1" 8)" = '[True, 100]' ]; }   # NAME
+
+now_serves() {   # NAME REVISION: asked anew, for what an operation says of its end proves nothing
+    local DONE='' SILENT=1 answer named created ready conditions
+    answer=$(attempt gcloud run services describe "$1" --region="$REGION" --project="$PROJECT" --format="value[separator=\"|\"](spec.template.metadata.name,status.latestCreatedRevisionName,status.latestReadyRevisionName,status.conditions.map().extract(\"type\",\"status\"))" 2> /dev/null) || return 2
+    IFS='|' read -r named created ready conditions <<< "$answer"
+    [ "$named" = "$2" ] && serves "$created" "$ready" "$conditions"
+}
+
+service_is_gone() {   # NAME
+    local there DONE='' SILENT=1
+    there=$(attempt gcloud run services list --region="$REGION" --project="$PROJECT" --format='value(metadata.name)' 2> /dev/null) || return 2
+    ! among "$1" "$there"
+}
+
+# ---- accounts and the database
+
+account_is_ours() {   # EMAIL
+    case $(gcloud iam service-accounts describe "$1" --project="$PROJECT" --format='value(description)' 2> /dev/null < /dev/null) in
+        "$MADE_BY" | "$MADE_BY "*) ;;
+        *) return 1 ;;
+    esac
+}
+
+account_is_gone() {   # EMAIL
+    local said
+    if said=$(gcloud iam service-accounts describe "$1" --project="$PROJECT" --format='value(email)' 2>&1 < /dev/null); then return 1; fi
+    case $said in *NOT_FOUND* | *"Unknown service account"*) ;; *) return 2 ;; esac
+}
+
+database_type() {   # prints its type, or nothing where it is not there; fails where that cannot be read
+    local type DONE='' SILENT=1 errors
+    errors=$(mktemp "$WORK/XXXXXX")
+    if type=$(attempt gcloud firestore databases describe --database="$DATABASE" --project="$PROJECT" \
+        --format='value(type)' 2> "$errors"); then echo "$type"; return; fi
+    case $(cat "$errors") in *NOT_FOUND* | *"does not exist"* | *"not found"*) return ;; esac
+    cat "$errors" >&2
+    return 2
+}
+
+database_is_there() { [ "$(database_type 2> /dev/null)" = FIRESTORE_NATIVE ]; }
+
+database_is_gone() { local type; type=$(database_type 2> /dev/null) && [ -z "$type" ]; }
+
+see_granted() {   # the policies of the project and above it: ABOVE has member|role|title of the condition|type|id, a line each
+    local fields='policy.bindings.members,policy.bindings.role,policy.bindings.condition.title,type,id'
+    if [ -n "$DRY_RUN" ]; then return; fi
+    if ! ABOVE=$(gcloud projects get-ancestors-iam-policy "$PROJECT" --flatten='policy.bindings[].members' \
+        --format="value[separator='|']($fields)" 2> /dev/null < /dev/null); then   # what is above may be hidden from you
+        ABOVE=$(attempt gcloud projects get-iam-policy "$PROJECT" --flatten='bindings[].members' \
+            --format='value[separator="|"](bindings.members,bindings.role,bindings.condition.title)') || return
+        ABOVE=$(echo "$ABOVE" | sed "s/\$/|project|$PROJECT; what is above it is not visible to you/")
+    fi
+    GRANTED=$(echo "$ABOVE" | awk -F '|' '$4 == "project" { print $1 "|" $2 "|" $3 }')
+}
+
+granted_to() {   # EMAIL: role|title of the condition, a line each; the case of an address means nothing
+    echo "$GRANTED" | awk -F '|' -v m="serviceAccount:$1" 'tolower($1) == tolower(m) { print $2 "|" $3 }'
+}
+
+# ---- a service's policy
+
+policy_of() {   # NAME: member|role|title of the condition, a line each
+    attempt gcloud run services get-iam-policy "$1" --project="$PROJECT" --region="$REGION" \
+        --flatten='bindings[].members' \
+        --format='value[separator="|"](bindings.members,bindings.role,bindings.condition.title)' |
+        sed '/^|*$/d' | sort
+}
+
+policy_is() {   # NAME MEMBERS: whether these may invoke the service, and nothing else is in its policy
+    policy_of "$1" > "$WORK/policy.$1" || return 2
+    [ "$(in_small_letters < "$WORK/policy.$1")" = "$(echo "$2" | sed '/./s/$/|roles\/run.invoker|/' | in_small_letters)" ]
+}
+
+in_small_letters() { tr '[:upper:]' '[:lower:]' | sort; }   # IAM ignores the case of addresses
+
+# ---- a deploy that failed
+
+build_failed() {   # NAME: whether it was the build that failed, and not the start or a permission
+    grep -il 'build failed' "$WORK"/* > /dev/null 2>&1
+}
+
+not_deployed() {   # NAME: says so, and where the cause stands
+    echo "  $1 is not deployed." >&2
+    if [ -z "$LOCAL" ] && ! service_is_gone "$1"; then
+        echo "  Its log: gcloud run services logs read $1 --region=$REGION --project=$PROJECT" >&2
+    fi
+}

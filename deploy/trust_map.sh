@@ -1,0 +1,128 @@
+# shellcheck shell=bash
+# Reads the app: its trust-map, and functions/NAME/flags and variables.
+#
+# MAP has a line for each function, without the prefix: name|invoked by|its account may use.
+
+read_map() {
+    local name problems
+    [ -e trust-map ] || die "there is no trust-map in $PWD"
+    problems=$(awk -f "$TOOL/deploy/trust_map.awk" -v check=1 trust-map; folders_without_a_line)
+    [ -z "$problems" ] || die "trust-map cannot be used:
+$problems"
+    MAP=$(awk -f "$TOOL/deploy/trust_map.awk" trust-map)
+    FUNCTIONS=$(echo "$MAP" | sed "s/|.*//; s/^/$PREFIX/")
+    for name in $FUNCTIONS; do
+        [[ $name =~ ^[a-z][a-z0-9-]{1,25}[a-z0-9]$ ]] ||
+            die "$name cannot be a function's name: it needs 3 to 27 of a-z, 0-9 and -, with a letter first"
+        case ${name#"$PREFIX"} in builder | you | anonymous) die "$name cannot be a function's name: it is taken" ;; esac
+        [ -e "$(folder_of "$name")/main.py" ] || die "trust-map names ${name#"$PREFIX"}, but there is no $(folder_of "$name")/main.py"
+        check_lines "$(folder_of "$name")/flags" '--?*' 'a flag of gcloud run deploy, such as --memory=512Mi'
+        check_lines "$(folder_of "$name")/variables" '[A-Za-z_]*=*' 'NAME=value'
+        refuse_flags "$name"
+    done
+}
+
+folders_without_a_line() {
+    local folder name
+    for folder in functions/*/; do
+        name=$(basename "$folder")
+        if [ -e "$folder/main.py" ] && ! among "${name//_/-}" "$(awk '{ print $1 }' trust-map)"; then
+            echo "  functions/$name has no line. To let nobody call it, add: ${name//_/-}  -  -"
+        fi
+    done
+}
+
+folder_of() { local name=${1#"$PREFIX"}; echo "functions/${name//-/_}"; }
+
+column() { echo "$MAP" | awk -F '|' -v f="${1#"$PREFIX"}" -v n="$2" '$1 == f { gsub(",", " ", $n); print $n }'; }   # FUNCTION N
+
+lines_of() { if [ -e "$1" ]; then sed -e 's/\r$//' -e 's/^[[:space:]]*//' -e '/^#/d' -e '/^$/d' "$1"; fi; }   # FILE
+
+check_lines() {   # FILE PATTERN MEANING
+    local line
+    while read -r line; do
+        # shellcheck disable=SC2254 # the pattern is one
+        case $line in $2) ;; *) die "$1: '$line' is not $3" ;; esac
+    done < <(lines_of "$1")
+}
+
+refuse_flags() {   # FUNCTION: flags that would undo what a deploy makes true
+    local line
+    while read -r line; do
+        case ${line%%=*} in
+            --source | --function | --base-image | --service-account | --build-service-account | --region | --project | --labels | --revision-suffix)
+                die "$(folder_of "$1")/flags: ${line%%=*} is set by deploy.sh" ;;
+            --allow-unauthenticated | --no-allow-unauthenticated | --invoker-iam-check | --no-invoker-iam-check)
+                die "$(folder_of "$1")/flags: ${line%%=*} would let everyone in or nobody; write that into trust-map" ;;
+            --set-env-vars | --update-env-vars | --env-vars-file | --remove-env-vars | --clear-env-vars)
+                die "$(folder_of "$1")/flags: variables stand in $(folder_of "$1")/variables" ;;
+        esac
+    done < <(lines_of "$(folder_of "$1")/flags")
+    while read -r line; do
+        case ${line%%=*} in
+            PORT | K_* | X_GOOGLE_* | GOOGLE_CLOUD_PROJECT | THREADS | STORE)
+                die "$(folder_of "$1")/variables: ${line%%=*} is set by Cloud Run or by deploy.sh" ;;
+        esac
+    done < <(lines_of "$(folder_of "$1")/variables")
+}
+
+flag() {   # FUNCTION NAME DEFAULT: the value of a flag
+    local value
+    value=$(lines_of "$(folder_of "$1")/flags" | sed -n "s/^--$2=//p" | tail -1)
+    echo "${value:-$3}"
+}
+
+# ---- who may call whom
+
+callers_of() {   # the callers that the map lets in: you, anonymous, functions, members
+    local who
+    for who in $(column "$1" 2); do
+        case $who in
+            -) ;;
+            you) echo you; if [ -n "$PUBLIC" ]; then everyone "$1"; fi ;;
+            anonymous) everyone "$1" ;;
+            *:*) echo "$who" ;;
+            *) echo "$PREFIX$who" ;;
+        esac
+    done
+}
+
+everyone() { if [ ! -e "$WORK/not-public.$1" ]; then echo anonymous; fi; }   # where that is allowed
+
+members_of() {   # the same, as a policy names them
+    local who
+    for who in $(callers_of "$1"); do
+        case $who in
+            you) echo "$YOU" ;;
+            anonymous) echo allUsers ;;
+            *:*) echo "$who" ;;
+            *) echo "serviceAccount:$(email_of "$who")" ;;
+        esac
+    done | sort -u
+}
+
+roles_of() {   # what an account may do in the project: role|condition, a line each
+    local use
+    if [ "$1" = "$BUILDER" ]; then echo 'roles/run.builder|'; return; fi
+    for use in $(column "$1" 3); do
+        case $use in
+            firestore) if [ -z "$LOCAL" ]; then echo "roles/datastore.user|$DATABASE"; fi ;;
+            roles/*) echo "$use|" ;;
+        esac
+    done
+}
+
+secrets_of() {   # the names of the secrets that its flags mention
+    lines_of "$(folder_of "$1")/flags" | sed -n 's/^--set-secrets=//p' | tr , '\n' | sed 's/^[^=]*=//; s/:.*//'
+}
+
+uses_firestore() { among firestore "$(echo "$MAP" | awk -F '|' '{ gsub(",", " ", $3); print $3 }')"; }
+
+email_of() {   # NAME: its service account; in a project of a domain (example.com:p) the domain goes behind
+    case $PROJECT in
+        *:*) echo "$1-sa@${PROJECT#*:}.${PROJECT%%:*}.iam.gserviceaccount.com" ;;
+        *) echo "$1-sa@$PROJECT.iam.gserviceaccount.com" ;;
+    esac
+}
+
+variable() { echo "${1#"$PREFIX"}" | tr a-z- A-Z_; }
