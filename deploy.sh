@@ -14,6 +14,7 @@ PREFIX=${PREFIX:-}   # put before every name, as in PREFIX=dev-, so that several
 DEFAULT_REGION=us-central1
 BASE_IMAGE=python314
 GCLOUD_NEEDED=528
+PATIENCE_FOR_BUILDER=${PATIENCE_FOR_BUILDER:-60}   # seconds before a new build account is tried again
 BUILDER=${PREFIX}builder              # builds the functions, with a service account of its own
 MADE_BY=${PREFIX}function-trust-map   # marks what this script made: nothing else is touched
 APIS='run cloudbuild artifactregistry logging iam iamcredentials cloudresourcemanager'
@@ -179,10 +180,9 @@ deploy_function() {
     if ! is_as_deployed "$name" "$print" || [ -n "$(changed_by_hand "$name")" ]; then
         DONE="now_serves $name $revision"
         if ! run_deploy "$name" "$revision"; then
-            # A role of a new build account takes effect after minutes: that is worth one more build.
-            if [ "$(youngest_account)" -lt 600 ] && [ -z "$LOCAL" ] && build_failed "$name"; then
-                echo "  $name: building once more, for its build account is new" >&2
-                pause 30
+            if new_builder_failed "$name"; then   # its role takes effect after minutes: that is worth one more build
+                echo "  $name: building once more, for the build account is new" >&2
+                pause "$PATIENCE_FOR_BUILDER"
                 run_deploy "$name" "$revision" || failed=1
             else failed=1; fi
         fi
@@ -220,9 +220,9 @@ STORE=$STORE"; fi
     variables="$variables
 $(lines_of "$(folder_of "$name")/variables")"
     SETTINGS=(--function="$(basename "$(folder_of "$name")")" --base-image="$BASE_IMAGE" --automatic-updates
-        --service-account="$(email_of "$name")"
+        --invoker-iam-check --service-account="$(email_of "$name")"
         --build-service-account="projects/$PROJECT/serviceAccounts/$(email_of "$BUILDER")"
-        --invoker-iam-check --set-env-vars="$(joined "$variables")")
+        --set-env-vars="$(joined "$variables")")
     for line in concurrency=80 memory=512Mi cpu=1 max-instances=5 timeout=60 ingress=all; do
         if [ -z "$(flag "$name" "${line%%=*}" '')" ]; then SETTINGS[${#SETTINGS[@]}]=--$line; fi
     done

@@ -210,13 +210,42 @@ in_small_letters() { tr '[:upper:]' '[:lower:]' | sort; }   # IAM ignores the ca
 
 # ---- a deploy that failed
 
-build_failed() {   # NAME: whether it was the build that failed, and not the start or a permission
-    grep -il 'build failed' "$WORK"/* > /dev/null 2>&1
+new_builder_failed() {   # NAME: whether a build failed that may only have come too early for its new account
+    [ -z "$LOCAL" ] && [ "$(last_error)" = build ] && [ "$(youngest_account)" -lt 600 ] || return 1
+    case $(build_log "$1" | tr '[:upper:]' '[:lower:]') in '' | *permission* | *denied*) ;; *) return 1 ;; esac
 }
 
-not_deployed() {   # NAME: says so, and where the cause stands
+build_log() {   # NAME: the end of the log of its last build, where it can be read
+    local here="--region=$REGION --project=$PROJECT" build
+    # That the path of the source begins like this is taken from gcloud's code.
+    # shellcheck disable=SC2086 # the options are words
+    build=$(gcloud builds list $here --filter="source.storageSource.object~^services/$1/" \
+        --sort-by=~createTime --limit=1 --format='value(id)' 2> /dev/null < /dev/null) || true
+    # shellcheck disable=SC2086
+    if [ -n "$build" ]; then { gcloud builds log "$build" $here 2> /dev/null < /dev/null || true; } | tail -12; fi
+}
+
+last_error() {   # what kind of error the last command of this function ended with: build, start, other
+    local text
+    text=$(error_in "$LAST_ERROR" | tr '[:upper:]' '[:lower:]')
+    case $text in
+        *'build failed'*) echo build ;;
+        *'failed to start'* | *'healthcheck failed'* | *'is not ready and cannot serve'*) echo start ;;
+        *) echo other ;;
+    esac
+}
+
+not_deployed() {   # NAME: says so, with the end of the log in which the cause stands
+    local here="--region=$REGION --project=$PROJECT"
     echo "  $1 is not deployed." >&2
-    if [ -z "$LOCAL" ] && ! service_is_gone "$1"; then
-        echo "  Its log: gcloud run services logs read $1 --region=$REGION --project=$PROJECT" >&2
-    fi
+    if [ -n "$LOCAL" ]; then return; fi   # there, the error itself names the cause
+    case $(last_error) in
+        build)
+            build_log "$1" | sed 's/^/    /' >&2
+            echo "  The logs of builds: gcloud builds list $here" >&2 ;;
+        start)
+            # shellcheck disable=SC2086 # the options are words
+            { gcloud run services logs read "$1" $here --limit=12 2> /dev/null < /dev/null || true; } | sed 's/^/    /' >&2
+            echo "  All of its log: gcloud run services logs read $1 $here" >&2 ;;
+    esac
 }

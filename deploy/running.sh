@@ -16,7 +16,7 @@ step() {   # SENTENCE COMMAND...: one line a step, with its time
     shift
     if [ -n "$DRY_RUN" ]; then echo "# $STEP"; "$@"; return; fi
     printf '  %s ...' "$STEP"
-    "$@" || exit   # it has said why
+    "$@" || exit 1   # it has said why
     printf ' %d s\n' $((SECONDS - started))
 }
 
@@ -67,6 +67,7 @@ attempt() {   # COMMAND...: its output. What passes by itself is waited for, wit
     local wait=1 began=$SECONDS errors output reason said=''
     errors=$(mktemp "$WORK/XXXXXX") output=$(mktemp "$WORK/XXXXXX")
     until in_a_group "$@" > "$output" 2> "$errors"; do
+        LAST_ERROR=$errors
         # The answer may have been lost on its way, and the change made.
         if [ -n "${DONE:-}" ] && $DONE > /dev/null 2>&1; then return; fi
         reason=$(verdict "$errors")

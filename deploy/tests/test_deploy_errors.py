@@ -1,0 +1,155 @@
+"""Which errors of gcloud deploy.sh waits for, and which it reports at once."""
+
+import time
+
+import pytest
+
+from local.testing import ROOT, run
+
+PASSES = {
+    "Build failed with status: FAILURE. Access to bucket gcf-v2-sources-1-us-east1 denied. You must grant Storage Object Viewer permission to builder@p.iam.gserviceaccount.com": "new build account",
+    "Could not build the function due to a missing permission on the build service account": "new build account",
+    "Unable to retrieve the repository metadata for projects/p/locations/us-east1/repositories/x": "service agents",
+    "Google Cloud Run Service Agent does not have permission to get access tokens for the service account. Please give it permission iam.serviceAccounts.getAccessToken": "service agents",
+    "Google Cloud Run Service Agent must have permission to read the image. It might take a few minutes to propagate": "service agents",
+    "INVALID_ARGUMENT: Service account front-sa@p.iam.gserviceaccount.com does not exist.": "new service account",
+    "Service account projects/-/serviceAccounts/front-sa@p.iam.gserviceaccount.com was not found.": "new service account",
+    "Permission 'iam.serviceaccounts.actAs' denied on service account front-sa@p.iam.gserviceaccount.com (or it may not exist)": "new service account",
+    "Cloud Run Admin API has not been used in project 1 before or it is disabled. Enable it by visiting": "API that was just enabled",
+    "PERMISSION_DENIED: reason: SERVICE_DISABLED": "API that was just enabled",
+    "[160009] Operation encountered internal error with failed services [run.googleapis.com]": "APIs to be enabled",
+    "Another activation or deactivation is in progress": "APIs to be enabled",
+    "There were concurrent policy changes. Please retry the whole read-modify-write": "another change",
+    "ABORTED: Conflict for resource 'front': version '1' was specified but current version is '2'": "another change",
+    "Could not update: unable to queue the operation": "another change",
+    "FAILED_PRECONDITION: Database ID 'data-1' is not available. Please retry in 202 seconds": "deleted database",
+    "UNAVAILABLE: The service is currently unavailable.": "Google to answer",
+    "INTERNAL: Internal error encountered.": "Google to answer",
+    "DEADLINE_EXCEEDED": "Google to answer",
+    "OperationError: code=13, message=An internal error has occurred": "Google to answer",
+    "ConnectionError: ('Connection aborted.', RemoteDisconnected())": "Google to answer",
+    "There was a problem refreshing your current auth tokens": "Google to answer",
+    "Build failed with status: EXPIRED": "build again",
+    "RESOURCE_EXHAUSTED: Quota exceeded for quota metric 'Write requests' and limit 'Write requests per minute'": "quota",
+}
+STAYS = [
+    "Build failed with status: FAILURE and message: ERROR: pip's dependency resolver: conflicting dependencies. Logs: https://x/builds/409a-429b-UNAVAILABLE",
+    "Build failed; check build logs for details",
+    "ALREADY_EXISTS: Cloud Run service with this name already exists",
+    "Container Healthcheck failed. The user-provided container failed to start and listen on the port defined provided by the PORT=8080",
+    "RESOURCE_EXHAUSTED: Maximum number of service accounts on project reached.",
+    "RESOURCE_EXHAUSTED: Quota exceeded for total allowable CPU per project per region.",
+    "FAILED_PRECONDITION: Constraint constraints/run.allowedIngress violated for projects/p",
+    "FAILED_PRECONDITION: One or more users named in the policy do not belong to a permitted customer,  perhaps due to an organization policy.",
+    "PERMISSION_DENIED: Permission 'run.services.create' denied on resource",
+    "Service Usage API has not been used in project 1 before or it is disabled.",
+    "FAILED_PRECONDITION: due to quota restrictions, cannot run builds in this region",
+    "something that nobody has seen yet 409 429 503",
+]
+NOW = int(time.time())
+
+
+def verdict(text, made_at, tmp_path):
+    """(seconds to wait, what for), as deploy/running.sh decides it."""
+    (tmp_path / "error").write_text(text)
+    script = f'TOOL={ROOT}; MADE_AT="{made_at}"; . {ROOT}/deploy/running.sh; verdict {tmp_path}/error'
+    decided = run("bash", "-euo", "pipefail", "-c", script)
+    assert decided.returncode == 0, decided.stderr
+    seconds, _, what = decided.stdout.strip().partition("|")
+    return int(seconds), what
+
+
+@pytest.mark.parametrize("text, what", PASSES.items())
+def test_what_passes_by_itself_is_waited_for(tmp_path, text, what):
+    seconds, said = verdict(f"ERROR: (gcloud.run.deploy) {text}", NOW, tmp_path)
+    assert seconds >= 60 and what in said
+
+
+@pytest.mark.parametrize("text", STAYS)
+def test_what_does_not_pass_is_reported_at_once(tmp_path, text):
+    assert verdict(f"ERROR: (gcloud.run.deploy) {text}", NOW, tmp_path)[0] == 0
+
+
+@pytest.mark.parametrize("text", [t for t, what in PASSES.items() if what == "new service account"])
+def test_an_old_account_is_not_waited_for(tmp_path, text):
+    assert verdict(f"ERROR: {text}", NOW - 3600, tmp_path)[0] == 0
+
+
+def test_a_warning_is_no_error(tmp_path):
+    warning = "WARNING: This command is using service account impersonation. Service account x does not exist.\n"
+    assert verdict(warning + "ERROR: PERMISSION_DENIED: no", NOW, tmp_path)[0] == 0
+    assert verdict(warning, NOW, tmp_path)[0] == 0
+
+
+# ---- in a deploy
+
+
+def deployed(cloud, name):
+    return [c for c in cloud.changes() if c[1:4] == ["run", "deploy", name]]
+
+
+def test_what_does_not_pass_is_named_and_the_others_are_deployed(cloud):
+    denied = "ERROR: (gcloud.run.deploy) PERMISSION_DENIED: Permission 'run.services.create' denied on resource\n"
+    cloud.answer("run deploy closed", stderr=denied, status=1)
+    failed = cloud.deploy_sh()
+    assert failed.returncode == 1
+    assert "closed is not deployed." in failed.stderr and "front is deployed." in failed.stdout
+    assert "You lack the permission run.services.create in project p-1. The role roles/run.admin" in failed.stderr
+    assert failed.stderr.count("PERMISSION_DENIED") == 1
+    assert "services logs read" not in failed.stderr  # of a function that was never created
+    assert len(deployed(cloud, "closed")) == 1
+
+
+def test_a_failed_build_is_built_once_more_where_its_account_is_new_and_shows_its_log(cloud):
+    failure = "ERROR: (gcloud.run.deploy) Build failed; check build logs for details\n"
+    cloud.answer("run deploy closed", stderr=failure, status=1)
+    cloud.answer("builds list", stdout="build-7\n")
+    cloud.answer("builds log build-7", stdout="ERROR: Access denied\n")
+    failed = cloud.deploy_sh()
+    assert failed.returncode == 1 and "    ERROR: Access denied" in failed.stderr
+    assert len(deployed(cloud, "closed")) == 2
+
+
+def test_broken_code_is_never_built_again(cloud):
+    failure = "ERROR: (gcloud.run.deploy) Build failed; check build logs for details\n"
+    cloud.answer("run deploy closed", stderr=failure, status=1)
+    cloud.answer("builds list", stdout="build-7\n")
+    cloud.answer("builds log build-7", stdout="ERROR: conflicting dependencies\n")
+    failed = cloud.deploy_sh()
+    assert "    ERROR: conflicting dependencies" in failed.stderr
+    assert len(deployed(cloud, "closed")) == 1
+
+
+def test_success_is_not_believed_where_the_revision_does_not_serve(cloud):
+    cloud.answer("run services describe closed", stdout="closed-old-1|closed-new|closed-old|['Ready', 'False']\n")
+    failed = cloud.deploy_sh()
+    assert failed.returncode == 1 and "closed is not deployed." in failed.stderr
+
+
+def test_an_answer_that_was_lost_is_no_failure(cloud):
+    """The command reports an error, and yet the change was made."""
+    recorder = cloud.folder / "gcloud"
+    text = recorder.read_text()
+    lost = '; echo "ERROR: UNAVAILABLE: the answer was lost" >&2; exit 1 ;;\n'
+    for words in ("'firestore databases create'*) touch \"$RECORD/database\"", "'run services delete'*) rm \"$RECORD/services/$4\""):
+        assert words in text
+        text = text.replace(words + " ;;\n", words + lost)
+    recorder.write_text(text)
+    assert "waiting" not in cloud.deploy_sh().stderr
+    destroyed = cloud.deploy_sh("destroy", "--quiet")
+    assert destroyed.returncode == 0 and "waiting" not in destroyed.stderr
+
+
+def test_what_cannot_be_read_is_neither_there_nor_gone(cloud):
+    denied = "ERROR: (gcloud.firestore) PERMISSION_DENIED: Missing permission 'datastore.databases.getMetadata'\n"
+    cloud.answer("firestore databases describe", stderr=denied, status=1)
+    failed = cloud.deploy_sh()
+    assert failed.returncode == 1
+    assert "You lack the permission datastore.databases.getMetadata" in failed.stderr
+    assert not any("databases" in c and "create" in c for c in cloud.changes())
+
+
+def test_a_database_in_datastore_mode_is_named(cloud):
+    cloud.answer("firestore databases describe", stdout="DATASTORE_MODE\n")
+    failed = cloud.deploy_sh()
+    assert failed.returncode == 1 and "is in Datastore mode" in failed.stderr
