@@ -107,11 +107,13 @@ enable_apis() {
 }
 
 create_accounts() {
-    local name email made_at DONE
+    local name email made_at DONE running
+    running=$(found_ours)
+    if [ -n "$running" ]; then running="$running $BUILDER"; fi
     for name in $FUNCTIONS "$BUILDER"; do
         email=$(email_of "$name")
-        # An account that was just deleted may still be listed. Where its function runs, it is there.
-        if among "$email" "$ACCOUNTS" && { [ "$name" = "$BUILDER" ] || [ -n "$(found "$name" 1)" ]; }; then continue; fi
+        # An account that was just deleted may still be listed. Where a function runs, its account is there.
+        if among "$email" "$ACCOUNTS" && among "$name" "$running"; then continue; fi
         made_at=$(date +%s) DONE="account_is_ours $email"
         change gcloud iam service-accounts create "$name-sa" --project="$PROJECT" \
             --display-name="$name" --description="$MADE_BY $made_at" || return
