@@ -1,139 +1,99 @@
-"""gcloud commands about who is who, and who may do what: auth, projects, accounts, policies."""
+"""gcloud commands about service accounts, their keys, roles, and secrets."""
 
-import base64
-import hashlib
+import datetime
 import json
-import os
+import pathlib
+import re
 import sys
-import time
 
-from local import project as state
+from local import roles, state
 from local.gcloud import Failed, command
-from local.project import YOU
+from local.gcloud_policy import change_policy, set_policy, shown_policy, take_out
+from local.state import SECRETS
 
-
-@command("auth list", "--filter")
-def auth_list(args):
-    return {"account": YOU, "status": "ACTIVE"}
-
-
-@command("config get", "PROPERTY")
-@command("config get-value", "PROPERTY")
-def config_get(args):
-    project = state.read("project")
-    known = {"account": YOU, "project": project["id"], "run/region": project["region"]}
-    return known.get(args.PROPERTY, "")
-
-
-@command(
-    "auth print-identity-token", "--audiences", "--impersonate-service-account", "--include-email!"
-)
-def print_identity_token(args):
-    from local import tokens  # cryptography is slow to load, and most commands do without it
-
-    you = state.read(f"accounts/{YOU}")
-    if not args.impersonate_service_account:
-        if args.audiences:
-            raise Failed("Invalid account type for `--audiences`. Requires valid service account.")
-        if args.include_email:
-            raise Failed("Invalid account type for `--include-email`. Requires impersonation.")
-        return tokens.id_token(you, tokens.GCLOUD_CLIENT_ID, azp=tokens.GCLOUD_CLIENT_ID)
-    target = state.read(f"accounts/{args.impersonate_service_account}")
-    if not target or not state.may_mint(you, target):
-        raise Failed(
-            "PERMISSION_DENIED: Permission 'iam.serviceAccounts.getAccessToken' denied on"
-            " resource (or it may not exist)."
-        )
-    audience = args.audiences or tokens.GCLOUD_CLIENT_ID
-    return tokens.id_token(target, audience, email=args.include_email)
-
-
-# ---- the project and its service accounts
-
-
-@command("projects describe", "ID")
-def describe_project(args):
-    project = state.read("project")
-    if args.ID != project["id"]:
-        raise Failed(f"[{YOU}] does not have permission to access projects instance [{args.ID}]")
-    return {"projectId": project["id"], "projectNumber": project["number"]}
-
-
-@command("projects get-iam-policy", "ID", "--flatten")
-def get_project_policy(args):
-    return shown_policy("_project", args.flatten)
-
-
-@command("projects add-iam-policy-binding", "ID", "--member", "--role", "--condition")
-def add_project_binding(args):
-    return change_policy("_project", args, add=True)
-
-
-@command("projects remove-iam-policy-binding", "ID", "--member", "--role", "--condition", "--all!")
-def remove_project_binding(args):
-    return change_policy("_project", args, add=False)
-
-
-@command("projects get-ancestors-iam-policy", "ID", "--flatten")
-def get_ancestors_policy(args):
-    project = state.read("project")["id"]
-    bindings = shown_policy("_project", "bindings[].members")
-    return [
-        {"id": project, "type": "project", "policy": {"bindings": b["bindings"]}} for b in bindings
-    ]
-
-
-@command("services list", "--enabled!")
-def list_apis(args):
-    return [{"config": {"name": name}} for name in state.read("project").get("apis", [])]
-
-
-@command("services enable", "APIS+")
-def enable_apis(args):
-    project = state.read("project")
-    state.write("project", {**project, "apis": sorted({*project.get("apis", []), *args.APIS})})
+BINDING = ("--member", "--role", "--condition")
 
 
 def account_of(email: str) -> dict:
-    account = state.read(f"accounts/{email}")
-    if not account or account["kind"] != "serviceAccount":
+    found = state.service_account(email)
+    if not found:
         raise Failed(f"NOT_FOUND: Unknown service account: {email}")
-    return account
+    return found
+
+
+def shown(account: dict) -> dict:
+    project = state.read("project")["id"]
+    names = ("description", "displayName", "email", "uniqueId")
+    kept = {name: account[name] for name in names if account.get(name)}
+    name = f"projects/{project}/serviceAccounts/{account['email']}"
+    return {**kept, "name": name, "oauth2ClientId": account["uniqueId"], "projectId": project}
 
 
 @command("iam service-accounts create", "NAME", "--display-name", "--description")
 def create_account(args):
+    if not re.fullmatch(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", args.NAME):
+        print(
+            f"ERROR: (gcloud.iam.service-accounts.create) argument NAME: Bad value [{args.NAME}]:"
+            " Service account name must be between 6 and 30 characters (inclusive), must begin"
+            " with a lowercase letter, and consist of lowercase alphanumeric characters that can"
+            " be separated by hyphens.",
+            file=sys.stderr,
+        )
+        raise SystemExit(2)
     email = f"{args.NAME}@{state.read('project')['id']}.iam.gserviceaccount.com"
-    if state.read(f"accounts/{email}"):
-        raise Failed(f"ALREADY_EXISTS: Service account {args.NAME} already exists")
-    more = {"displayName": args.display_name or "", "description": args.description or ""}
-    state.add_account("serviceAccount", email, **more)
+    with state.locked("accounts"):
+        if state.account(email):
+            raise Failed(
+                f"Resource in projects [{state.read('project')['id']}] is the subject of a conflict:"
+                f" ALREADY_EXISTS: Service account {args.NAME} already exists within project"
+            )
+        more = {"displayName": args.display_name or "", "description": args.description or ""}
+        state.add_account("serviceAccount", email, **more)
     print(f"Created service account [{args.NAME}].", file=sys.stderr)
 
 
 @command("iam service-accounts describe", "EMAIL")
 def describe_account(args):
-    return account_of(args.EMAIL)
+    return shown(account_of(args.EMAIL))
 
 
 @command("iam service-accounts list")
 def list_accounts(args):
-    accounts = [state.read(f"accounts/{email}") for email in state.names("accounts")]
-    return [a for a in accounts if a["kind"] == "serviceAccount"]
+    found = (state.service_account(email) for email in state.names("accounts"))
+    return [shown(account) for account in found if account]
 
 
 @command("iam service-accounts delete", "EMAIL")
 def delete_account(args):
     account = account_of(args.EMAIL)
     state.remove(f"accounts/{args.EMAIL}")
-    # What is left of it in the policies can never be used again, nor by an account of its name.
-    dead = f"deleted:{state.principal(account)}?uid={account['uniqueId']}"
-    for name in state.names("policies"):
-        policy = state.read(f"policies/{name}")
-        for binding in policy["bindings"]:
-            members = binding["members"]
-            binding["members"] = [dead if m == state.principal(account) else m for m in members]
-        state.write(f"policies/{name}", policy)
+    state.remove(f"ids/{account['uniqueId']}")
+    state.remove(f"policies/account.{args.EMAIL}")
+    take_out(account)
+    print(f"deleted service account [{args.EMAIL}]", file=sys.stderr)
+
+
+@command("iam service-accounts get-iam-policy", "EMAIL")
+def get_account_policy(args):
+    return shown_policy(f"account.{account_of(args.EMAIL)['email']}")
+
+
+@command("iam service-accounts set-iam-policy", "EMAIL", "FILE")
+def set_account_policy(args):
+    return set_policy(f"account.{account_of(args.EMAIL)['email']}", args.FILE)
+
+
+@command("iam service-accounts add-iam-policy-binding", "EMAIL", *BINDING)
+def add_account_binding(args):
+    return change_policy(f"account.{account_of(args.EMAIL)['email']}", args, add=True)
+
+
+@command("iam service-accounts remove-iam-policy-binding", "EMAIL", *BINDING)
+def remove_account_binding(args):
+    return change_policy(f"account.{account_of(args.EMAIL)['email']}", args, add=False)
+
+
+# ---- keys
 
 
 @command("iam service-accounts keys create", "FILE", "--iam-account")
@@ -143,8 +103,7 @@ def create_key(args):
     account = account_of(args.iam_account)
     private, certificate = tokens.key_pair(args.iam_account)
     key_id = tokens.key_id(certificate)
-    keys = {**account.get("keys", {}), key_id: certificate.decode()}
-    state.write(f"accounts/{args.iam_account}", {**account, "keys": keys})
+    keep_keys(account, {**account.get("keys", {}), key_id: certificate.decode()})
     project = state.read("project")
     content = {
         "type": "service_account",
@@ -156,52 +115,118 @@ def create_key(args):
         "token_uri": f"http://127.0.0.1:{project['token_port']}/token",
         "universe_domain": "googleapis.com",
     }
-    with open(os.open(args.FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(content, file, indent=2)
+    tokens.write_private(args.FILE, json.dumps(content, indent=2).encode())
     made = f"created key [{key_id}] of type [json] as [{args.FILE}] for [{args.iam_account}]"
     print(made, file=sys.stderr)
 
 
-# ---- policies
-
-
-def shown_policy(name: str, flatten: str | None):
-    policy = state.read(f"policies/{name}") or {}
-    policy = {"bindings": policy.get("bindings", []), "version": 1}
-    content = json.dumps(policy, sort_keys=True).encode()
-    etag = base64.b64encode(hashlib.sha256(content).digest()[:8]).decode()
-    if flatten != "bindings[].members":
-        kept = {key: value for key, value in policy.items() if value}
-        return {**kept, "etag": etag}
+@command("iam service-accounts keys list", "--iam-account", "--managed-by")
+def list_keys(args):
+    account = account_of(args.iam_account)
+    project = state.read("project")["id"]
+    name = f"projects/{project}/serviceAccounts/{account['email']}/keys"
     return [
-        {"bindings": {**binding, "members": member}}
-        for binding in policy["bindings"]
-        for member in binding["members"]
+        {"keyType": "USER_MANAGED", "name": f"{name}/{key_id}"}
+        for key_id in account.get("keys", {})
     ]
 
 
-def put_policy(name: str, policy: dict) -> None:
-    """Takes effect at once; or after the seconds in propagation.json, as in the cloud."""
-    before = state.read(f"policies/{name}") or {}
-    delay = state.read("propagation") or 0
-    until = {"before": before.get("bindings", []), "from": time.time() + delay} if delay else {}
-    state.write(f"policies/{name}", {**policy, **until})
+@command("iam service-accounts keys delete", "KEY", "--iam-account")
+def delete_key(args):
+    account = account_of(args.iam_account)
+    keys, key = account.get("keys", {}), args.KEY.rpartition("/")[2]
+    if key not in keys:
+        raise Failed(f"NOT_FOUND: Service account key {key} does not exist.")
+    keep_keys(account, {key_id: content for key_id, content in keys.items() if key_id != key})
+    print(f"deleted key [{key}] for service account [{args.iam_account}]", file=sys.stderr)
 
 
-def change_policy(name: str, args, add: bool):
-    kind, _, who = args.member.partition(":")
-    if kind == "serviceAccount" and not state.read(f"accounts/{who}"):
-        raise Failed(f"INVALID_ARGUMENT: Service account {who} does not exist.")
-    policy = state.read(f"policies/{name}") or {"bindings": [], "version": 1}
-    binding = next((b for b in policy["bindings"] if b["role"] == args.role), None)
-    if add and not binding:
-        policy["bindings"].append({"role": args.role, "members": [args.member]})
-    elif add and args.member not in binding["members"]:
-        binding["members"].append(args.member)
-    elif not add and (not binding or args.member not in binding["members"]):
-        raise Failed("Policy binding with the specified principal and role not found!")
-    elif not add:
-        binding["members"].remove(args.member)
-        policy["bindings"] = [b for b in policy["bindings"] if b["members"]]
-    put_policy(name, policy)
-    return shown_policy(name, None)
+def keep_keys(account: dict, keys: dict) -> None:
+    state.write(f"accounts/{account['email']}", {**account, "keys": keys})
+
+
+# ---- roles
+
+
+@command("iam roles describe", "ROLE")
+def describe_role(args):
+    if not roles.is_known(args.ROLE):
+        raise Failed(f"NOT_FOUND: The role named {args.ROLE} was not found.")
+    return {
+        "includedPermissions": list(roles.permissions(args.ROLE)),
+        "name": args.ROLE,
+        "stage": "GA",
+    }
+
+
+# ---- secrets: a file each, in a folder that git does not see
+
+
+def secret(name: str) -> pathlib.Path:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,255}", name):
+        raise Failed(f"INVALID_ARGUMENT: {name} is no name of a secret.")
+    return SECRETS / name
+
+
+def existing(name: str) -> str:
+    if not secret(name).exists():
+        project = state.read("project")["number"]
+        where = f"To have it here, write its value into {secret(name)}"
+        raise Failed(f"NOT_FOUND: Secret [projects/{project}/secrets/{name}] not found. {where}")
+    return f"secret.{name}"
+
+
+@command("secrets create", "NAME", "--data-file", "--replication-policy", "--labels")
+def create_secret(args):
+    from local import tokens
+
+    if secret(args.NAME).exists():
+        raise Failed(f"ALREADY_EXISTS: Secret [{args.NAME}] already exists.")
+    if not args.data_file:
+        where = f"--data-file=-, or write it into {secret(args.NAME)}"
+        raise Failed(f"a secret of the local project has a value: give it with {where}")
+    file = args.data_file
+    content = sys.stdin.buffer.read() if file == "-" else pathlib.Path(file).read_bytes()
+    SECRETS.mkdir(mode=0o700, parents=True, exist_ok=True)
+    tokens.write_private(secret(args.NAME), content)
+    print(f"Created version [1] of the secret [{args.NAME}].", file=sys.stderr)
+
+
+@command("secrets list")
+def list_secrets(args):
+    return [described(file.name) for file in sorted(SECRETS.glob("*")) if file.is_file()]
+
+
+@command("secrets describe", "NAME")
+def describe_secret(args):
+    existing(args.NAME)
+    return described(args.NAME)
+
+
+def described(name: str) -> dict:
+    made = datetime.datetime.fromtimestamp(secret(name).stat().st_mtime, datetime.timezone.utc)
+    name = f"projects/{state.read('project')['number']}/secrets/{name}"
+    return {"createTime": made.isoformat(timespec="seconds"), "name": name}
+
+
+@command("secrets delete", "NAME")
+def delete_secret(args):
+    existing(args.NAME)
+    secret(args.NAME).unlink()
+    state.remove(f"policies/secret.{args.NAME}")
+    print(f"Deleted secret [{args.NAME}].", file=sys.stderr)
+
+
+@command("secrets get-iam-policy", "NAME")
+def get_secret_policy(args):
+    return shown_policy(existing(args.NAME))
+
+
+@command("secrets add-iam-policy-binding", "NAME", *BINDING)
+def add_secret_binding(args):
+    return change_policy(existing(args.NAME), args, add=True)
+
+
+@command("secrets remove-iam-policy-binding", "NAME", *BINDING, "--all!")
+def remove_secret_binding(args):
+    return change_policy(existing(args.NAME), args, add=False)

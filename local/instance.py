@@ -1,28 +1,122 @@
-"""One instance of a function: functions-framework, started as on Cloud Run, behind the check."""
+"""Keeps one instance of a function: starts functions-framework as on Cloud Run, writes its log.
 
+What the function prints becomes an entry a line, with its time; a traceback is one entry.
+"""
+
+import datetime
+import json
 import os
+import select
+import signal
+import socket
+import subprocess
 import sys
+import time
 
-import functions_framework
-from functions_framework._http import create_server
+from local import processes, revisions
 
-from local import processes
-from local.project import ROOT
+STARTING = 240  # seconds, as Cloud Run's default start-up probe
+GOES_ON = ("Traceback (most recent call last)", "During handling of", "The above exception")
 
 
-def main(name: str) -> None:
-    # The function must find what was staged with it, and nothing else of this repository.
-    sys.path.remove(str(ROOT))
-    os.environ.pop("LOCAL_STATE")
-    app = functions_framework.create_app()  # FUNCTION_TARGET in ./main.py
-    from local.invoker import InvokerCheck  # after the function, as nothing precedes it there
-
-    app.wsgi_app = InvokerCheck(app.wsgi_app, name)
-    server = create_server(
-        app,
-        False,
-        when_ready=lambda _: processes.ready(),
-        control_socket_disable=True,
-        keepalive=300,  # seconds; Google's front end does not hang up on an idle caller soon
+def main(revision: str, port: str) -> None:
+    lock = int(processes.LOCK_FD)
+    child = subprocess.Popen(
+        revisions.command(revision),
+        env=revisions.environment(revision, int(port)),
+        cwd=revisions.folder(revision),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        pass_fds=[lock],
     )
-    server.run("127.0.0.1", int(os.environ["PORT"]))
+    asked_to_end = []
+
+    def end(number, _):
+        processes.note_ending(revision)
+        asked_to_end.append(number)
+        if number == signal.SIGTERM:
+            child.terminate()  # what is being answered is answered
+        else:
+            os.killpg(0, signal.SIGKILL)
+
+    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
+        signal.signal(number, end)
+    log, listens = Log(child.stdout.fileno()), False
+    deadline = time.monotonic() + STARTING
+    while log.read(0.02 if not listens else None):
+        if not listens and accepts(int(port)):
+            listens = True
+            processes.ready()
+        elif not listens and time.monotonic() > deadline:
+            print(
+                entry(
+                    f"The function did not listen on its port within {STARTING} seconds.", "ERROR"
+                )
+            )
+            child.kill()
+    status = child.wait()
+    if listens and not asked_to_end:
+        print(entry(f"The function's process has ended, with exit status {status}.", "ERROR"))
+    sys.exit(1 if not listens else 0)
+
+
+def accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Log:
+    """Reads what the function prints, and prints it as entries."""
+
+    def __init__(self, source: int):
+        self.source, self.rest, self.traceback = source, b"", []
+
+    def read(self, wait: float | None) -> bool:
+        """Takes what comes within `wait` seconds. False at the end."""
+        if self.traceback:
+            wait = 0.1  # a traceback comes line by line; it is whole when nothing follows
+        if not select.select([self.source], [], [], wait)[0]:
+            self.flush()
+            return True
+        content = os.read(self.source, 65536)
+        *lines, self.rest = (self.rest + content).split(b"\n")
+        if not content:
+            lines, self.rest = [self.rest], b""
+        elif len(self.rest) > 1_000_000:  # no line is that long
+            lines, self.rest = [*lines, self.rest], b""
+        for line in lines:
+            self.take(line.decode("utf-8", "replace").rstrip("\r"))
+        if not content:
+            self.flush()
+        return bool(content)
+
+    def take(self, line: str) -> None:
+        if self.traceback:
+            inside = not line.strip() or line[0] in " \t" or line.startswith(GOES_ON)
+            ended = not self.traceback[-1][:1].isspace() and len(self.traceback) > 1
+            if inside or not ended:
+                self.traceback.append(line)
+                return
+            self.flush()
+        if line.startswith(GOES_ON[0]):
+            self.traceback = [line]
+        elif line.strip():
+            print(entry(line))
+
+    def flush(self) -> None:
+        if self.traceback:
+            print(entry("\n".join(self.traceback).rstrip(), "ERROR"))
+            self.traceback = []
+
+
+def entry(line: str, severity: str = "DEFAULT") -> str:
+    """One line of JSON: what the function wrote as such stays, and gets a time."""
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat()
+    try:
+        written = json.loads(line)
+        if isinstance(written, dict) and "message" in written:
+            return line if "time" in written else json.dumps({**written, "time": now})
+    except ValueError:
+        pass
+    return json.dumps({"severity": severity, "time": now, "message": line})

@@ -1,7 +1,7 @@
 """The processes of the local project: started, ended, and told apart from everybody else's.
 
-Each holds a lock on run/NAME for as long as it lives. A process id alone could, after a
-reboot, be that of a stranger.
+Each holds a lock on run/NAME for as long as it lives, and so do its children. A process id alone
+could, after a reboot, be that of a stranger.
 """
 
 import fcntl
@@ -10,53 +10,85 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
-from local.project import ROOT, STATE
+from local.state import ROOT, STATE
 
 READY_FD = os.environ.pop("READY_FD", None)
+LOCK_FD = os.environ.pop("LOCK_FD", None)  # what the children of a process have to inherit
 
 
 def names() -> list[str]:
     return sorted(file.name for file in (STATE / "run").glob("*"))
 
 
-def _lock_file(name: str):
-    (STATE / "run").mkdir(exist_ok=True)
-    return open(STATE / "run" / name, "a+")
+def hold(name: str):
+    """The locked file of a process, or None where that process runs already."""
+    (STATE / "run").mkdir(parents=True, exist_ok=True)
+    file = open(STATE / "run" / name, "a+")
+    for _ in range(50):  # somebody may be looking whether it runs, at this very moment
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except BlockingIOError:
+            time.sleep(0.01)
+    file.close()
+    return None
+
+
+def note(file, pid: int) -> None:
+    file.truncate(0)
+    file.write(str(pid))
+    file.flush()
+
+
+def note_ending(name: str) -> None:
+    """Called by a process that was told to end, and may take a while to."""
+    with open(STATE / "run" / name, "a") as file:
+        file.write(" ending")
+
+
+def is_ending(name: str) -> bool:
+    try:
+        return "ending" in (STATE / "run" / name).read_text()
+    except FileNotFoundError:
+        return False
 
 
 def running(name: str) -> bool:
-    with _lock_file(name) as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+    try:
+        with open(STATE / "run" / name) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
     return False
 
 
-def start(name: str, *arguments: str, env: dict | None = None, cwd=None) -> None:
-    """Starts `local/__main__.py NAME ARGUMENT...` and returns when it says that it is ready.
+def start(name: str, *arguments: str, log: str | None = None) -> None:
+    """Starts `local/__main__.py ARGUMENT...` and returns when it says that it is ready.
 
-    Raises ChildProcessError if it ends before that. Its output goes to logs/NAME.log.
+    Raises ChildProcessError if it ends before that. What it prints goes to logs/LOG.log.
     """
-    (STATE / "logs").mkdir(exist_ok=True)
-    command = [sys.executable, "-I", "-u", str(ROOT / "local" / "__main__.py")]
+    (STATE / "logs").mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-I", "-u", str(ROOT / "local" / "__main__.py"), *arguments]
     read_end, write_end = os.pipe()
-    with _lock_file(name) as lock, open(STATE / "logs" / f"{name}.log", "ab") as log:
-        # Fails where it runs already. The child inherits the lock together with the file.
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    lock = hold(name)
+    if not lock:
+        raise ChildProcessError(f"{name} runs already")
+    with lock, open(STATE / "logs" / f"{log or name}.log", "ab") as output:
+        inherited = {"READY_FD": str(write_end), "LOCK_FD": str(lock.fileno())}
         child = subprocess.Popen(
-            [*command, *(arguments or [name])],
-            env={**(env or os.environ), "READY_FD": str(write_end), "LOCAL_STATE": str(STATE)},
-            cwd=cwd,
+            command,
+            env={**os.environ, **inherited, "LOCAL_STATE": str(STATE)},
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            pass_fds=[lock.fileno(), write_end],
+            stdout=output,
+            stderr=output,
+            pass_fds=[lock.fileno(), write_end],  # the child inherits the lock with the file
             start_new_session=True,
         )
-        lock.truncate(0)
-        lock.write(str(child.pid))
+        note(lock, child.pid)
     os.close(write_end)
     with open(read_end) as said:
         if said.read() != "ready":  # the end of the file comes with the end of the process
@@ -69,16 +101,60 @@ def ready() -> None:
         report.write("ready")
 
 
-def stop(name: str) -> None:
-    """Ends the process, if it runs, and returns when it is gone."""
+def pid_of(name: str) -> int | None:
+    """The process that `start` started under this name, if it runs."""
     if not running(name):
-        return
-    with _lock_file(name) as lock:
-        lock.seek(0)
-        pid = int(lock.read())
-        os.kill(pid, signal.SIGQUIT)  # at once: gunicorn's graceful end takes two seconds
-        overdue = threading.Timer(10, os.killpg, [pid, signal.SIGKILL])
+        return None
+    try:
+        return int((STATE / "run" / name).read_text().split()[0])
+    except (FileNotFoundError, ValueError, IndexError):
+        return None  # it has just been started, or is gone this moment
+
+
+def send(name: str, number: signal.Signals) -> None:
+    """Sends a signal to the process; one that does not run needs none."""
+    if pid := pid_of(name):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            pass
+
+
+def stop(name: str, patience: float = 10) -> None:
+    """Ends the process with all its children, and returns when they are gone."""
+    pid = pid_of(name)
+    if pid:
+        send(name, signal.SIGQUIT)  # at once, without waiting for what is being answered
+        overdue = threading.Timer(patience, kill_group, [pid])
         overdue.daemon = True
         overdue.start()
-        fcntl.flock(lock, fcntl.LOCK_EX)  # free when the process and its workers have ended
+        wait(name)
+        overdue.cancel()
+    (STATE / "run" / name).unlink(missing_ok=True)
+
+
+def kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def wait(name: str) -> None:
+    """Returns when the process and its children have ended."""
+    try:
+        with open(STATE / "run" / name, "a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+    except FileNotFoundError:
+        pass
+
+
+def wait_or_kill(name: str, patience: float) -> None:
+    """Waits for a process that is just ending; where it does not end by itself, it is ended."""
+    pid = pid_of(name)
+    if pid:
+        overdue = threading.Timer(patience, kill_group, [pid])
+        overdue.daemon = True
+        overdue.start()
+        wait(name)
         overdue.cancel()

@@ -1,65 +1,70 @@
 """gcloud run services proxy: opens a private function to a browser on this machine, as you."""
 
+import asyncio
+import signal
 import sys
 import time
 
-import requests
-from werkzeug.http import is_hop_by_hop_header
-from werkzeug.serving import WSGIRequestHandler, make_server
-from werkzeug.wrappers import Request, Response
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
 
-from local import tokens
+from local import forwarding, state, tokens
+from local.state import YOU
 
 RENEW_AFTER = 55 * 60  # seconds, as the real one does
+TIMEOUT = 3600  # seconds; the longest that Cloud Run knows
 
 
 class Proxy:
-    """WSGI application that hands every request on to `url`, with a token of `new_token()`."""
+    """Hands every request on to `url`, with a token of `new_token()`."""
 
-    def __init__(self, url: str, port: int, new_token):
-        self.url, self.new_token, self.renew_at = url, new_token, 0
+    def __init__(self, url: str, port: int, session, new_token, clock=time.time):
+        self.address, self.session = url.removeprefix("http://"), session
+        self.new_token, self.clock, self.renew_at = new_token, clock, 0
         self.hosts = [f"{host}:{port}".removesuffix(":80") for host in ("127.0.0.1", "localhost")]
-        self.session = requests.Session()
-        self.session.trust_env = False
 
-    def __call__(self, environ, start_response):
-        return self.answer(Request(environ))(environ, start_response)
-
-    def answer(self, request: Request) -> Response:
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         # A web page that reaches this under a name of its own must not act as you.
-        path = request.environ["RAW_URI"]
-        if request.host not in self.hosts or not path.startswith("/"):
-            return Response("not a host of this proxy\n", 403)
-        if time.time() > self.renew_at:
-            self.token, self.renew_at = self.new_token(), time.time() + RENEW_AFTER
-        headers = {k: v for k, v in request.headers if not is_hop_by_hop_header(k) and k != "Host"}
-        headers["Authorization"] = f"Bearer {self.token}"
+        if request.host not in self.hosts or not request.raw_path.startswith("/"):
+            return web.Response(status=403, text="not a host of this proxy\n")
+        if self.clock() >= self.renew_at:
+            self.token, self.renew_at = self.new_token(), self.clock() + RENEW_AFTER
+        headers = forwarding.end_to_end(CIMultiDict(request.headers))
+        headers["Host"], headers["Authorization"] = self.address, f"Bearer {self.token}"
+        headers.popall("X-Serverless-Authorization", None)
         try:
-            answer = self.session.request(
-                request.method,
-                self.url + path,
-                headers=headers,
-                data=request.get_data(),
-                allow_redirects=False,
-                timeout=60,
-            )
-        except requests.RequestException as error:
-            return Response(f"{self.url} cannot be reached: {type(error).__name__}\n", 502)
-        kept = [(k, v) for k, v in answer.headers.items() if not is_hop_by_hop_header(k)]
-        return Response(answer.content, answer.status_code, kept)
+            async with asyncio.timeout(TIMEOUT):
+                answer = await forwarding.ask(self.session, request, self.address, headers)
+                async with answer:
+                    return await forwarding.hand_back(answer, request)
+        except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
+            if request.content.exception():
+                return web.Response(status=400, text="the request's body is malformed\n")
+            problem = f"http://{self.address} cannot be reached: {type(error).__name__}\n"
+            return web.Response(status=502, text=problem)
 
 
-class Quietly(WSGIRequestHandler):
-    def log_request(self, *_):
-        pass
-
-
-def serve(url: str, port: int, account: dict) -> None:
+def serve(url: str, port: int) -> None:
     """Runs until it is interrupted."""
-    proxy = Proxy(url, port, lambda: tokens.id_token(account, tokens.GCLOUD_CLIENT_ID))
-    server = make_server("127.0.0.1", port, proxy, threaded=True, request_handler=Quietly)
-    print(f"http://127.0.0.1:{port} proxies to {url}", file=sys.stderr)
     try:
-        server.serve_forever()
-    except KeyboardInterrupt:
-        pass
+        asyncio.run(run(url, port))
+    except OSError as error:
+        raise SystemExit(f"ERROR: port {port} cannot be opened: {error.strerror}") from None
+
+
+async def run(url: str, port: int) -> None:
+    ending, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ending.set)
+
+    def token():
+        return tokens.id_token(state.account(YOU), tokens.GCLOUD_CLIENT_ID)
+
+    async with forwarding.client() as session:
+        runner = web.ServerRunner(web.Server(Proxy(url, port, session, token), access_log=None))
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port, shutdown_timeout=1).start()
+        print(f"http://127.0.0.1:{port} proxies to {url}", file=sys.stderr, flush=True)
+        await ending.wait()
+        await runner.cleanup()

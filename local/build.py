@@ -1,0 +1,129 @@
+"""A build, as Cloud Run does it of an uploaded folder: an environment of its own, checked code."""
+
+import fnmatch
+import hashlib
+import os
+import pathlib
+import py_compile
+import re
+import shutil
+import subprocess
+import sys
+
+from local.state import STATE, locked
+
+UV = pathlib.Path(sys.executable).parent / "uv"
+FRAMEWORK = "functions-framework"  # added where no line of requirements.txt begins with it
+
+
+class BuildFailed(Exception):
+    """One line that says why."""
+
+
+def upload(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Copies as gcloud uploads: without what .gcloudignore names, and without linked folders."""
+    ignore = source / ".gcloudignore"
+    lines = ignore.read_text("utf-8").splitlines() if ignore.exists() else []
+    rules = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+    def left_out(folder, names):
+        inside = pathlib.Path(folder).relative_to(source)
+        return [name for name in names if is_left_out(source / inside / name, inside / name, rules)]
+
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target, ignore=left_out, ignore_dangling_symlinks=True)
+
+
+def is_left_out(file: pathlib.Path, name: pathlib.PurePath, rules: list[str]) -> bool:
+    """By the rules of .gitignore: the last one that fits counts, ! takes back, a / inside anchors."""
+    if file.is_dir() and file.is_symlink():
+        return True
+    ignored = False
+    for rule in rules:
+        keep, rule = rule.startswith("!"), rule.removeprefix("!")
+        only_folders, pattern = rule.endswith("/"), rule.strip("/")
+        against = str(name) if "/" in rule.rstrip("/") else name.name
+        if fnmatch.fnmatchcase(against, pattern) and (file.is_dir() or not only_folders):
+            ignored = not keep
+    return ignored
+
+
+def build(folder: pathlib.Path) -> str:
+    """Builds what was uploaded there, and returns the name of its environment."""
+    if not (folder / "main.py").exists():
+        raise BuildFailed("there is no main.py in the source")
+    compile_all(folder)
+    return environment(folder)
+
+
+def compile_all(folder: pathlib.Path) -> None:
+    for file in sorted(folder.rglob("*.py")):
+        try:
+            py_compile.compile(str(file), doraise=True)
+        except py_compile.PyCompileError as error:
+            cause, name = error.exc_value, file.relative_to(folder)
+            line = f" line {cause.lineno}" if getattr(cause, "lineno", None) else ""
+            raise BuildFailed(f"{name}{line}: {getattr(cause, 'msg', cause)}") from None
+        except (ValueError, UnicodeError) as error:
+            raise BuildFailed(f"{file.relative_to(folder)}: {error}") from None
+
+
+def environment(folder: pathlib.Path) -> str:
+    """Makes the environment that requirements.txt asks for, once for the same requirements."""
+    file = folder / "requirements.txt"
+    wanted = file.read_text("utf-8") if file.exists() else ""
+    name = hashlib.sha256(f"{sys.version} {STATE} {wanted}".encode())
+    # Where it names other files, what stands in those counts, too.
+    if re.search(
+        r"^\s*(-[rce]|--(requirement|constraint|editable)|\.|/)|@\s*(file:|\.)", wanted, re.M
+    ):
+        for part in sorted(folder.rglob("*")):
+            if part.is_file() and "__pycache__" not in part.parts:
+                name.update(str(part.relative_to(folder)).encode() + part.read_bytes())
+    name = name.hexdigest()[:20]
+    place = STATE / "environments" / name
+    with locked(f"environment.{name}"):  # two functions with the same one: the second finds it
+        if not (place / "built").exists():
+            install(folder, place, wanted)
+            (place / "built").touch()
+    return name
+
+
+def install(folder: pathlib.Path, place: pathlib.Path, wanted: str) -> None:
+    shutil.rmtree(place, ignore_errors=True)
+    python = os.path.realpath(sys.executable)
+    uv("venv", "--quiet", "--no-project", "--python", python, str(place), cwd=folder)
+    what = ["-r", "requirements.txt"] if wanted.strip() else []
+    if not re.search(rf"^{FRAMEWORK}", wanted, re.M):
+        what.append(FRAMEWORK)
+    into = ("--python", str(place / "bin" / "python"))
+    uv("pip", "install", "--quiet", "--no-config", *into, *what, cwd=folder)
+    uv("pip", "check", *into, cwd=folder)
+
+
+def uv(*words: str, cwd) -> None:
+    """Runs uv. What is not to be had from the network is in its cache; else the build fails."""
+    env = {**os.environ, "UV_NO_PROGRESS": "1", "NO_COLOR": "1", "UV_PYTHON_DOWNLOADS": "never"}
+    done = subprocess.run(
+        [UV, *words], cwd=cwd, env=env, text=True, capture_output=True, stdin=subprocess.DEVNULL
+    )
+    if done.returncode:
+        raise BuildFailed(cause(done.stderr))
+
+
+def cause(said: str) -> str:
+    """The line of uv's that matters, in one line."""
+    text = re.sub(r"^[\s×╰─▶|]+", "", said, flags=re.M)
+    lines = [
+        line
+        for line in text.splitlines()
+        if line and not re.match(r"Using |Checked |Found \d", line)
+    ]
+    lines = [re.sub(r"^error: ", "", line) for line in lines]
+    because = next((i for i, line in enumerate(lines) if line.startswith("Because ")), None)
+    if because is not None:  # a sentence that is broken into lines
+        end = next(
+            (i for i, line in enumerate(lines[because:], because) if line.endswith(".")), because
+        )
+        return " ".join(lines[because : end + 1])
+    return " ".join(lines[:3]) or "uv failed and did not say why"

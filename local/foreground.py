@@ -1,0 +1,46 @@
+"""Runs a deployed function in this terminal, so that breakpoint() works. The others go on around it."""
+
+import signal
+import subprocess
+import sys
+
+from local import ports, processes, revisions, state
+from local.state import STATE
+
+
+def main(name: str = "") -> None:
+    service = state.read(f"services/{name}") if name else None
+    if not service or "serving" not in service:
+        raise SystemExit(f"ERROR: {name or 'NAME'} is not deployed on this machine: local/run NAME")
+    revision = service["serving"]["revision"]
+    port = ports.set_aside(f"{STATE} {revision} foreground", set())
+    try:
+        env = {**revisions.environment(revision, port), "CLOUD_RUN_TIMEOUT_SECONDS": "0"}
+    except revisions.StartFailed as error:
+        raise SystemExit(f"ERROR: {error}") from None
+    processes.stop(revision)
+    lock = processes.hold(revision)
+    if not lock:
+        raise SystemExit(f"ERROR: somebody else has just started {name}. Try again")
+    ending = [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT]
+    child = subprocess.Popen(
+        revisions.command(revision),
+        env=env,
+        cwd=revisions.folder(revision),
+        pass_fds=[lock.fileno()],
+    )
+    processes.note(lock, child.pid)
+    for number in ending:  # Ctrl-C reaches the function by itself; this waits for its end
+        signal.signal(number, lambda *_: child.terminate() if child.poll() is None else None)
+    revisions.serve(name, revision, port, timeout=None)
+    print(
+        f"{name} runs here: {service['url']}. Ctrl-C ends that, and it runs in the background again",
+        file=sys.stderr,
+    )
+    child.wait()
+    lock.close()
+    # Meanwhile it may have been deployed again, or deleted: then there is nothing to bring back.
+    serving = (state.read(f"services/{name}") or {}).get("serving", {})
+    if (serving.get("revision"), serving.get("port")) == (revision, port):
+        revisions.bring_back(name)
+        print(f"{name} runs in the background again", file=sys.stderr)

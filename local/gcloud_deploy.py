@@ -1,0 +1,215 @@
+"""gcloud run deploy, and run services update: a revision is built, started, and serves."""
+
+import datetime
+import pathlib
+import random
+import re
+import shutil
+import string
+import sys
+
+from local import build, revisions, state
+from local.gcloud import Failed, command
+from local.gcloud_iam import account_of
+from local.gcloud_run import service_of
+from local.state import STATE
+
+CHANGING = (
+    "--region", "--async!", "--concurrency", "--timeout", "--max-instances", "--ingress",
+    "--service-account", "--set-env-vars", "--update-env-vars", "--remove-env-vars",
+    "--set-secrets", "--update-secrets", "--labels", "--update-labels", "--revision-suffix",
+    "--invoker-iam-check!", "--no-invoker-iam-check!", "--allow-unauthenticated!",
+    "--no-allow-unauthenticated!",
+)  # fmt: skip
+# What sizes an instance, or names what builds it, has no effect here, as README.md says.
+SILENT = (
+    "--memory", "--cpu", "--min-instances", "--min", "--base-image", "--automatic-updates!",
+    "--no-automatic-updates!", "--build-service-account", "--cpu-boost!", "--no-cpu-boost!",
+)  # fmt: skip
+# And these have none either, which is said.
+REFUSED_NOTHING = (
+    "--vpc-connector", "--vpc-egress", "--network", "--subnet", "--network-tags", "--clear-network!",
+    "--clear-vpc-connector!", "--execution-environment", "--cpu-throttling!", "--no-cpu-throttling!",
+    "--session-affinity!", "--no-session-affinity!", "--use-http2!", "--no-use-http2!", "--description",
+    "--binary-authorization", "--breakglass", "--key", "--build-worker-pool", "--clear-labels!",
+    "--set-build-env-vars", "--update-build-env-vars", "--build-env-vars-file", "--startup-probe",
+    "--liveness-probe", "--add-cloudsql-instances", "--set-cloudsql-instances", "--add-volume",
+    "--add-volume-mount", "--gpu", "--gpu-type", "--port", "--add-custom-audiences",
+    "--set-custom-audiences", "--no-traffic!", "--tag", "--scaling", "--ignore-file", "--default-url!",
+)  # fmt: skip
+INGRESS = ("all", "internal", "internal-and-cloud-load-balancing")
+OFTEN = {"concurrency": "80", "timeout": "300", "max_instances": "100"}  # where no flag is given
+
+
+@command("run deploy", "SERVICE", "--source", "--function", *CHANGING, *SILENT, *REFUSED_NOTHING)
+def deploy(args):
+    """Uploads, builds, starts. The revision before it goes on until the new one listens."""
+    if not args.source or not args.function:
+        raise Failed("the local target deploys functions: --source and --function are needed")
+    source = pathlib.Path(args.source)
+    if not source.is_dir():
+        raise Failed(f"Could not find source [{args.source}]")
+    if not (args.base_image or "python").startswith("python"):
+        raise Failed(f"the local target runs Python, not {args.base_image}")
+    if not re.fullmatch(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?", args.SERVICE):
+        raise Failed(f"Invalid service name [{args.SERVICE}]")
+    if not state.read(f"services/{args.SERVICE}"):
+        raise Failed(f"no port is set aside for {args.SERVICE}. Run ./deploy.sh --local")
+    say_what_has_no_effect(args)
+    with state.locked(f"service.{args.SERVICE}"):
+        before = state.read(f"services/{args.SERVICE}")
+        roll_out(args, before, source, {"variables": {}, "secrets": {}})
+    if not args.quiet:
+        print(f"Service [{args.SERVICE}] has been deployed.\nURL: {before['url']}", file=sys.stderr)
+
+
+@command("run services update", "SERVICE", *CHANGING, *SILENT, *REFUSED_NOTHING)
+def update(args):
+    """What is said of the service takes effect at once; what is said of instances starts a new one."""
+    service_of(args.SERVICE)
+    say_what_has_no_effect(args)
+    with state.locked(f"service.{args.SERVICE}"):
+        before = service_of(args.SERVICE)
+        of_instances = (
+            args.concurrency, args.timeout, args.max_instances, args.service_account, args.set_env_vars,
+            args.update_env_vars, args.remove_env_vars, args.set_secrets, args.update_secrets,
+        )  # fmt: skip
+        if not any(of_instances):
+            state.write(f"services/{args.SERVICE}", {**before, **settings(args, before)})
+            return
+        made = state.read(f"revisions/{before['created']}")
+        roll_out(args, before, revisions.folder(before["created"]), made)
+
+
+def say_what_has_no_effect(args) -> None:
+    names = (flag.rstrip("!") for flag in REFUSED_NOTHING)
+    given = [name for name in names if getattr(args, name[2:].replace("-", "_"), None)]
+    if given:
+        print(f"WARNING: no effect on this machine: {' '.join(given)}", file=sys.stderr)
+
+
+def settings(args, before: dict) -> dict:
+    """What is said of the service as a whole."""
+    ingress = args.ingress or before.get("ingress", "all")
+    if ingress not in INGRESS:
+        raise Failed(f"--ingress is one of {', '.join(INGRESS)}")
+    labels = before.get("labels", {}) if args.labels is None else {}
+    labels = {**labels, **pairs(args.labels), **pairs(args.update_labels)}
+    is_open = args.no_invoker_iam_check or (
+        before.get("open", False) and not args.invoker_iam_check
+    )
+    if args.allow_unauthenticated or args.no_allow_unauthenticated:
+        raise Failed("the local target knows neither flag: set the service's policy instead")
+    return {"ingress": ingress, "labels": labels, "open": is_open}
+
+
+def roll_out(args, before: dict, source: pathlib.Path, template: dict) -> None:
+    name, number = args.SERVICE, before.get("number", 0) + 1
+    made = revision_of(args, template, before)
+    suffix = (
+        args.revision_suffix
+        or f"{number:05}-{''.join(random.choices(string.ascii_lowercase, k=3))}"
+    )
+    revision = f"{name}-{suffix}"
+    if state.read(f"revisions/{revision}"):
+        raise Failed(f"ALREADY_EXISTS: Revision named '{revision}' already exists.")
+    changed = {
+        "account": made["account"],
+        "created": revision,
+        "number": number,
+        "deployed": made["deployed"],
+    }
+    service = {**before, **settings(args, before), **changed}
+    place = revisions.folder(revision)
+    build.upload(source, place)
+    log = STATE / "logs" / f"{name}.log"
+    try:
+        made["environment"] = build.build(place)
+    except build.BuildFailed as error:
+        shutil.rmtree(place)
+        made_log = STATE / "logs" / f"{name}.build.log"
+        made_log.parent.mkdir(exist_ok=True)
+        made_log.write_text(f"{error.__cause__ or error}\n", "utf-8")
+        raise Failed(f"Build failed: {name}: {error}\n  Its log: {made_log}") from None
+    state.write(f"revisions/{revision}", made)
+    try:
+        port = revisions.start(revision)
+    except revisions.StartFailed as error:
+        problem = f"{name} failed to start and listen on the port: {error}"
+        state.write(f"services/{name}", {**service, "problem": problem})
+        revisions.clear(name)
+        raise Failed(f"Container Healthcheck failed: {problem}\n  Its log: {log}") from None
+    state.write(f"services/{name}", {**service, "ready": revision, "problem": None})
+    revisions.serve(name, revision, port)
+    revisions.clear(name)
+
+
+def revision_of(args, template: dict, before: dict) -> dict:
+    """How the new revision is started."""
+    account = args.service_account or template.get("account") or before.get("account")
+    if not account:
+        raise Failed("the local project has no default service account: give --service-account")
+    account_of(account)
+    given = {
+        key: getattr(args, key) or template.get(key, default) for key, default in OFTEN.items()
+    }
+    concurrency = number_of("--concurrency", given["concurrency"], 1000)
+    variables = pairs(args.set_env_vars) if args.set_env_vars is not None else template["variables"]
+    variables = {**variables, **pairs(args.update_env_vars)}
+    for name in (args.remove_env_vars or "").split(","):
+        variables.pop(name, None)
+    for name in variables:
+        if name.startswith("X_GOOGLE_") or name in (
+            "PORT",
+            "K_SERVICE",
+            "K_REVISION",
+            "K_CONFIGURATION",
+        ):
+            raise Failed(f"The following reserved env names were provided: {name}")
+    secrets = pairs(args.set_secrets) if args.set_secrets is not None else template["secrets"]
+    secrets = {**secrets, **pairs(args.update_secrets)}
+    for name in secrets:
+        if "/" in name:
+            raise Failed(
+                f"the local target gives secrets as variables only, not as the file {name}"
+            )
+    instances = number_of("--max-instances", given["max_instances"], 10000)
+    return {
+        "service": args.SERVICE,
+        "entry": args.function if hasattr(args, "function") else template["entry"],
+        "account": account,
+        "variables": variables,
+        "secrets": secrets,
+        "concurrency": concurrency,
+        "max_instances": instances,
+        "places": concurrency * instances,
+        "timeout": seconds(given["timeout"]),
+        "deployed": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def number_of(flag: str, given, largest: int) -> int:
+    given = "80" if given == "default" else str(given)
+    if not re.fullmatch(r"[1-9]\d{0,5}", given) or int(given) > largest:
+        raise Failed(f"{flag} is a number from 1 to {largest}, not {given}")
+    return int(given)
+
+
+def seconds(given) -> int:
+    match = re.fullmatch(r"([1-9]\d{0,4})([smh]?)", str(given))
+    found = int(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0
+    if not 1 <= found <= 3600:
+        raise Failed(f"--timeout is at most 3600 seconds, not {given}")
+    return found
+
+
+def pairs(flag: str | None) -> dict[str, str]:
+    """A=1,B=2 as a dict; ^##^A=1##B=2 where a value holds a comma."""
+    delimiter, flag = ",", flag or ""
+    if match := re.match(r"\^(.+?)\^", flag):
+        delimiter, flag = match[1], flag[match.end() :]
+    given = [pair for pair in flag.split(delimiter) if pair]
+    for pair in given:
+        if "=" not in pair:
+            raise Failed(f"Bad syntax for dict arg: [{pair}]")
+    return dict(pair.split("=", 1) for pair in given)

@@ -1,0 +1,62 @@
+"""The one process around the functions: front end, metadata servers and token endpoint.
+
+SIGHUP makes it look for services that were added meanwhile.
+"""
+
+import asyncio
+import os
+import signal
+
+from aiohttp import web
+
+from local import forwarding, processes, state
+from local.front_end import FrontEnd
+from local.metadata_server import MetadataServer
+from local.token_endpoint import TokenEndpoint
+
+LIMITS = {"max_line_size": 16384, "max_field_size": 32768}
+IDLE = 300  # seconds; Google's front end does not hang up on an idle caller soon
+
+
+def main() -> None:
+    asyncio.run(serve())
+
+
+async def serve() -> None:
+    ending, more = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        loop.add_signal_handler(number, ending.set)
+    loop.add_signal_handler(signal.SIGHUP, more.set)
+    session, sites = forwarding.client(), {}
+    await listen(session, sites)
+    processes.ready()
+    waiting = asyncio.ensure_future(ending.wait())
+    while not ending.is_set():
+        added = asyncio.ensure_future(more.wait())
+        await asyncio.wait((waiting, added), return_when=asyncio.FIRST_COMPLETED)
+        if added.done():
+            more.clear()
+            await listen(session, sites)
+        added.cancel()
+    for site in sites.values():
+        await site.stop()  # before the lock is free, so that the next finds its ports free
+    os._exit(0)  # who is still inside is not waited for
+
+
+async def listen(session, sites: dict) -> None:
+    """Opens the ports that are set aside and not open yet."""
+    wanted = {}
+    for name in state.names("services"):
+        service = state.read(f"services/{name}")
+        wanted[service["port"]] = FrontEnd, (name, session)
+        wanted[service["metadata_port"]] = MetadataServer, (name, service["metadata_port"])
+    token_port = state.read("project")["token_port"]
+    wanted[token_port] = TokenEndpoint, (token_port,)
+    for port in wanted.keys() - sites.keys():
+        kind, arguments = wanted[port]
+        server = web.Server(kind(*arguments), access_log=None, keepalive_timeout=IDLE, **LIMITS)
+        runner = web.ServerRunner(server)
+        await runner.setup()
+        sites[port] = web.TCPSite(runner, "127.0.0.1", port, backlog=1024)
+        await sites[port].start()
