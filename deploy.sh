@@ -215,7 +215,7 @@ deploy_function() {
     stage "$name"
     entry_point=$(basename "$(folder_of "$name")")
     for other in $FUNCTIONS; do variables="$variables##$(variable "$other")_URL=$(url_of "$other")"; done
-    if [ "$(entry "$name" 3)" = firestore ]; then variables="$variables##PROFILES_STORE=$STORE"; fi
+    if [ "$(entry "$name" 3)" = firestore ]; then variables="$variables##STORE=$STORE"; fi
     how=(--gen2 --runtime="$RUNTIME" --entry-point="$entry_point" --trigger-http
         --no-allow-unauthenticated --service-account="$(email_of "$name")"
         --build-service-account="projects/$PROJECT/serviceAccounts/$(email_of "$BUILDER")"
