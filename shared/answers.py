@@ -2,10 +2,9 @@
 
 import logging
 import time
-import traceback
 
 import functions_framework
-from flask import Flask, Response, g, request
+from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import (
     BadRequest,
     HTTPException,
@@ -14,25 +13,26 @@ from werkzeug.exceptions import (
 )
 
 from shared import logs
-from shared.calls import CallError
 
 __all__ = ["json_app", "json_body", "answer"]
 
 log = logging.getLogger(__name__)
 
-LARGEST_BODY = 16 * 1024  # bytes
 SENTENCES = {
     404: "There is nothing at this path.",
     405: "This path does not answer this method.",
-    413: "The body is larger than 16 KiB.",
 }
 
 
-def json_app(name: str) -> Flask:
-    """A Flask app for one function's routes, whose errors are JSON."""
+def json_app(name: str, largest_body: int = 16 * 1024) -> Flask:
+    """A Flask app for one function's routes, whose errors are JSON.
+
+    `largest_body`: bytes; a larger one is answered 413.
+    """
     logs.to_standard_output()
     app = Flask(name, static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY + 1  # one more shows that it is too large
+    app.config["MAX_CONTENT_LENGTH"] = largest_body + 1  # one more shows that it is too large
+    sentences = {**SENTENCES, 413: f"The body is larger than {largest_body / 1024:g} KiB."}
     app.url_map.merge_slashes = False  # "//" is no path of ours, and no redirect
 
     @app.before_request
@@ -41,10 +41,12 @@ def json_app(name: str) -> Flask:
 
     @app.after_request
     def end(response):
-        # The rule and not the path, for a path can hold a name.
-        milliseconds = (time.monotonic() - g.begun) * 1000
-        outcome = request.method, request.url_rule, response.status_code, milliseconds
-        log.info("%s %s answered %d in %.0f ms", *outcome)
+        # The rule and not the path, for a path can hold a name. Nothing of OPTIONS, which
+        # asks for nothing: after a deploy, the log shows what its reader did.
+        if request.method != "OPTIONS":
+            milliseconds = (time.monotonic() - g.begun) * 1000
+            outcome = request.method, request.url_rule, response.status_code, milliseconds
+            log.info("%s %s answered %d in %.0f ms", *outcome)
         return response
 
     @app.route("/", methods=["OPTIONS"])
@@ -56,19 +58,13 @@ def json_app(name: str) -> Flask:
     @app.errorhandler(HTTPException)
     def refusal(error):
         ours = error.description != type(error).description
-        sentence = error.description if ours else SENTENCES.get(error.code, error.name + ".")
+        sentence = error.description if ours else sentences.get(error.code, error.name + ".")
         headers = [(k, v) for k, v in error.get_headers() if k in ("Allow", "Retry-After")]
         return {"error": sentence}, error.code, headers
 
-    @app.errorhandler(CallError)
-    def call_failed(error):
-        return {"error": str(error)}, error.status, error.headers
-
     @app.errorhandler(Exception)
     def crash(error):
-        # Where it happened, not what it says: the message may hold what a user sent.
-        where = "".join(traceback.format_tb(error.__traceback__))
-        log.critical("Unexpected %s: a bug, here:\n%s", type(error).__name__, where)
+        log.critical("Unexpected %s: a bug.", type(error).__name__, exc_info=error)
         return {"error": "Something went wrong here; it has been logged."}, 500
 
     return app
@@ -76,7 +72,8 @@ def json_app(name: str) -> Flask:
 
 def json_body() -> dict:
     """The JSON object that the request carries. Anything else is answered 400, 413 or 415."""
-    if len(request.get_data()) > LARGEST_BODY:  # a body without a length is only cut off
+    # A body without a length is only cut off.
+    if len(request.get_data()) >= current_app.config["MAX_CONTENT_LENGTH"]:
         raise RequestEntityTooLarge()
     if not request.is_json:
         raise UnsupportedMediaType("Send the body as Content-Type: application/json.")

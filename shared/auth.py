@@ -3,13 +3,11 @@
     session.get(url, auth=IDTokenAuth(audience))
 
 Google signs the token, for this function's own service account and for one receiver, its
-audience. The token is fetched once, kept for its hour, and renewed without making a call wait.
+audience. When it is fetched and how long it is kept stands in kept_token.py.
 """
 
-import logging
-import threading
 import time
-from concurrent.futures import Future, TimeoutError
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import google.auth.jwt
@@ -17,119 +15,82 @@ import requests
 from google.auth.transport.requests import Request
 from google.oauth2.id_token import fetch_id_token_credentials
 
+from shared.kept_token import LONGEST_FETCH, USABLE_BEFORE_EXPIRY, KeptToken, Token, TokenError
+
 __all__ = ["IDTokenAuth", "TokenError", "caller"]
 
-# Google's metadata server may go on answering with a kept token until four minutes before
-# it expires, so asking earlier than this many seconds before can be in vain
-# (google-auth, google/auth/_helpers.py, REFRESH_THRESHOLD).
-RENEW_BEFORE_EXPIRY = 225
-RENEW_AGAIN_AFTER = 15  # seconds between attempts while the kept token is still good
-USABLE_BEFORE_EXPIRY = 10  # seconds: a token sent must still be good when it arrives
-LONGEST_WAIT = 5  # seconds that a call waits for a token before it gives up
-
-log = logging.getLogger(__name__)
-
-
-class TokenError(Exception):
-    """There is no ID token to be had, or it must not be sent to this address."""
+REMEDY = "check the metadata server, or the key file and the clock"
+AGENT = (
+    "its subject is an agent identity (spiffe://), which the invoker check does not take;"
+    " run the function as a service account, or impersonate one"
+)
 
 
 class IDTokenAuth(requests.auth.AuthBase):
-    """Attaches a kept ID token for one audience to requests to that audience.
+    """Attaches an ID token for one audience to requests to that audience.
 
     `audience` is the URL of the receiving function: https, or http on this machine.
-    Raises ValueError for any other address, TokenError where a token would be needed
-    and none is to be had within five seconds.
+    `url` is where requests are sent, where that is another one (a tag, a custom domain).
+    Raises ValueError for any other address, TokenError where no token is to be had.
     """
 
-    def __init__(self, audience: str):
-        address = urlsplit(audience)
-        loopback = address.hostname in ("127.0.0.1", "localhost", "::1")
-        if address.scheme != "https" and not (address.scheme == "http" and loopback):
-            raise ValueError(f"an ID token is sent over https only, not to {audience!r}")
-        self.audience = audience.rstrip("/")
+    def __init__(self, audience: str, url: str | None = None):
+        self.audience, self.url = audience.rstrip("/"), (url or audience).rstrip("/")
+        for address in (urlsplit(self.audience), urlsplit(self.url)):
+            loopback = address.hostname in ("127.0.0.1", "localhost", "::1")
+            if address.scheme != "https" and not (address.scheme == "http" and loopback):
+                raise ValueError(f"an ID token is sent over https only, not to {self.url!r}")
         # Neither a proxy nor a ~/.netrc of the environment has a part in this.
-        self._session = requests.Session()
-        self._session.trust_env = False
+        session = requests.Session()
+        session.trust_env = False
+        self._request = Request(session)
         self._credentials = None
-        self._lock = threading.Lock()
-        self._token, self._claims = None, {"exp": 0}
-        self._renew_at = 0
-        self._fetch, self._give_up_at = None, 0
+        self._kept = KeptToken(self._fetch)
 
-    def __call__(self, request):
+    def __call__(
+        self, request: requests.PreparedRequest, longest_wait: float = LONGEST_FETCH
+    ) -> requests.PreparedRequest:
         # The slash matters: https://example.com.evil/ starts with https://example.com, too.
-        if not request.url.startswith(self.audience + "/"):
+        if not str(request.url).startswith(self.url + "/"):
             raise TokenError(f"the ID token for {self.audience} must not be sent elsewhere")
-        request.headers["Authorization"] = f"Bearer {self._kept_token()}"
+        try:
+            token = self._kept.get(longest_wait)
+        except TimeoutError:
+            raise self._no_token(f"none in {longest_wait:.1f} s; {REMEDY}") from None
+        request.headers["Authorization"] = f"Bearer {token.text}"
         return request
 
     @property
     def principal(self) -> str:
         """The service account that the last token names, as an IAM policy writes it."""
-        return f"serviceAccount:{self._claims.get('email', 'unknown')}"
+        claims = self._kept.newest.claims if self._kept.newest else {}
+        return f"serviceAccount:{claims.get('email') or claims.get('sub', 'unknown')}"
 
-    def _kept_token(self) -> str:
-        with self._lock:
-            now = time.time()
-            usable = now < self._claims["exp"] - USABLE_BEFORE_EXPIRY
-            due = not usable or now >= self._renew_at
-            if due and (self._fetch is None or now >= self._give_up_at):
-                # One fetch serves every thread. One that hangs does not block the next.
-                self._fetch, self._give_up_at = Future(), now + LONGEST_WAIT
-                threading.Thread(target=self._renew, args=[self._fetch], daemon=True).start()
-            if usable:
-                return self._token
-            fetch = self._fetch
+    def _fetch(self) -> Token:
         try:
-            return fetch.result(LONGEST_WAIT)
-        except TimeoutError:
-            raise self._no_token(f"none in {LONGEST_WAIT} s") from None
-
-    def _renew(self, fetch: Future) -> None:
-        try:
-            token, claims = self._new_token()
+            if self._credentials is None:
+                # The metadata server; or, off Google Cloud, the service-account key or the
+                # impersonation that GOOGLE_APPLICATION_CREDENTIALS names.
+                self._credentials = fetch_id_token_credentials(self.audience, self._request)
+            self._credentials.refresh(self._request)
+            text = self._credentials.token
+            claims = google.auth.jwt.decode(text, verify=False)  # our own: the receiver verifies
+            expires = float(claims["exp"])
+            good = claims["aud"] == self.audience and expires - USABLE_BEFORE_EXPIRY > time.time()
         except Exception as error:
             # The type only: google-auth quotes what it was sent, and that may be a token.
-            problem = self._no_token(type(error).__name__)
-            now = time.time()
-            if now < self._claims["exp"] - USABLE_BEFORE_EXPIRY or now > self._give_up_at:
-                log.warning("Nobody waits for this token now: %s", problem)
-            self._settle(fetch)
-            fetch.set_exception(problem)
-        else:
-            self._settle(fetch, token, claims)
-            fetch.set_result(token)
-
-    def _settle(self, fetch, token=None, claims=None):
-        with self._lock:
-            # Never sooner, or a server that repeats an old token is asked by every call.
-            self._renew_at = time.time() + RENEW_AGAIN_AFTER
-            if token:
-                self._token, self._claims = token, claims
-                self._renew_at = max(self._renew_at, claims["exp"] - RENEW_BEFORE_EXPIRY)
-            if self._fetch is fetch:
-                self._fetch = None
+            raise self._no_token(f"{type(error).__name__}; {REMEDY}") from None
+        if str(claims.get("sub")).startswith("spiffe://"):
+            raise self._no_token(AGENT)
+        if not good:
+            raise self._no_token(f"one for another audience, or an expired one; {REMEDY}")
+        return Token(text, claims, expires)
 
     def _no_token(self, cause: str) -> TokenError:
-        remedy = "check the metadata server, or the key file and the clock"
-        return TokenError(f"no ID token for {self.audience}: {cause}; {remedy}")
-
-    def _new_token(self):
-        request = Request(self._session)
-        if self._credentials is None:
-            # The metadata server; or, off Google Cloud, the service-account key or the
-            # impersonation that GOOGLE_APPLICATION_CREDENTIALS names.
-            self._credentials = fetch_id_token_credentials(self.audience, request)
-        self._credentials.refresh(request)
-        token = self._credentials.token
-        claims = google.auth.jwt.decode(token, verify=False)  # our own: the receiver verifies
-        if claims["aud"] != self.audience or claims["exp"] - USABLE_BEFORE_EXPIRY < time.time():
-            raise ValueError("a token for another audience, or an expired one")
-        return token, claims
+        return TokenError(f"no ID token for {self.audience}: {cause}")
 
 
-def caller(headers) -> str:
+def caller(headers: Mapping[str, str]) -> str:
     """Who made the request, as the platform verified it: an e-mail address, or an account's id.
 
     Only in a private function. There the platform has checked the token, and replaced its

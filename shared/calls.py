@@ -1,4 +1,4 @@
-"""Calls from one function to another: with an ID token, a timeout, and errors told apart.
+"""Calls from one function to another: with an ID token, a deadline, and errors told apart.
 
 CallError
 ├── NoToken      there is no ID token to call with                          answered 503
@@ -8,48 +8,63 @@ CallError
 └── TimedOut     no answer in time                                          answered 504
 """
 
-import json
 import logging
 import os
 import time
-from http.cookiejar import DefaultCookiePolicy
+from functools import partial
+from typing import Any
 
 import requests
-from flask import g, has_request_context
-from urllib3.exceptions import HTTPError, ReadTimeoutError
+from blinker import Namespace
+from urllib3 import Timeout
+from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, ReadTimeoutError
+from werkzeug.exceptions import HTTPException
 
 from shared import logs
 from shared.auth import IDTokenAuth, TokenError
+from shared.connections import TooLarge, new_session, parsed, whole_body
 
 __all__ = ["Function", "CallError", "NoToken", "Busy", "Unreachable", "Refused", "TimedOut"]
 
 log = logging.getLogger(__name__)
 
-LARGEST_ANSWER = 1024 * 1024  # bytes
-HINTS = {
-    302: "; redirects are not followed, they could take the token elsewhere",
-    401: "; the platform could not verify the token: is its audience the function's own URL?",
-    403: "; add the caller to the trust map in deploy.sh, if it is meant to be let in",
-    404: "; is the function deployed?",
+# Sent after each call, for a metric or a page: the Function, outcome= a status or the name of
+# an error, seconds=.
+call_made = Namespace().signal("call-made")
+
+LONGEST_CONNECT = 3  # seconds
+NOT_ITS_CODE = {  # what the platform's own pages mean; they are HTML
+    401: "the platform could not verify the token: is its audience the function's own URL?",
+    403: "not from its code, nor from the invoker check: ingress, IAP or VPC Service Controls?",
+    404: "not from its code: is it deployed, and does its ingress let this function in?",
 }
+INVOKER_CHECK = b"Your client does not have permission to get URL"
 
 
-class CallError(Exception):
-    """A call that brought no answer. The sentence is for anyone, the reason for the log."""
+class CallError(HTTPException):
+    """A call that brought no answer. The sentence is for anyone, the reason for the log.
 
-    status, headers = 502, {}
+    `said` is the sentence that the other function gave as its error, if any. It is for the
+    caller's code to look at: nothing passes it on by itself.
+    """
 
-    def __init__(self, sentence: str, reason: str):
+    code = 502
+
+    def __init__(self, sentence: str, reason: str, said: str | None = None):
         super().__init__(sentence)
+        self.said = said
         log.error("%s Reason: %s", sentence, reason)
 
 
 class NoToken(CallError):
-    status = 503
+    code = 503
 
 
 class Busy(CallError):
-    status, headers = 503, {"Retry-After": "1"}
+    code = 503
+
+    def get_headers(self, *args, **kwargs):
+        return [*super().get_headers(*args, **kwargs), ("Retry-After", "1")]
 
 
 class Unreachable(CallError):
@@ -61,99 +76,124 @@ class Refused(CallError):
 
 
 class TimedOut(CallError):
-    status = 504
+    code = 504
 
 
 class Function:
     """Another function, called by its name, as this function's own service account.
 
-    Its URL stands in the environment, as deploy.sh sets it: MY_FUNCTION_URL for
-    my-function. `timeout`: seconds to connect, and seconds to wait for the answer.
+    Its URL stands in the environment, as deploy.sh sets it: MY_FUNCTION_URL for my-function.
+    It is the audience, too, where `audience` is not given. `timeout`: seconds that a call may
+    take, with its token and its connection.
     """
 
-    def __init__(self, name: str, timeout: tuple[float, float] = (3, 6)):
+    def __init__(self, name: str, timeout: float = 9, audience: str | None = None):
         variable = name.upper().replace("-", "_") + "_URL"
         if variable not in os.environ:
             raise RuntimeError(f"{variable} is not set: where is the function {name}?")
         self.name, self.timeout = name, timeout
-        self.auth = IDTokenAuth(os.environ[variable])
+        self.auth = IDTokenAuth(audience or os.environ[variable], os.environ[variable])
         # One session for all threads: it keeps connections, and nothing else.
-        self._session = requests.Session()
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self._session.trust_env = False  # no ~/.netrc in place of the token, no proxy
-        adapter = requests.adapters.HTTPAdapter(pool_maxsize=100)  # as many as threads may call
-        self._session.mount(self.auth.audience, adapter)
+        self._session = new_session()
 
-    def call(self, method: str, path: str, expect: tuple[int, ...] = (200,), **content):
-        """Sends `content` (json= or params=) and returns the status and the JSON object answered.
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        expect: tuple[int, ...] = (),
+        repeatable: bool | None = None,
+        timeout: float | None = None,
+        headers: dict[str, str] | None = None,
+        **content: Any,
+    ) -> tuple[int, Any]:
+        """Sends `content` (json=, params=, data=), returns the status and the JSON value answered.
 
-        Raises CallError for a status that is not in `expect` and for anything but JSON.
-        flask.g.calls lists the calls made for the request at hand: (function, outcome, seconds),
-        where the outcome is a status or the name of an error.
+        The value is None where there is no content. Raises CallError for a status that is neither
+        2xx nor in `expect`, and for what is not JSON. A call that is `repeatable` (GET and HEAD
+        are) is sent once more if its connection breaks.
         """
-        begun, outcome = time.monotonic(), None
+        if repeatable is None:
+            repeatable = method in ("GET", "HEAD")
+        headers = {**logs.trace_headers(), **(headers or {})}
+        request = requests.Request(method, self.auth.url + path, headers, **content)
+        begun = time.monotonic()
+        deadline = begun + (timeout or self.timeout)
+        outcome: int | str = "Error"
         try:
-            outcome, body = self._call(method, path, expect, content)
-            return outcome, body
+            answer, body = self._send_safely(request, deadline, repeatable)
+            value = self._value(answer, body, expect)
+            outcome = answer.status_code
+            return answer.status_code, value
         except CallError as error:
             outcome = type(error).__name__
             raise
         finally:
-            if has_request_context():
-                call = self, outcome, time.monotonic() - begun
-                g.calls = [*g.get("calls", ()), call]
+            call_made.send(self, outcome=outcome, seconds=time.monotonic() - begun)
 
-    def _call(self, method, path, expect, content):
-        deadline = time.monotonic() + sum(self.timeout)
+    def _send_safely(self, request, deadline, repeatable):
+        doubt = "" if repeatable else ", but it may have done what it was asked"
         try:
-            with self._session.request(
-                method,
-                self.auth.audience + path,
-                auth=self.auth,
-                timeout=self.timeout,
-                allow_redirects=False,
-                stream=True,
-                headers=logs.trace_headers(),
-                **content,
-            ) as answer:
-                text = whole_body(answer, deadline)
+            try:
+                return self._send(self._session, request, deadline)
+            except (requests.ConnectionError, ProtocolError) as error:
+                if not repeatable or isinstance(error, requests.Timeout):
+                    raise
+                # A kept connection can die unseen, and others with it: this one is new.
+                with new_session() as session:
+                    return self._send(session, request, deadline)
         except TokenError as error:
             raise NoToken(f"No identity to call {self.name} with.", str(error)) from None
+        except TooLarge as error:
+            raise Unreachable(f"{self.name} gave no usable answer.", str(error)) from None
+        except (requests.ConnectTimeout, requests.exceptions.SSLError) as error:
+            raise self._not_reached(error) from None
         except (requests.Timeout, ReadTimeoutError):
-            reason = f"not within {self.timeout} s; its own log shows what takes so long"
-            raise TimedOut(f"{self.name} did not answer in time.", reason) from None
-        except (requests.RequestException, HTTPError) as error:
-            reason = f"{type(error).__name__}; does it run, at {self.auth.audience}?"
-            raise Unreachable(f"{self.name} cannot be reached.", reason) from None
+            reason = "its own log shows what takes so long"
+            raise TimedOut(f"{self.name} did not answer in time{doubt}.", reason) from None
+        except (requests.ConnectionError, HTTPError) as error:
+            cause = getattr(error.args[0], "reason", None) if error.args else None
+            if isinstance(cause, NewConnectionError):
+                raise self._not_reached(error) from None
+            reason = f"the connection broke before the whole answer came ({type(error).__name__})"
+            raise Unreachable(f"{self.name} gave no whole answer{doubt}.", reason) from None
 
+    def _not_reached(self, error) -> Unreachable:
+        reason = f"{type(error).__name__}; does it run, at {self.auth.url}?"
+        return Unreachable(f"{self.name} cannot be reached.", reason)
+
+    def _send(self, session, request, deadline):
+        def left():
+            if deadline <= time.monotonic():
+                raise requests.Timeout
+            return deadline - time.monotonic()
+
+        request.auth = partial(self.auth, longest_wait=left())
+        prepared = session.prepare_request(request)
+        seconds = Timeout(connect=min(LONGEST_CONNECT, left()), total=left())
+        with session.send(prepared, timeout=seconds, allow_redirects=False, stream=True) as answer:
+            return answer, whole_body(answer, deadline)
+
+    def _value(self, answer, body, expect):
+        """The JSON value answered, if the answer is one that was agreed on."""
+        status = answer.status_code
         try:
-            body = (
-                json.loads(text) if answer.headers["Content-Type"] == "application/json" else None
-            )
-        except (KeyError, ValueError, RecursionError):
-            body = None
-        if answer.status_code in expect and isinstance(body, dict):
-            return answer.status_code, body
+            value, flaw = parsed(answer, body), None
+        except ValueError as error:
+            value, flaw = None, str(error)
+        if not flaw and (200 <= status < 300 or status in expect):
+            return value
+
+        said = value.get("error") if isinstance(value, dict) else None
         # 429 is Cloud Run's own: every instance that max-instances allows is at its limit.
-        retry_later = answer.status_code == 503 and "Retry-After" in answer.headers
-        if answer.status_code == 429 or retry_later:
-            raise Busy(f"{self.name} is busy.", f"status {answer.status_code}; more instances help")
-        reason = (
-            f"status {answer.status_code}{HINTS.get(answer.status_code, '; its own log says more')}"
-        )
-        # The platform's own refusals are HTML: the request never reached the function's code.
-        if answer.status_code == 403 and body is None:
-            raise Refused(f"{self.name} does not let this function in.", reason)
-        raise Unreachable(f"{self.name} gave no usable answer.", reason)
-
-
-def whole_body(answer: requests.Response, deadline: float) -> bytes:
-    """The body, if all of it comes in time: the timeout of requests is for each part alone."""
-    body = b""
-    while part := answer.raw.read1(64 * 1024, decode_content=True):
-        body += part
-        if time.monotonic() > deadline:
-            raise requests.Timeout
-        if len(body) > LARGEST_ANSWER:
-            raise requests.RequestException("too large")
-    return body
+        if status == 429 or (status == 503 and "Retry-After" in answer.headers):
+            raise Busy(f"{self.name} is busy.", f"status {status}; more instances help", said)
+        if status == 403 and flaw and INVOKER_CHECK in body:
+            remedy = "add the caller to its line in trust-map, if it is meant to be let in"
+            raise Refused(f"{self.name} does not let this function in.", f"status 403; {remedy}")
+        if 300 <= status < 400:
+            flaw = "redirects are not followed, they could take the token elsewhere"
+        elif flaw and status in NOT_ITS_CODE:
+            flaw = f"{flaw}; {NOT_ITS_CODE[status]}"
+        reason = f"status {status}; {flaw or 'its own log says more'}"
+        raise Unreachable(f"{self.name} gave no usable answer.", reason, said)

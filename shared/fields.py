@@ -1,33 +1,52 @@
-"""The fields of an account: one set of rules for every function that is given some."""
+"""The fields of a JSON body, each with its rule: a function names its own rules.
+
+    order = read_fields(article=text(1, 40), pieces=whole_number(1, 99))
+"""
 
 import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from werkzeug.exceptions import BadRequest
 
 from shared.answers import json_body
 
-__all__ = ["fits", "read_fields"]
-
-# Half a surrogate pair can be written in JSON, but it is no text: neither hashed nor stored.
-TEXT = r"[^\ud800-\udfff]"
-RULES = {
-    "username": (r"[a-z0-9_-]{3,32}", "must be 3 to 32 of a-z, 0-9, _ and -"),
-    "password": (TEXT + "{8,128}", "must be 8 to 128 characters"),
-    "display_name": (TEXT + "{1,80}", "must be 1 to 80 characters"),
-}
+__all__ = ["Rule", "matching", "read_fields", "text", "whole_number"]
 
 
-def fits(name: str, value) -> bool:
-    """Whether `value` may stand in the field `name`."""
-    return isinstance(value, str) and bool(re.fullmatch(RULES[name][0], value))
+class Rule(NamedTuple):
+    """What a value must fulfil, and the end of the sentence for one that does not."""
+
+    fits: Callable[[Any], bool]
+    sentence: str
 
 
-def read_fields(*names: str) -> dict[str, str]:
+def matching(pattern: str, sentence: str) -> Rule:
+    """A string that matches the regular expression as a whole."""
+    return Rule(lambda v: isinstance(v, str) and bool(re.fullmatch(pattern, v)), sentence)
+
+
+def text(shortest: int, longest: int) -> Rule:
+    """A string of so many characters."""
+    # Half a surrogate pair can be written in JSON, but it is no text: neither hashed nor stored.
+    pattern = rf"[^\ud800-\udfff]{{{shortest},{longest}}}"
+    return matching(pattern, f"must be {shortest} to {longest} characters")
+
+
+def whole_number(smallest: int, largest: int) -> Rule:
+    """A number without a fraction, within these bounds."""
+    return Rule(
+        lambda v: type(v) is int and smallest <= v <= largest,
+        f"must be a whole number from {smallest} to {largest}",
+    )
+
+
+def read_fields(**rules: Rule) -> dict[str, Any]:
     """These fields of the request's JSON body. A missing or wrong one is answered 400."""
     body = json_body()
-    for name in names:
+    for name, rule in rules.items():
         if name not in body:
             raise BadRequest(f"{name} is missing.")
-        if not fits(name, body[name]):
-            raise BadRequest(f"{name} {RULES[name][1]}.")
-    return {name: body[name] for name in names}
+        if not rule.fits(body[name]):
+            raise BadRequest(f"{name} {rule.sentence}.")
+    return {name: body[name] for name in rules}

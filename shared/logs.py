@@ -5,9 +5,15 @@ import logging
 import os
 import re
 import sys
+import threading
+import traceback
 from datetime import datetime, timezone
 
 from flask import has_request_context, request
+
+SEVERITIES = ((50, "CRITICAL"), (40, "ERROR"), (30, "WARNING"), (20, "INFO"), (0, "DEBUG"))
+
+log = logging.getLogger(__name__)
 
 
 class CloudLoggingFormatter(logging.Formatter):
@@ -15,17 +21,34 @@ class CloudLoggingFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         when = datetime.fromtimestamp(record.created, timezone.utc).isoformat()
-        entry = {"severity": record.levelname, "time": when, "message": record.getMessage()}
+        severity = next(name for level, name in SEVERITIES if record.levelno >= level)
+        entry = {"severity": severity, "time": when, "message": record.getMessage()}
+        traces = [stack_trace(record.exc_info[1])] if record.exc_info and record.exc_info[1] else []
+        if traces or record.stack_info:
+            # The field that Error Reporting groups errors by.
+            entry["stack_trace"] = "\n\n".join([*traces, record.stack_info or ""]).strip()
         if trace := trace_id():
             project = os.environ.get("GOOGLE_CLOUD_PROJECT", "")
             entry["logging.googleapis.com/trace"] = f"projects/{project}/traces/{trace}"
         return json.dumps(entry)
 
 
+def stack_trace(error: BaseException | None) -> str:
+    """As Python prints it, without what the errors say: that may be what a user sent."""
+    traces: list[str] = []
+    while error:
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        name = type(error).__qualname__
+        traces.insert(0, f"Traceback (most recent call last):\n{frames}{name}")
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    between = "\n\nDuring handling of the above exception, another exception occurred:\n\n"
+    return between.join(traces)
+
+
 def trace_id() -> str | None:
     """What all lines about one request have in common, in whichever function they are written."""
     found = re.match(r"00-([0-9a-f]{32})-", trace_headers().get("Traceparent", ""))
-    return found and found[1]
+    return found[1] if found else None
 
 
 def trace_headers() -> dict[str, str]:
@@ -39,3 +62,9 @@ def to_standard_output() -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(CloudLoggingFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    threading.excepthook = log_crash
+
+
+def log_crash(crash: threading.ExceptHookArgs) -> None:
+    """One entry for a thread that has ended by an error, where Python prints many lines."""
+    log.critical("A thread crashed: %s", crash.exc_type.__name__, exc_info=crash.exc_value)

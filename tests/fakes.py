@@ -1,7 +1,9 @@
 """Stand-ins for the two network edges of a function: real servers on real sockets."""
 
 import collections
+import contextlib
 import json
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -38,7 +40,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
         self.wfile.write(body)
 
-    do_GET = do_POST = do_PUT = answer
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = answer
 
     def log_message(self, *_):
         pass
@@ -52,13 +54,23 @@ class Fake(ThreadingHTTPServer):
 
     def __init__(self, port=0):
         super().__init__(("127.0.0.1", port), Handler)
-        self.requests, self.drip = [], False
+        self.requests, self.connections, self.drip = [], [], False
         self.released = threading.Event()  # ends every answer that hangs
         threading.Thread(target=self.serve_forever, args=[0.01], daemon=True).start()
 
     @property
     def address(self):
         return f"127.0.0.1:{self.server_port}"
+
+    def process_request(self, request, client_address):
+        self.connections.append(request)
+        super().process_request(request, client_address)
+
+    def hang_up(self):
+        """Resets every connection that it has."""
+        for connection in self.connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request, client_address):
         pass  # a client that gave up waiting is what some tests are about

@@ -1,155 +1,62 @@
-"""One set of promises for both stores; Firestore's are checked against the real emulator."""
+"""What every store has in common: where it is, how long it may take, what its errors mean."""
 
-import concurrent.futures
-import importlib.util
-import os
-import shutil
-import signal
 import sqlite3
-import subprocess
 
 import pytest
-from local.testing import ROOT, free_port
 from werkzeug.exceptions import ServiceUnavailable
 
-PROFILE = {"username": "ada", "display_name": "Ada", "created_at": "2026-01-01T00:00:00Z"}
+from shared import stores
+
+UNAVAILABLE = "What is stored cannot be read or written at the moment."
 
 
-def load_stores():
-    path = ROOT / "functions" / "user_profiles" / "stores.py"
-    spec = importlib.util.spec_from_file_location("stores", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def file(tmp_path):
+    table = "CREATE TABLE IF NOT EXISTS things (name TEXT PRIMARY KEY)"
+    return stores.SQLite(str(tmp_path / "data.db"), table)
 
 
-stores = load_stores()
+def names(file):
+    with file.transaction() as db:
+        return [row["name"] for row in db.execute("SELECT name FROM things")]
 
 
-def real_gcloud():
-    """The Google Cloud CLI of this machine, if it has one with the Firestore emulator."""
-    gcloud = shutil.which("gcloud")
-    if not gcloud or not shutil.which("java"):
-        return None
-    home = os.path.dirname(os.path.dirname(os.path.realpath(gcloud)))
-    emulator = os.path.join(home, "platform", "cloud-firestore-emulator")
-    return gcloud if os.path.isdir(emulator) else None
+def test_the_store_is_the_one_that_the_environment_names(monkeypatch):
+    monkeypatch.setenv("STORE", "sqlite:/some/where: with a colon")
+    opened = stores.open_store(sqlite=lambda place: ("a file", place), firestore=None)
+    assert opened == ("a file", "/some/where: with a colon")
 
 
-@pytest.fixture(scope="module")
-def emulator(tmp_path_factory):
-    gcloud = real_gcloud()
-    if not gcloud:
-        pytest.skip("left out: no gcloud with the Firestore emulator, or no Java")
-    address = f"127.0.0.1:{free_port()}"
-    config = str(tmp_path_factory.mktemp("gcloud"))
-    process = subprocess.Popen(
-        [gcloud, "emulators", "firestore", "start", f"--host-port={address}"],
-        env={**os.environ, "CLOUDSDK_CONFIG": config},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    said = ""
-    for line in process.stdout:
-        said += line
-        if "is now running" in line:
-            break
-    else:
-        pytest.fail(f"the Firestore emulator did not start: {said}")
-    yield address
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+@pytest.mark.parametrize("where", ["", "sqlite:", "firestore:", "mysql:data", "data.db"])
+def test_an_unknown_store_is_named(monkeypatch, where):
+    monkeypatch.setenv("STORE", where)
+    with pytest.raises(RuntimeError, match="STORE must be .*, not '" + where):
+        stores.open_store(sqlite=str, firestore=str)
 
 
-@pytest.fixture(params=["sqlite", "firestore"])
-def open_store(request, tmp_path, monkeypatch):
-    """Opens the store; each call stands for another process."""
-    if request.param == "sqlite":
-        return lambda: stores.open_store(f"sqlite:{tmp_path / 'profiles.db'}")
-    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", request.getfixturevalue("emulator"))
-    # A project for each test: the emulator makes it up.
-    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", f"test-{abs(hash(tmp_path))}")
-    return lambda: stores.open_store("firestore:profiles")
-
-
-def test_what_is_added_is_there_for_everyone(open_store):
-    assert open_store().add(PROFILE, "the hash") is True
-    assert open_store().get("ada") == (PROFILE, "the hash")
-
-
-def test_a_name_is_given_once_and_its_profile_stays(open_store):
-    store = open_store()
-    store.add(PROFILE, "the hash")
-    assert store.add({**PROFILE, "display_name": "Mallory"}, "another hash") is False
-    assert store.get("ada") == (PROFILE, "the hash")
-
-
-def test_an_unknown_name_has_no_profile(open_store):
-    assert open_store().get("nobody") is None
-
-
-@pytest.mark.parametrize("name", ["__ada__", "---", "_-_", "0" * 32])
-def test_every_legal_name_can_be_kept(open_store, name):
-    store = open_store()
-    assert store.get(name) is None
-    profile = {**PROFILE, "username": name, "display_name": "Ada \N{SNOWMAN} 'quoted' \x00"}
-    assert store.add(profile, "the hash") is True
-    assert store.get(name) == (profile, "the hash")
-
-
-def test_of_many_at_the_same_moment_one_gets_the_name(open_store):
-    store = open_store()
-    with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        tries = [pool.submit(store.add, PROFILE, f"hash {n}") for n in range(16)]
-        assert sorted(t.result() for t in tries) == [False] * 15 + [True]
-
-
-def test_many_names_at_the_same_moment_are_all_kept(open_store):
-    names = [f"user-{n}" for n in range(50)]
-    with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        added = pool.map(lambda n: open_store().add({**PROFILE, "username": n}, n), names)
-        assert all(added)
-    store = open_store()
-    assert [store.get(name)[1] for name in names] == names
-
-
-@pytest.mark.parametrize("where", ["", "sqlite:", "firestore:", "mysql:profiles", "profiles.db"])
-def test_an_unknown_store_is_named(where):
-    with pytest.raises(RuntimeError, match="PROFILES_STORE must be"):
-        stores.open_store(where)
+def test_a_transaction_is_kept_as_a_whole_or_not_at_all(file):
+    with file.transaction() as db:
+        db.execute("INSERT INTO things VALUES ('kept')")
+    with pytest.raises(KeyError), file.transaction() as db:
+        db.execute("INSERT INTO things VALUES ('half')")
+        raise KeyError
+    assert names(file) == ["kept"]
 
 
 def test_a_file_that_cannot_be_opened_is_unavailable_and_logged(tmp_path, caplog):
-    store = stores.open_store(f"sqlite:{tmp_path}")
-    with pytest.raises(ServiceUnavailable):
-        store.get("ada")
+    with pytest.raises(ServiceUnavailable) as raised:
+        names(stores.SQLite(str(tmp_path), "SELECT 1"))
+    assert raised.value.description == UNAVAILABLE
     assert "unable to open database file. Is the disk full, or the file locked?" in caplog.text
 
 
-def test_a_locked_file_is_unavailable_and_nothing_is_lost(tmp_path, monkeypatch):
-    monkeypatch.setattr(stores, "LONGEST_WAIT", 0.1)
-    store = stores.open_store(f"sqlite:{tmp_path / 'profiles.db'}")
-    assert store.add(PROFILE, "the hash")
-    other = sqlite3.connect(tmp_path / "profiles.db")
+def test_a_locked_file_is_unavailable_until_it_is_free(file, tmp_path, caplog):
+    assert names(file) == []
+    other = sqlite3.connect(tmp_path / "data.db")
     other.execute("BEGIN EXCLUSIVE")
     with pytest.raises(ServiceUnavailable):
-        store.add({**PROFILE, "username": "grace"}, "the hash")
+        names(file)
+    assert "database is locked" in caplog.text
     other.rollback()
     other.close()
-    assert store.get("ada") == (PROFILE, "the hash")
-    assert store.get("grace") is None
-
-
-def test_firestore_out_of_reach_is_unavailable(monkeypatch, caplog):
-    monkeypatch.setattr(stores, "LONGEST_WAIT", 0.5)
-    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", "127.0.0.1:9")
-    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "test")
-    store = stores.open_store("firestore:profiles")
-    with pytest.raises(ServiceUnavailable):
-        store.get("ada")
-    with pytest.raises(ServiceUnavailable):
-        store.add(PROFILE, "the hash")
-    assert "Firestore: " in caplog.text
+    assert names(file) == []

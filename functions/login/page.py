@@ -1,0 +1,51 @@
+"""GET / is the demo page, which draws the calls that login makes."""
+
+import os
+import pathlib
+import secrets
+
+from flask import g, has_request_context
+from main import app
+
+from shared.calls import call_made
+
+PAGE = pathlib.Path(__file__).with_name("page.html").read_text("utf-8")
+PREFIX = os.environ.get("K_SERVICE", "").removesuffix("login")  # the one of deploy.sh
+POLICY = (
+    "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; connect-src 'self';"
+    " img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+@app.get("/")
+def page():
+    nonce = secrets.token_urlsafe()
+    headers = {
+        "Content-Security-Policy": POLICY.format(nonce),
+        "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+    }
+    return PAGE.replace("NONCE", nonce).replace("PREFIX", PREFIX), headers
+
+
+@call_made.connect
+def note(function, outcome, seconds):
+    if has_request_context():
+        g.setdefault("calls", []).append((function, outcome, seconds))
+
+
+@app.after_request
+def tell_the_page(response):
+    """Says which calls were made for this one, and how they ended.
+
+    It tells nothing new: search's refusal names login's account anyway, and the URLs of its
+    receivers follow from its own. Nothing of what was said, and no token, is in it.
+    """
+    calls = [
+        f'{to.name};dur={seconds * 1000:.1f};desc="{outcome} {to.auth.principal} {to.auth.audience}"'
+        for to, outcome, seconds in g.get("calls", ())
+    ]
+    if calls:
+        response.headers["Server-Timing"] = ", ".join(calls)
+    return response

@@ -1,0 +1,95 @@
+"""What is logged, as Cloud Logging and Error Reporting read it: one entry, one line."""
+
+import json
+import subprocess
+import sys
+
+import flask
+import pytest
+from local.testing import ROOT
+
+from shared import logs
+
+
+def entries(code):
+    """What a process of its own logs that runs this code."""
+    begin = "import logging, threading\nfrom shared import logs\nlogs.to_standard_output()\n"
+    command = [sys.executable, "-c", begin + code]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert result.stderr == ""
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_an_entry_has_the_fields_that_cloud_logging_reads():
+    [entry] = entries("logging.info('Hello %s,\\nthere', 'you')")
+    assert entry.keys() == {"severity", "time", "message"}
+    assert entry["severity"] == "INFO"
+    assert entry["message"] == "Hello you,\nthere"
+    assert entry["time"].endswith("+00:00")
+
+
+@pytest.mark.parametrize(
+    "level, severity",
+    [(20, "INFO"), (25, "INFO"), (30, "WARNING"), (35, "WARNING"), (40, "ERROR"), (99, "CRITICAL")],
+)
+def test_every_severity_is_one_of_cloud_logging(level, severity):
+    [entry] = entries(f"logging.log({level}, 'x')")
+    assert entry["severity"] == severity
+
+
+FAILURE = """
+def inner():
+    raise ValueError("what a user sent")
+def outer():
+    try:
+        inner()
+    except ValueError as error:
+        raise KeyError("what a user sent") from error
+"""
+
+
+def test_an_exception_is_one_entry_with_its_traceback_and_without_its_text():
+    [entry] = entries(
+        FAILURE + "try:\n    outer()\nexcept KeyError:\n    logging.exception('It failed')"
+    )
+    assert (entry["severity"], entry["message"]) == ("ERROR", "It failed")
+    trace = entry["stack_trace"]
+    assert trace.startswith("Traceback (most recent call last):\n  File ")
+    assert trace.endswith("\nKeyError")
+    # The cause stands before it, as Python prints it.
+    assert trace.index(", in inner\n") < trace.index("\nValueError\n") < trace.rindex(", in outer\n")
+    assert "what a user sent" not in json.dumps(entry)
+
+
+def test_a_stack_is_kept_in_the_entry():
+    [entry] = entries("def here():\n    logging.warning('Odd', stack_info=True)\nhere()")
+    assert entry["message"] == "Odd"
+    assert entry["stack_trace"].startswith("Stack (most recent call last):\n")
+    assert ", in here" in entry["stack_trace"]
+
+
+def test_exception_without_an_exception_is_an_entry_all_the_same():
+    [entry] = entries("logging.exception('No exception here')")
+    assert entry.keys() == {"severity", "time", "message"}
+
+
+def test_a_crash_in_a_thread_is_one_entry():
+    [entry] = entries(FAILURE + "t = threading.Thread(target=outer)\nt.start()\nt.join()")
+    assert (entry["severity"], entry["message"]) == ("CRITICAL", "A thread crashed: KeyError")
+    assert entry["stack_trace"].endswith("\nKeyError")
+    assert "what a user sent" not in json.dumps(entry)
+
+
+def test_a_request_s_trace_goes_into_the_entry_and_along_with_a_call():
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    header = {"Traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+    with flask.Flask("small").test_request_context(headers=header):
+        assert logs.trace_id() == trace
+        assert logs.trace_headers() == header
+
+
+@pytest.mark.parametrize("header", ["", "00-x-y-01", "00-" + "g" * 32 + "-1-01", "\n"])
+def test_a_broken_trace_is_no_trace(header):
+    environ = {"HTTP_TRACEPARENT": header}
+    with flask.Flask("small").test_request_context(environ_overrides=environ):
+        assert logs.trace_id() is None

@@ -1,0 +1,35 @@
+"""Somebody in front of login, with a name of their own for each test."""
+
+import random
+
+import requests
+from names import LOGIN
+
+
+class Visitor:
+    def __init__(self, project):
+        self.project, self.password = project, "a pass phrase"
+        self.username = f"v-{random.randrange(10**12)}"
+        self.session = requests.Session()
+        self.session.headers["Authorization"] = f"Bearer {project.token('you', None)}"
+        self.session.hooks["response"] = project.note
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.session.close()
+
+    def sign_up(self, **changes):
+        account = {"username": self.username, "password": self.password, "display_name": "Ada"}
+        return self.post("/signup", {**account, **changes})
+
+    def log_in(self, **changes):
+        return self.post("/", {"username": self.username, "password": self.password, **changes})
+
+    def get(self, path, **content):
+        return self.session.get(self.project.url(LOGIN) + path, timeout=20, **content)
+
+    def post(self, path, body=None, **content):
+        content = content or {"json": body}
+        return self.session.post(self.project.url(LOGIN) + path, timeout=20, **content)
