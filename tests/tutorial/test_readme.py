@@ -1,7 +1,9 @@
 """README.md cannot drift: its commands are run, in order, and print what it says they print."""
 
+import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -10,13 +12,12 @@ import pytest
 import requests
 from local.testing import ROOT, run
 from names import LOGIN, SEARCH, USER_PROFILES
-from test_commands import unknown_to_gcloud
 
 README = (ROOT / "README.md").read_text()
-BLOCK = re.compile(r"^```(\w*)(?: ([\w -]+))?\n(.*?)^```$", re.M | re.S)
+BLOCK = re.compile(r"^```([\w./-]*)(?: ([\w -]+))?\n(.*?)^```$", re.M | re.S)
 SHAPES = {  # what changes from run to run
     r"http://127\.0\.0\.1:\d+|http://localhost:\d+": "URL",
-    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*(Z|\+00:00)?": "TIME",
+    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.\d]*(Z|\+00:00)?": "TIME",
     r"\b\d{20,21}\b": "ID",
     r"etag: \S+": "etag: ETAG",
     r"\b[0-9a-f]{40}\b": "KEY",
@@ -91,7 +92,7 @@ def test_every_command_prints_what_the_readme_says(clone):
     try:
         for block, output in commands(None):
             said = shell.run(block)
-            assert matches(said, output or ""), f"{block}\nprints\n{said}"
+            assert matches(said, output or ""), f"{block}\nprints, and README.md should show:\n{said}"
     finally:
         shell.close()
 
@@ -112,23 +113,47 @@ def test_every_block_is_run_or_marked_and_correct():
     assert {mark for kind, mark, *_ in blocks() if kind == "sh"} == {None, "cloud", "foreground"}
     [(cloud, _)] = commands("cloud")
     dry = run("bash", "-c", cloud.splitlines()[0])
-    assert dry.returncode == 0 and "gcloud functions deploy search" in dry.stdout
-    # What runs in the foreground is run by test_page.py.
-    [(proxy, _)] = commands("foreground")
-    assert proxy == "gcloud run services proxy login --region=$REGION --port=8080\n"
+    assert dry.returncode == 0 and "gcloud run deploy search" in dry.stdout
+    # What runs in the foreground is run by test_page.py and local/tests.
+    assert [block for block, _ in commands("foreground")] == [
+        "gcloud run services proxy login --region=$REGION --port=8080\n",
+        "./deploy.sh --local --watch\n",
+    ]
+
+
+def test_what_is_shown_of_a_file_stands_in_it():
+    shown = [(kind, content) for kind, _, content, _ in blocks() if (ROOT / kind).is_file()]
+    assert [kind for kind, _ in shown] == ["trust-map", "functions/login/main.py", "shared/auth.py"]
+    for kind, content in shown:
+        assert content in (ROOT / kind).read_text(), f"{kind} does not hold what README.md shows of it"
 
 
 def test_gcloud_knows_every_command(tmp_path):
+    gcloud = shutil.which("gcloud")
+    if not gcloud:
+        pytest.skip("left out: gcloud is not installed")
     text = "".join(content for kind, _, content, _ in blocks() if kind == "sh")
     found = re.findall(r"gcloud (?:[^\n|)\"]|\\\n)+", text.replace("\\\n", ""))
     values = {
-        "REGION": "us-east1",
-        "LOGIN_ACCOUNT": "login-account@p.iam.gserviceaccount.com",
-        "USER_PROFILES_URL": "https://user-profiles-1.us-east1.run.app",
+        "REGION": "us-central1",
+        "LOGIN_ACCOUNT": "login-sa@p.iam.gserviceaccount.com",
+        "USER_PROFILES_URL": "https://user-profiles-1.us-central1.run.app",
+        "KEY_ID": "0123456789abcdef",
     }
     lines = {re.sub(r"\$(\w+)", lambda m: values[m[1]], " ".join(line.split())) for line in found}
     assert len(lines) > 6
-    assert unknown_to_gcloud(lines, tmp_path) == []
+    (tmp_path / "lines").write_text(json.dumps([{"command_string": line} for line in sorted(lines)]))
+    env = {**os.environ, "CLOUDSDK_CONFIG": str(tmp_path)}
+    words = ("meta", "lint-gcloud-commands", f"--commands-file={tmp_path}/lines")
+    results = json.loads(run(gcloud, *words, env=env, cwd=tmp_path).stdout)
+    assert [r["command_string"] for r in results if not r["success"]] == []
+
+
+def test_the_roles_of_a_deployer_are_those_of_the_tool():
+    table = README.partition("| role | for |")[2].partition("\n\n")[0]
+    lines = (ROOT / "deploy" / "roles.txt").read_text().splitlines()
+    wanted = {line.partition("|")[0].strip() for line in lines if line.startswith("roles/")}
+    assert set(re.findall(r"`(roles/[\w.]+)`", table)) == wanted
 
 
 # ---- troubleshooting: each message that can be seen on this machine is provoked
@@ -190,6 +215,17 @@ def a_taken_port(project, tmp_path):
         return project.gcloud(line, check=False).stderr.replace(str(port), "8080")
 
 
+def a_taken_name(project, tmp_path):
+    account = {"username": "ada-t", "password": "a pass phrase", "display_name": "Ada"}
+    project.request("POST", LOGIN, "/signup", json=account)
+    return project.request("POST", LOGIN, "/signup", json={**account, "password": "another one"}).text
+
+
+def verify_before_a_deploy(project, tmp_path):
+    env = {**project.env, "LOCAL_STATE": str(tmp_path / "state")}
+    return run(str(ROOT / "deploy.sh"), "verify", "--local", env=env).stderr
+
+
 PROVOKED = {
     "Your client does not have permission to the requested URL": with_wrong_audience,
     "The access token could not be verified": with_wrong_audience,
@@ -208,12 +244,14 @@ PROVOKED = {
         "run services add-iam-policy-binding login --region=$REGION --role=roles/run.invoker"
         " --member=serviceAccount:new@local-project.iam.gserviceaccount.com"
     ),
-    "Port 8080 is in use by another program": a_taken_port,
+    "port 8080 cannot be opened": a_taken_port,
+    "This username is taken": a_taken_name,
+    "nothing is deployed on this machine yet": verify_before_a_deploy,
 }
 ELSEWHERE = {  # by tests that look for the message in what they see
-    "No identity to call user-profiles with": "test_failures.py",
-    "Container Healthcheck failed": "test_deploy.py",
-    "your organisation forbids allUsers": "test_faults.py",
+    "No identity to call user-profiles with": "tests/test_login.py",
+    "Container Healthcheck failed": "local/tests/test_gcloud_deploy.py",
+    "your organisation forbids allUsers": "deploy/tests/test_deploy_commands.py",
 }
 TROUBLE = README.partition("## Troubleshooting")[2].partition("\n## ")[0]
 
@@ -229,4 +267,4 @@ def test_every_explained_message_is_provoked():
         *_, message = re.findall(r"``(.+?) ``|`([^`]+)`", bold)[-1:]
         message = message[0] or message[1]
         where = ELSEWHERE.get(message)
-        assert message in ((ROOT / "tests" / where).read_text() if where else PROVOKED), bold
+        assert message in ((ROOT / where).read_text() if where else PROVOKED), bold
