@@ -338,14 +338,21 @@ env() {
 export_line() { echo "export $1=$(quoted "$2")"; }
 
 watch() {
-    local changed name
-    echo 'Watching. Save a file of a function or of shared/, and it is deployed again. Ctrl-C ends the watching, not the functions.'
-    trap 'echo; exit 0' INT
-    while changed=$(local_project watch functions shared trust-map requirements.txt); do
+    local changed name watcher
+    mkfifo "$WORK/changes"
+    "$TOOL/.venv/bin/python" -I "$TOOL/local/__main__.py" watch functions shared trust-map requirements.txt > "$WORK/changes" &
+    watcher=$!
+    trap 'kill $watcher; wait; echo; exit 0' INT TERM
+    exec 4< "$WORK/changes"
+    read -r changed <&4   # an empty line: from now on nothing is missed
+    echo 'Watching. Save a file, and its function is deployed again. Ctrl-C ends the watching, not the functions.'
+    while read -r changed <&4; do
         for name in $FUNCTIONS; do
-            case $changed in *"$(folder_of "$name")/"* | *shared/* | *trust-map* | *requirements.txt*) beside deploy_function "$name" ;; esac
+            case " $changed" in
+                *" $(folder_of "$name")/"* | *' shared/'* | *' trust-map'* | *' requirements.txt'*) beside deploy_function "$name" ;;
+            esac
         done
-        all_of || true
+        all_of || true   # it has said why; the version from before goes on answering
         look_at_services
     done
 }

@@ -33,7 +33,7 @@ interrupted() {
     for job in $(jobs -p); do kill -TERM -- "-$job" 2> /dev/null || kill -TERM "$job" 2> /dev/null || true; done
     wait
     if [ -z "${BESIDE:-}" ]; then
-        printf '\ndeploy.sh: interrupted. What was done so far stays. Run the same command again: it goes on from there.\n' >&2
+        printf '\ndeploy.sh: interrupted. What was done so far stays. Run the same command again: it goes on from there.\n' >&3
     fi
     exit "$1"
 }

@@ -9,6 +9,7 @@ import importlib
 import os
 import re
 import shlex
+import subprocess
 import sys
 
 from local import gcloud_output, state
@@ -84,6 +85,7 @@ def main(*argv: str) -> None:
         keep_record(argv)
         meet_fault(" ".join(argv))
         result = function(args)
+        after_change(words)
         if result is not None:
             gcloud_output.show(result, args)
     except (Failed, gcloud_output.Unknown) as failure:
@@ -120,6 +122,20 @@ def meet_fault(line: str) -> None:
                 fault["times"] -= 1
                 state.write("faults", faults)
                 raise Failed(fault["error"])
+
+
+def after_change(words: str) -> None:
+    """Tests see deploy.sh killed at any point: after_change.json says after which change, and how."""
+    reading = ("list", "describe", "read", "tail", "print", "get", "proxy")
+    planned = state.read("after_change")
+    if not planned or any(word.startswith(reading) for word in words.split()[1:]):
+        return
+    with state.locked("after_change"):
+        planned = state.read("after_change")
+        planned["number"] -= 1
+        state.write("after_change", planned)
+    if planned["number"] == 0:
+        subprocess.run(["bash", "-c", planned["then"]], check=False)
 
 
 def known_command(argv: list[str]) -> tuple[str, list[str]]:

@@ -1,4 +1,4 @@
-"""Waits until something below these paths changes, prints what, and ends."""
+"""Prints what changes below these paths: a line for each time that files are saved."""
 
 import pathlib
 import signal
@@ -19,12 +19,13 @@ def main(*paths: str) -> None:
         step=50,
         debounce=200,  # milliseconds: what an editor does in several steps is one change
         raise_interrupt=False,
+        rust_timeout=300,
+        yield_on_timeout=True,
     )
-    for changed in changes:
-        for path in sorted({pathlib.Path(path) for _, path in changed}):
-            print(path.relative_to(here) if path.is_relative_to(here) else path)
-        return
-    sys.exit(130)
+    print(*map(str, next(changes)), flush=True)  # an empty line: from now on nothing is missed
+    for changed in filter(None, changes):
+        paths = sorted({pathlib.Path(path) for _, path in changed})
+        print(*(p.relative_to(here) if p.is_relative_to(here) else p for p in paths), flush=True)
 
 
 class Wanted(DefaultFilter):

@@ -1,0 +1,369 @@
+"""deploy.sh with the toy app on this machine: faults, kills, several runs at once, other folders."""
+
+import contextlib
+import json
+import os
+import queue
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+import requests
+from conftest import NAMES, TOY
+
+from local.testing import ROOT, run, succeeded
+
+
+class Local:
+    """The toy app on this machine, in a folder of its own."""
+
+    def __init__(self, app):
+        self.app, self.state = app, app / ".local"
+        self.env = {k: v for k, v in os.environ.items() if k not in ("LOCAL_STATE", "PREFIX")}
+
+    def command(self, *words):
+        return [str(ROOT / "deploy.sh"), "--local", f"--app={self.app}", *words]
+
+    def deploy_sh(self, *words):
+        return run(*self.command(*words), env=self.env)
+
+    def gcloud(self, line):
+        env = {**self.env, "LOCAL_STATE": str(self.state)}
+        return run("bash", "-c", f"{shlex.quote(str(ROOT / 'local/bin/gcloud'))} {line}", env=env)
+
+    def members(self, name):
+        shown = self.gcloud(f"run services get-iam-policy {name} --region=us-central1 --format=json")
+        bindings = json.loads(shown.stdout).get("bindings", []) if shown.returncode == 0 else []
+        return {member for binding in bindings for member in binding["members"]}
+
+    def faults(self, *faults):
+        faults = [dict(zip(("match", "times", "error"), f, strict=True)) for f in faults]
+        (self.state / "faults.json").write_text(json.dumps(faults))
+
+    def end(self):
+        run(str(ROOT / ".venv/bin/python"), "-I", str(ROOT / "local/__main__.py"), "down",
+            env={**self.env, "LOCAL_STATE": str(self.state)})  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory):
+    """Deployed once for all tests that leave it as it was."""
+    local = Local(shutil.copytree(TOY, tmp_path_factory.mktemp("app") / "o'brien & söhne"))
+    try:
+        succeeded(local.deploy_sh())
+        yield local
+    finally:
+        local.end()
+
+
+@pytest.fixture
+def local(toy):
+    local = Local(toy)
+    yield local
+    local.end()
+
+
+def url(local, name):
+    return re.search(rf"{name.upper()}_URL=(\S+)", local.deploy_sh("env").stdout)[1]
+
+
+# ---- what a deploy makes
+
+
+def test_the_printed_map_is_what_was_measured(deployed):
+    lines = deployed.deploy_sh("verify").stdout.splitlines()
+    cells = {line.split()[0]: line.split()[1:] for line in lines if " ok" in line}
+    assert cells == {
+        "anonymous": "403 ok 403 ok 403 ok".split(),
+        "you": "200 ok 403 ok 403 ok".split(),
+        "front": "403 ok 200 ok 403 ok".split(),
+        "back": "403 ok 403 ok 403 ok".split(),
+        "closed": "403 ok 403 ok 403 ok".split(),
+    }
+
+
+def test_a_function_finds_its_settings_and_nothing_of_this_shell(deployed):
+    token = deployed.gcloud("auth print-identity-token").stdout.strip()
+    headers = {"Authorization": f"Bearer {token}"}
+    found = requests.get(url(deployed, "front"), headers=headers, timeout=20).json()["environment"]
+    assert found["BACK_URL"] == url(deployed, "back") and found["THREADS"] == "80"
+    assert found["K_SERVICE"] == "front" and found["GOOGLE_CLOUD_PROJECT"] == "local-project"
+    assert "STORE" not in found and not any("LOCAL" in name for name in found)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_env_survives_any_folder(deployed, shell):
+    if not shutil.which(shell):
+        pytest.skip(f"left out: {shell} is not installed")
+    line = f'eval "$({shlex.join(deployed.command("env"))})"; gcloud config get project; echo "$LOCAL_STATE"'
+    env = {**deployed.env, "no_proxy": "example.com"}
+    said = run(shell, "-c", f'{line}; echo "$no_proxy"', env=env)
+    assert said.stdout.split("\n")[:3] == [
+        "local-project", str(deployed.state), "127.0.0.1,localhost,example.com",
+    ]  # fmt: skip
+
+
+def test_a_second_deploy_changes_nothing_and_says_so(deployed):
+    before = len((deployed.state / "audit.log").read_text().splitlines())
+    said = succeeded(deployed.deploy_sh()).stdout
+    assert all(f"{name} is unchanged" in said for name in NAMES)
+    commands = (deployed.state / "audit.log").read_text().splitlines()[before:]
+    changing = [c for c in commands if re.search(r" (deploy|create|enable|set-iam|add-iam|remove-iam|update)\b", c)]
+    assert changing == []
+
+
+def test_a_stray_binding_is_taken_away_and_said(deployed):
+    for member in ("allUsers", "user:mallory@example.com"):
+        assert deployed.gcloud(
+            f"run services add-iam-policy-binding closed --region=us-central1 --member={member} --role=roles/run.invoker"
+        ).returncode == 0  # fmt: skip
+    assert requests.options(url(deployed, "closed"), timeout=20).status_code == 200
+    verified = deployed.deploy_sh("verify")
+    assert verified.returncode == 1 and "anonymous->closed" in verified.stderr
+    assert "200 WRONG" in verified.stdout
+    said = succeeded(deployed.deploy_sh()).stdout
+    assert "closed: removed allUsers user:mallory@example.com" in said
+    assert deployed.members("closed") == set()
+    assert requests.options(url(deployed, "closed"), timeout=20).status_code == 403
+
+
+def test_public_opens_what_you_may_call_and_only_that_until_the_next_deploy(deployed):
+    try:
+        succeeded(deployed.deploy_sh("--public"))
+        answers = {n: requests.options(url(deployed, n), timeout=20).status_code for n in NAMES}
+        assert answers == {"front": 200, "back": 403, "closed": 403}
+    finally:
+        succeeded(deployed.deploy_sh())
+    assert requests.options(url(deployed, "front"), timeout=20).status_code == 403
+
+
+# ---- errors
+
+
+def test_what_passes_by_itself_is_waited_for(local):
+    succeeded(local.deploy_sh())
+    local.gcloud("run services delete closed --region=us-central1 --quiet")
+    local.faults(
+        ("run deploy closed", 1, "ABORTED: Conflict for resource 'closed'"),
+        ("set-iam-policy front", 1, "UNAVAILABLE: The service is currently unavailable."),
+    )
+    local.gcloud("run services set-iam-policy front /dev/stdin --region=us-central1 <<< '{}'")
+    said = succeeded(local.deploy_sh())
+    assert "waiting for another change to end" in said.stderr
+    assert local.members("front") == {"user:you@example.com"}
+
+
+def test_a_binding_that_takes_time_is_waited_for_both_ways(local):
+    succeeded(local.deploy_sh())
+    local.env["PATIENCE"] = "60"
+    local.gcloud("run services set-iam-policy back /dev/stdin --region=us-central1 <<< '{}'")
+    everyone = '{"bindings": [{"role": "roles/run.invoker", "members": ["allUsers"]}]}'
+    local.gcloud(f"run services set-iam-policy closed /dev/stdin --region=us-central1 <<< '{everyone}'")
+    (local.state / "propagation.json").write_text("4")
+    said = succeeded(local.deploy_sh()).stderr
+    assert "waiting for back to let front in" in said
+    assert "waiting for closed to refuse anonymous" in said
+
+
+def test_a_binding_that_does_not_come_is_named(local):
+    succeeded(local.deploy_sh())
+    local.env["PATIENCE"] = "1"
+    local.gcloud("run services set-iam-policy back /dev/stdin --region=us-central1 <<< '{}'")
+    (local.state / "propagation.json").write_text("600")
+    failed = local.deploy_sh()
+    assert failed.returncode == 1 and "front->back" in failed.stderr
+
+
+# ---- interruption
+
+
+def start(local, *words):
+    """deploy.sh under way; its process id is in PID before it starts anything."""
+    env = {**local.env, "PID": str(local.app / "pid")}
+    script = f'echo $$ > "$PID"; exec {shlex.join(local.command(*words))}'
+    return subprocess.Popen(
+        ["bash", "-c", script], env=env, text=True, start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def after_change(local, number, then):
+    """What the stand-in does once that many commands have changed something: `then`, for a shell."""
+    (local.state / "after_change.json").write_text(json.dumps({"number": number, "then": then}))
+
+
+KILLS = {"SIGKILL": "kill -9 $(cat {pid})", "Ctrl-C": "kill -INT $(cat {pid})", "SIGTERM": "kill -TERM $(cat {pid})"}
+
+
+def end_state(local):
+    """Everything that a deploy makes true, without what differs from run to run."""
+    emails = local.gcloud("iam service-accounts list --format='value(email)'").stdout.split()
+    services = local.gcloud("run services list --format='value(metadata.name)'").stdout.split()
+    granted = local.gcloud(
+        "projects get-iam-policy local-project --flatten='bindings[].members'"
+        " --format='value(bindings.members,bindings.role)'"
+    ).stdout.splitlines()
+    return sorted(emails), sorted(services), sorted(granted), {n: local.members(n) for n in NAMES}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(deployed):
+    return end_state(deployed)
+
+
+def open_to_more_than_the_map_says(local):
+    """From the record of all policies: any member that the map does not name."""
+    allowed = {"front": {"user:you@example.com"}, "back": {"serviceAccount:front-sa@local-project.iam.gserviceaccount.com"}, "closed": set()}
+    return {n: extra for n in NAMES if (extra := local.members(n) - allowed[n])}
+
+
+@pytest.mark.parametrize("kind", KILLS)
+@pytest.mark.parametrize("number", range(1, 12))
+def test_killed_anywhere_and_run_again_it_ends_as_if_undisturbed(local, undisturbed, kind, number, request):
+    sample = {"SIGKILL": (4, 9, 11), "Ctrl-C": (8,), "SIGTERM": (11,)}
+    if number not in sample[kind] and not request.config.getoption("--full"):
+        pytest.skip("left out: runs with --full")
+    succeeded(run(str(ROOT / "local/venv")))
+    local.state.mkdir()
+    after_change(local, number, KILLS[kind].format(pid=shlex.quote(str(local.app / "pid"))))
+    killed = start(local)
+    said = killed.communicate(timeout=120)
+    assert killed.returncode == {"SIGKILL": -9, "Ctrl-C": 130, "SIGTERM": 143}[kind], said
+    if kind != "SIGKILL":
+        assert "interrupted. What was done so far stays. Run the same command again" in said[1]
+    assert open_to_more_than_the_map_says(local) == {}
+    succeeded(local.deploy_sh())
+    assert end_state(local) == undisturbed
+
+
+@pytest.mark.parametrize("number", [1, 3, 5, 7])
+def test_a_destroy_that_is_killed_ends_when_it_is_run_again(local, number, request):
+    if number != 3 and not request.config.getoption("--full"):
+        pytest.skip("left out: runs with --full")
+    succeeded(local.deploy_sh())
+    after_change(local, number, KILLS["SIGKILL"].format(pid=shlex.quote(str(local.app / "pid"))))
+    killed = start(local, "destroy")
+    killed.communicate(timeout=120)
+    assert killed.returncode == -9
+    assert open_to_more_than_the_map_says(local) == {}
+    succeeded(local.deploy_sh("destroy"))
+    assert not local.state.exists()
+
+
+def test_nothing_changes_after_an_interrupted_deploy_has_ended(local):
+    """The gcloud that runs while the signal comes is ended, and not left behind."""
+    succeeded(run(str(ROOT / "local/venv")))
+    local.state.mkdir()
+    after_change(local, 1, "kill -TERM $(cat {0}); sleep 60".format(shlex.quote(str(local.app / "pid"))))
+    began = time.monotonic()
+    ended = start(local)
+    ended.communicate(timeout=50)
+    assert ended.returncode == 143 and time.monotonic() - began < 50
+    assert run("pgrep", "-f", f"sleep 60.*{local.app}").stdout == ""
+
+
+# ---- the edit loop
+
+
+def test_a_saved_change_answers_and_a_broken_one_leaves_the_last_good_revision(local):
+    (local.app / "functions" / "front" / "main.py").write_text(FRONT.format("first"))
+    watching = start(local, "--watch")
+
+    def until(pattern):
+        """What is said until a line matches; the terminal shows both streams."""
+        said = ""
+        for line in stream:
+            said += line
+            if re.search(pattern, line):
+                return said
+        pytest.fail(f"it ended: {said}")
+
+    def answer():
+        token = local.gcloud("auth print-identity-token").stdout.strip()
+        return requests.get(url(local, "front"), headers={"Authorization": f"Bearer {token}"}, timeout=20).text
+
+    with merged(watching) as stream:
+        until("Watching")
+        assert answer() == "first"
+        (local.app / "functions" / "front" / "main.py").write_text(FRONT.format("second"))
+        until("front is deployed")
+        assert answer() == "second"
+        (local.app / "functions" / "front" / "main.py").write_text("def front(request)\n")
+        assert "front: main.py line 1: " in until("front is not deployed")
+        assert answer() == "second"
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(30) == 0
+    assert answer() == "second"  # the watching ends, the functions do not
+
+
+FRONT = "def front(request):\n    return {!r}\n"
+
+
+@contextlib.contextmanager
+def merged(process):
+    """The lines of both streams of a process, which is ended if a test ends early."""
+    lines = queue.Queue()
+
+    def read(stream):
+        for line in stream:
+            lines.put(line)
+        lines.put(None)
+
+    readers = [threading.Thread(target=read, args=[s]) for s in (process.stdout, process.stderr)]
+    for reader in readers:
+        reader.start()
+    try:
+        yield iter(lambda: lines.get(timeout=60), None)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+        for reader in readers:
+            reader.join(30)
+        process.stdout.close()
+        process.stderr.close()
+
+
+# ---- several at once
+
+
+def test_two_deploys_at_the_same_time_both_end_well_and_right(local):
+    succeeded(run(str(ROOT / "local/venv")))
+    runs = [start(local), start(local)]
+    said = [r.communicate(timeout=170) for r in runs]
+    assert [r.returncode for r in runs] == [0, 0], said
+    assert open_to_more_than_the_map_says(local) == {}
+    succeeded(local.deploy_sh("verify"))
+
+
+def test_a_public_deploy_beside_a_private_one_opens_nothing_of_the_other(local, tmp_path):
+    other = Local(shutil.copytree(local.app, tmp_path / "other"))
+    other.env["LOCAL_STATE"] = str(tmp_path / "other" / ".local")
+    try:
+        runs = [start(local), start(other, "--public")]
+        said = [r.communicate(timeout=170) for r in runs]
+        assert [r.returncode for r in runs] == [0, 0], said
+        assert local.members("front") == {"user:you@example.com"}
+        assert other.members("front") == {"user:you@example.com", "allUsers"}
+    finally:
+        other.end()
+
+
+# ---- the end
+
+
+def test_destroy_leaves_nothing(local):
+    succeeded(local.deploy_sh())
+    pids = [int(file.read_text()) for file in (local.state / "run").iterdir() if file.read_text()]
+    assert pids
+    destroyed = succeeded(local.deploy_sh("destroy"))
+    assert "Ending the local project" in destroyed.stdout and not local.state.exists()
+    for pid in pids:
+        state = run("ps", "-o", "stat=", "-p", str(pid)).stdout.strip()
+        assert state[:1] in ("", "Z")  # a zombie has ended, and waits for init
+    assert local.deploy_sh("destroy").stdout == "There is no local project.\n"
