@@ -5,10 +5,13 @@ import sys
 import threading
 
 import pytest
-from local.testing import run, succeeded
 from werkzeug.exceptions import ServiceUnavailable
 
-pytest.importorskip("google.cloud.firestore", reason="left out: no function keeps data in Firestore")
+from local.testing import run, succeeded
+
+pytest.importorskip(
+    "google.cloud.firestore", reason="left out: no function keeps data in Firestore"
+)
 
 import grpc  # noqa: E402
 from fake_firestore import FakeFirestore  # noqa: E402
