@@ -190,7 +190,7 @@ def test_what_fails_behind_login_is_one_sentence(login, receiver, caplog, path, 
     receiver.answer = answer
     answered = login.post(path, json=ACCOUNT)
     assert (answered.status_code, answered.json) == (expected[0], {"error": expected[1]})
-    [record] = [record for record in caplog.records if record.levelname == "ERROR"]
+    [record] = [record for record in caplog.records if record.name == "shared.calls"]
     assert record.message.startswith(f"{expected[1]} Reason: ")
     assert "secret" not in caplog.text
     assert answered.headers.get("Retry-After") == ("1" if expected[0] == 503 else None)
