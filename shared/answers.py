@@ -4,13 +4,14 @@ import logging
 import time
 
 import functions_framework
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, current_app, g, request
 from werkzeug.exceptions import (
     BadRequest,
     HTTPException,
     RequestEntityTooLarge,
     UnsupportedMediaType,
 )
+from werkzeug.wrappers import Response
 
 from shared import logs
 

@@ -8,6 +8,7 @@ audience. When it is fetched and how long it is kept stands in kept_token.py.
 
 import time
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 import google.auth.jwt
@@ -44,7 +45,7 @@ class IDTokenAuth(requests.auth.AuthBase):
         session = requests.Session()
         session.trust_env = False
         self._request = Request(session)
-        self._credentials = None
+        self._credentials: Any = None
         self._kept = KeptToken(self._fetch)
 
     def __call__(

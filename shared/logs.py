@@ -53,7 +53,7 @@ def trace_id() -> str | None:
 
 def trace_headers() -> dict[str, str]:
     """What to hand on when this request makes a call of its own, so that it is one trace."""
-    headers = request.headers if has_request_context() else {}
+    headers = dict(request.headers) if has_request_context() else {}
     return {name: headers[name] for name in ("Traceparent",) if name in headers}
 
 

@@ -68,7 +68,8 @@ class Firestore:
 
         self._name, self._exceptions = database, exceptions
         # Without a retry of its own, the library goes on for five minutes.
-        self._limits = {"timeout": LONGEST_WAIT, "retry": retry.Retry(timeout=LONGEST_WAIT)}
+        again = retry.Retry(timeout=LONGEST_WAIT)
+        self._limits: dict[str, Any] = {"timeout": LONGEST_WAIT, "retry": again}
         self._client = Client(database=database)
 
     def create(self, path: str, document: dict) -> bool:

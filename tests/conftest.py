@@ -8,6 +8,7 @@ import functions_framework
 import google.auth.compute_engine._metadata as google_metadata
 import pytest
 from fakes import Fake, FakeMetadata, as_json
+
 from local.testing import ROOT, urls
 
 

@@ -1,3 +1,3 @@
-"""The names of this app's functions, where the tests need to know them."""
+"""The functions of this app, by the names that the tests use."""
 
 LOGIN, USER_PROFILES, SEARCH = "login", "user-profiles", "search"

@@ -68,9 +68,13 @@ USELESS_ANSWERS = [
 @pytest.mark.parametrize("identity, cause", USELESS_ANSWERS)
 def test_where_there_is_no_token_there_is_an_error(metadata, caplog, identity, cause):
     metadata.identity = lambda request: identity(metadata, request)
+    token_auth = IDTokenAuth(RECEIVER)
     with pytest.raises(TokenError, match=f"no ID token for {RECEIVER}: .*{cause}") as raised:
-        IDTokenAuth(RECEIVER)(prepared(), longest_wait=0.2 if "0.2" in cause else 30)
+        token_auth(prepared(), longest_wait=0.2 if "0.2" in cause else 30)
     assert "secret" not in caplog.text + str(raised.value)
+    # As soon as there is one to be had, it recovers.
+    metadata.identity = metadata.good_token
+    assert token_auth(prepared(), longest_wait=30).headers["Authorization"].startswith("Bearer ey")
 
 
 def test_an_agent_identity_is_named_with_its_remedy(metadata):

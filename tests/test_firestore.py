@@ -5,10 +5,13 @@ import sys
 import threading
 
 import pytest
-from local.testing import run, succeeded
 from werkzeug.exceptions import ServiceUnavailable
 
-pytest.importorskip("google.cloud.firestore", reason="left out: no function keeps data in Firestore")
+from local.testing import run, succeeded
+
+pytest.importorskip(
+    "google.cloud.firestore", reason="left out: no function keeps data in Firestore"
+)
 
 import grpc  # noqa: E402
 from fake_firestore import FakeFirestore  # noqa: E402
@@ -101,7 +104,7 @@ def test_an_error_is_named_by_its_kind(database, fake, caplog, code, said):
         with pytest.raises(ServiceUnavailable) as raised:
             call()
         assert raised.value.description == "What is stored cannot be read or written at the moment."
-        [record] = caplog.records
+        [record] = [r for r in caplog.records if r.name == "shared.stores"]
         assert record.message.startswith(f"Firestore database profiles: {said}")
         assert "secret" not in caplog.text
 

@@ -6,8 +6,8 @@ import sys
 
 import flask
 import pytest
-from local.testing import ROOT
 
+from local.testing import ROOT
 from shared import logs
 
 
@@ -57,7 +57,9 @@ def test_an_exception_is_one_entry_with_its_traceback_and_without_its_text():
     assert trace.startswith("Traceback (most recent call last):\n  File ")
     assert trace.endswith("\nKeyError")
     # The cause stands before it, as Python prints it.
-    assert trace.index(", in inner\n") < trace.index("\nValueError\n") < trace.rindex(", in outer\n")
+    assert (
+        trace.index(", in inner\n") < trace.index("\nValueError\n") < trace.rindex(", in outer\n")
+    )
     assert "what a user sent" not in json.dumps(entry)
 
 

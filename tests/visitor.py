@@ -1,9 +1,13 @@
 """Somebody in front of login, with a name of their own for each test."""
 
+import os
 import random
+import subprocess
 
 import requests
 from names import LOGIN
+
+from local.testing import ROOT
 
 
 class Visitor:
@@ -33,3 +37,18 @@ class Visitor:
     def post(self, path, body=None, **content):
         content = content or {"json": body}
         return self.session.post(self.project.url(LOGIN) + path, timeout=20, **content)
+
+
+def verify(other, url, token=None):
+    """What functions/NAME/verify says about login's call of another function."""
+    config = f'header = "Authorization: Bearer {token}"\n' if token else ""
+    result = subprocess.run(
+        [ROOT / "functions" / LOGIN.replace("-", "_") / "verify", other],
+        env={"PATH": os.environ["PATH"], "URL": url},
+        input=config,
+        text=True,
+        capture_output=True,
+        timeout=60,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    return result.stdout.strip()

@@ -26,7 +26,9 @@ def page():
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
     }
-    return PAGE.replace("NONCE", nonce).replace("PREFIX", PREFIX), headers
+    parts = " ".join(rule.rule for rule in app.url_map.iter_rules())
+    filled = PAGE.replace("NONCE", nonce).replace("PREFIX", PREFIX).replace("PARTS", parts)
+    return filled, headers
 
 
 @call_made.connect

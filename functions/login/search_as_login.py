@@ -4,7 +4,7 @@ from flask import request
 from main import app
 from werkzeug.exceptions import Forbidden
 
-from shared.calls import Function, Refused
+from shared.calls import Function, Refused, Unreachable
 
 search = Function("search")
 
@@ -18,4 +18,8 @@ def search_as_login():
             "search does not let login in: its policy has no binding of roles/run.invoker"
             f" for {search.auth.principal}."
         ) from None
-    return {"results": body["results"]}
+    try:
+        return {"results": body["results"]}
+    except (KeyError, TypeError):
+        reason = "no results in it; is it of the same version?"
+        raise Unreachable("search gave no usable answer.", reason) from None

@@ -20,7 +20,9 @@ class SQLiteProfiles:
     """A table of an SQLite file."""
 
     def __init__(self, path):
-        columns = "username TEXT PRIMARY KEY, display_name TEXT, created_at TEXT, password_hash TEXT"
+        columns = (
+            "username TEXT PRIMARY KEY, display_name TEXT, created_at TEXT, password_hash TEXT"
+        )
         self._file = SQLite(path, f"CREATE TABLE IF NOT EXISTS profiles ({columns})")
 
     def add(self, profile, password_hash):
