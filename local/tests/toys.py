@@ -48,7 +48,7 @@ class Local:
     """A local project, as a shell has it that `deploy.sh env` was evaluated in."""
 
     def __init__(self, folder, root=ROOT):
-        self.folder, self.root, self.tokens = folder, root, {}
+        self.folder, self.root, self.tokens, self.known = folder, root, {}, {}
         self.state, self.secrets = folder / "state", folder / "secrets"
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("GCE_", "CLOUDSDK_"))}
         path = f"{root / 'local' / 'bin'}{os.pathsep}{os.environ['PATH']}"
@@ -63,6 +63,7 @@ class Local:
         return run(*self.command(*words), env=self.env)
 
     def up(self, *names):
+        self.known = {}
         succeeded(self.tool("up", "local-project", REGION, *names))
 
     def end(self):
@@ -109,8 +110,10 @@ class Local:
         self.gcloud(f"run services remove-iam-policy-binding {name} REGION --member={member} --role=roles/run.invoker")
 
     def addresses(self):
-        lines = succeeded(self.tool("addresses")).stdout.splitlines()
-        return {name: (url, metadata) for name, url, metadata in map(str.split, lines)}
+        if not self.known:
+            lines = succeeded(self.tool("addresses")).stdout.splitlines()
+            self.known = {name: (url, metadata) for name, url, metadata in map(str.split, lines)}
+        return self.known
 
     def url(self, name):
         return self.addresses()[name][0]
