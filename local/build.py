@@ -17,7 +17,11 @@ FRAMEWORK = "functions-framework"  # added where no line of requirements.txt beg
 
 
 class BuildFailed(Exception):
-    """One line that says why."""
+    """One line that says why; and all that was said, for the log."""
+
+    def __init__(self, cause: str, said: str = ""):
+        super().__init__(cause)
+        self.said = said or cause
 
 
 def upload(source: pathlib.Path, target: pathlib.Path) -> None:
@@ -84,7 +88,11 @@ def environment(folder: pathlib.Path) -> str:
     place = STATE / "environments" / name
     with locked(f"environment.{name}"):  # two functions with the same one: the second finds it
         if not (place / "built").exists():
-            install(folder, place, wanted)
+            try:
+                install(folder, place, wanted)
+            except BuildFailed:
+                shutil.rmtree(place, ignore_errors=True)
+                raise
             (place / "built").touch()
     return name
 
@@ -108,22 +116,12 @@ def uv(*words: str, cwd) -> None:
         [UV, *words], cwd=cwd, env=env, text=True, capture_output=True, stdin=subprocess.DEVNULL
     )
     if done.returncode:
-        raise BuildFailed(cause(done.stderr))
+        raise BuildFailed(cause(done.stderr), done.stderr)
 
 
 def cause(said: str) -> str:
-    """The line of uv's that matters, in one line."""
-    text = re.sub(r"^[\s×╰─▶|]+", "", said, flags=re.M)
-    lines = [
-        line
-        for line in text.splitlines()
-        if line and not re.match(r"Using |Checked |Found \d", line)
-    ]
-    lines = [re.sub(r"^error: ", "", line) for line in lines]
-    because = next((i for i, line in enumerate(lines) if line.startswith("Because ")), None)
-    if because is not None:  # a sentence that is broken into lines
-        end = next(
-            (i for i, line in enumerate(lines[because:], because) if line.endswith(".")), because
-        )
-        return " ".join(lines[because : end + 1])
-    return " ".join(lines[:3]) or "uv failed and did not say why"
+    """What uv said, without its ornaments and in one line."""
+    text = re.sub(r"^[\s×╰─▶|]*((error|cause|hint): )?", "", said, flags=re.M)
+    lines = [s for s in text.splitlines() if s and not re.match(r"Using |Checked |Found \d", s)]
+    starts = [i for i, line in enumerate(lines) if line.startswith("Because ")]
+    return " ".join(lines[starts[0] :] if starts else lines) or "uv failed and did not say why"

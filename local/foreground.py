@@ -1,8 +1,10 @@
 """Runs a deployed function in this terminal, so that breakpoint() works. The others go on around it."""
 
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 
 from local import ports, processes, revisions, state
 from local.state import STATE
@@ -14,8 +16,9 @@ def main(name: str = "") -> None:
         raise SystemExit(f"ERROR: {name or 'NAME'} is not deployed on this machine: local/run NAME")
     revision = service["serving"]["revision"]
     port = ports.set_aside(f"{STATE} {revision} foreground", set())
+    home = tempfile.mkdtemp(prefix="function-")
     try:
-        env = {**revisions.environment(revision, port), "CLOUD_RUN_TIMEOUT_SECONDS": "0"}
+        env = {**revisions.environment(revision, port, home), "CLOUD_RUN_TIMEOUT_SECONDS": "0"}
     except revisions.StartFailed as error:
         raise SystemExit(f"ERROR: {error}") from None
     processes.stop(revision)
@@ -39,6 +42,7 @@ def main(name: str = "") -> None:
     )
     child.wait()
     lock.close()
+    shutil.rmtree(home, ignore_errors=True)
     # Meanwhile it may have been deployed again, or deleted: then there is nothing to bring back.
     serving = (state.read(f"services/{name}") or {}).get("serving", {})
     if (serving.get("revision"), serving.get("port")) == (revision, port):

@@ -129,7 +129,7 @@ def roll_out(args, before: dict, source: pathlib.Path, template: dict) -> None:
         shutil.rmtree(place)
         made_log = STATE / "logs" / f"{name}.build.log"
         made_log.parent.mkdir(exist_ok=True)
-        made_log.write_text(f"{error.__cause__ or error}\n", "utf-8")
+        made_log.write_text(f"{error.said}\n", "utf-8")
         raise Failed(f"Build failed: {name}: {error}\n  Its log: {made_log}") from None
     state.write(f"revisions/{revision}", made)
     try:

@@ -25,7 +25,7 @@ runpy.run_module("pip", run_name="__main__")
 
 
 def main(*asked: str) -> None:
-    lock = os.open(".venv.lock", os.O_CREAT | os.O_RDWR, 0o600)
+    lock = os.open(f"{VENV.resolve()}.lock", os.O_CREAT | os.O_RDWR, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)  # whoever comes second waits, and finds it done
     if not (STAMPS / "made").exists():  # not made yet, or not to the end
         make_venv()

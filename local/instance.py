@@ -7,10 +7,12 @@ import datetime
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 from local import processes, revisions
@@ -20,10 +22,10 @@ GOES_ON = ("Traceback (most recent call last)", "During handling of", "The above
 
 
 def main(revision: str, port: str) -> None:
-    lock = int(processes.LOCK_FD)
+    lock, home = int(processes.LOCK_FD), tempfile.mkdtemp(prefix="function-")
     child = subprocess.Popen(
         revisions.command(revision),
-        env=revisions.environment(revision, int(port)),
+        env=revisions.environment(revision, int(port), home),
         cwd=revisions.folder(revision),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -38,6 +40,7 @@ def main(revision: str, port: str) -> None:
         if number == signal.SIGTERM:
             child.terminate()  # what is being answered is answered
         else:
+            shutil.rmtree(home, ignore_errors=True)
             os.killpg(0, signal.SIGKILL)
 
     for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
@@ -56,6 +59,7 @@ def main(revision: str, port: str) -> None:
             )
             child.kill()
     status = child.wait()
+    shutil.rmtree(home, ignore_errors=True)
     if listens and not asked_to_end:
         print(entry(f"The function's process has ended, with exit status {status}.", "ERROR"))
     sys.exit(1 if not listens else 0)

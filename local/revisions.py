@@ -29,14 +29,14 @@ def command(revision: str) -> list[str]:
     return [str(programs / "python"), str(programs / "functions-framework")]
 
 
-def environment(revision: str, port: int) -> dict[str, str]:
+def environment(revision: str, port: int, home: str) -> dict[str, str]:
     """What a function finds in its environment: as in the cloud, and nothing of this shell's."""
     made = state.read(f"revisions/{revision}")
     service = state.read(f"services/{made['service']}")
     metadata = f"127.0.0.1:{service['metadata_port']}"
     return {
         "PATH": f"{venv(revision) / 'bin'}:/usr/local/bin:/usr/bin:/bin",
-        "HOME": str(folder(revision)),
+        "HOME": home,  # short, for gunicorn has a socket there, whose path has a limit
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "TRUE",
         "HOST": "127.0.0.1",
@@ -81,7 +81,7 @@ def start(revision: str) -> int:
     log = STATE / "logs" / f"{name}.log"
     written = log.stat().st_size if log.exists() else 0
     port = ports.set_aside(f"{STATE} {revision}", set())
-    environment(revision, port)  # names a secret that is missing, before anything is started
+    environment(revision, port, "")  # names a secret that is missing, before anything is started
     try:
         processes.start(revision, "instance", revision, str(port), log=name)
     except ChildProcessError:

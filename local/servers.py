@@ -4,10 +4,12 @@ SIGHUP makes it look for services that were added meanwhile.
 """
 
 import asyncio
+import logging
 import os
 import signal
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from local import forwarding, processes, state
 from local.front_end import FrontEnd
@@ -19,7 +21,14 @@ IDLE = 300  # seconds; Google's front end does not hang up on an idle caller soo
 
 
 def main() -> None:
+    logging.getLogger("aiohttp.server").addFilter(is_ours)
     asyncio.run(serve())
+
+
+def is_ours(record: logging.LogRecord) -> bool:
+    """Whether an error is one of this process: a request that is none is its client's."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, (HttpProcessingError, ConnectionError))
 
 
 async def serve() -> None:

@@ -230,7 +230,7 @@ class Project:
         """The answer of `call` once it has this status: a changed binding needs time in the cloud."""
         deadline = time.monotonic() + self.patience
         while (answer := call()).status_code != status and time.monotonic() < deadline:
-            pass
+            time.sleep(0.05)
         assert answer.status_code == status
         return answer
 
@@ -255,10 +255,17 @@ class LocalProject(Project):
     def token_port(self):
         return json.loads((self.state / "project.json").read_text())["token_port"]
 
+    def serving(self, name):
+        """The revision of a function that answers now."""
+        service = json.loads((self.state / "services" / f"{name}.json").read_text())
+        return service["serving"]["revision"]
+
     def worker(self, name):
         """The id of the process that answers for a function."""
-        server = (self.state / "run" / name).read_text()
-        return int(run("pgrep", "-P", server).stdout)
+        pid = (self.state / "run" / self.serving(name)).read_text().split()[0]
+        for _ in ("functions-framework", "its worker"):
+            pid = run("pgrep", "-P", pid).stdout.split()[0]
+        return int(pid)
 
     def log(self, name):
         return (pathlib.Path(self.state) / "logs" / f"{name}.log").read_text()
@@ -301,7 +308,7 @@ def project(request, tmp_path_factory):
 def copied(folder):
     """A copy of the repository, with the packages that are installed already."""
     left_out = shutil.ignore_patterns(
-        ".venv", ".local", ".build", ".git", "__pycache__", ".*_cache"
+        ".venv*", ".local", ".secrets", ".build", ".git", "__pycache__", ".*_cache"
     )
     shutil.copytree(ROOT, folder, ignore=left_out)
     (folder / ".venv").symlink_to(ROOT / ".venv")
@@ -318,6 +325,8 @@ def clone(tmp_path):
 
 def free_port():
     """One that no outgoing connection takes meanwhile."""
-    from local import project
+    import random
 
-    return project.free_port(set())
+    from local import ports
+
+    return ports.set_aside(f"a test {random.random()}", set())

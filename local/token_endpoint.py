@@ -48,10 +48,8 @@ class TokenEndpoint:
     async def answer(self, request: web.BaseRequest) -> web.Response:
         if request.host not in self.hosts:
             raise ApiError(404, "NOT_FOUND", "Not Found")
-        path, known = (
-            request.path,
-            {"/oauth2/v1/certs": tokens.certificates, "/oauth2/v3/certs": jwks},
-        )
+        path = request.raw_path.partition("?")[0]
+        known = {"/oauth2/v1/certs": tokens.certificates, "/oauth2/v3/certs": jwks}
         making = MAKE.fullmatch(path)
         if path in known and request.method in ("GET", "HEAD"):
             return web.json_response(known[path]())
@@ -150,7 +148,7 @@ def generated(kind: str, email: str, headers, body: bytes) -> dict:
         raise ApiError(403, "PERMISSION_DENIED", denied)
     try:
         wish = json.loads(body or b"{}")
-        if not isinstance(wish, dict) or wish.get("delegates", []) != []:
+        if not isinstance(wish, dict) or wish.get("delegates") not in (None, []):
             raise ValueError
         return id_token_for(target, wish) if kind == "Id" else access_token_for(target, wish)
     except (ValueError, RecursionError):
