@@ -7,7 +7,7 @@ import shlex
 import shutil
 
 import pytest
-from conftest import NAMES
+from recorded_cloud import NAMES
 
 from local.testing import ROOT, run
 

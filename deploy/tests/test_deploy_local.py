@@ -14,7 +14,7 @@ import time
 
 import pytest
 import requests
-from conftest import NAMES, TOY
+from recorded_cloud import NAMES, TOY
 
 from local.testing import ROOT, run, succeeded
 

@@ -250,7 +250,7 @@ PROVOKED = {
 }
 ELSEWHERE = {  # by tests that look for the message in what they see
     "No identity to call user-profiles with": "tests/test_login.py",
-    "Container Healthcheck failed": "local/tests/test_gcloud_deploy.py",
+    "Container Healthcheck failed": "local/tests/test_local_build.py",
     "your organisation forbids allUsers": "deploy/tests/test_deploy_commands.py",
 }
 TROUBLE = README.partition("## Troubleshooting")[2].partition("\n## ")[0]
