@@ -77,7 +77,9 @@ def test_up_again_changes_nothing_and_takes_in_new_names(other):
 
 def test_two_at_once_bring_up_one_project(other):
     with ThreadPoolExecutor() as pool:
-        done = list(pool.map(lambda _: other.tool("up", "local-project", "us-central1", "inner"), "12"))
+        done = list(
+            pool.map(lambda _: other.tool("up", "local-project", "us-central1", "inner"), "12")
+        )
     for result in done:
         succeeded(result)
     assert len(pids(other)) == 1
@@ -163,7 +165,9 @@ def test_another_project_id_needs_another_project(other):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="left out: needs /proc")
 def test_everything_listens_on_loopback_only(local):
-    ports = {int(address.rpartition(":")[2]) for pair in local.addresses().values() for address in pair}
+    ports = {
+        int(address.rpartition(":")[2]) for pair in local.addresses().values() for address in pair
+    }
     ports.add(int(local.token_url().rpartition(":")[2]))
     for file in (local.state / "services").glob("*.json"):
         service = json.loads(file.read_text())
