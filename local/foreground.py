@@ -26,7 +26,6 @@ def main(name: str = "") -> None:
     lock = processes.hold(revision)
     if not lock:
         raise SystemExit(f"ERROR: somebody else has just started {name}. Try again")
-    ending = [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT]
     child = subprocess.Popen(
         revisions.command(revision),
         env=env,
@@ -34,8 +33,9 @@ def main(name: str = "") -> None:
         pass_fds=[lock.fileno()],
     )
     processes.note(lock, child.pid)
-    for number in ending:  # Ctrl-C reaches the function by itself; this waits for its end
-        signal.signal(number, lambda *_: child.terminate() if child.poll() is None else None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the function by itself
+    for number in (signal.SIGTERM, signal.SIGQUIT):
+        signal.signal(number, lambda *_: child.terminate())
     while child.poll() is None and not ports.answers(port):
         time.sleep(0.02)
     if child.poll() is None:
