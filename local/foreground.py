@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 from local import ports, processes, revisions, state
 from local.state import STATE
@@ -25,7 +26,6 @@ def main(name: str = "") -> None:
     lock = processes.hold(revision)
     if not lock:
         raise SystemExit(f"ERROR: somebody else has just started {name}. Try again")
-    ending = [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT]
     child = subprocess.Popen(
         revisions.command(revision),
         env=env,
@@ -33,18 +33,20 @@ def main(name: str = "") -> None:
         pass_fds=[lock.fileno()],
     )
     processes.note(lock, child.pid)
-    for number in ending:  # Ctrl-C reaches the function by itself; this waits for its end
-        signal.signal(number, lambda *_: child.terminate() if child.poll() is None else None)
-    revisions.serve(name, revision, port, timeout=None)
-    print(
-        f"{name} runs here: {service['url']}. Ctrl-C ends that, and it runs in the background again",
-        file=sys.stderr,
-    )
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the function by itself
+    for number in (signal.SIGTERM, signal.SIGQUIT):
+        signal.signal(number, lambda *_: child.terminate())
+    while child.poll() is None and not ports.answers(port):
+        time.sleep(0.02)
+    if child.poll() is None:
+        revisions.serve(name, revision, port, timeout=None)
+        how = "Ctrl-C ends that, and it runs in the background again"
+        print(f"{name} runs here: {service['url']}. {how}", file=sys.stderr)
     child.wait()
     lock.close()
     shutil.rmtree(home, ignore_errors=True)
     # Meanwhile it may have been deployed again, or deleted: then there is nothing to bring back.
     serving = (state.read(f"services/{name}") or {}).get("serving", {})
-    if (serving.get("revision"), serving.get("port")) == (revision, port):
+    if serving.get("revision") == revision:
         revisions.bring_back(name)
         print(f"{name} runs in the background again", file=sys.stderr)

@@ -126,7 +126,7 @@ class FrontEnd:
         """Into the function's log, where Cloud Run puts it, too."""
         if request.headers.get("User-Agent", "").startswith(VERIFY):
             message += " (asked by deploy.sh verify)"
-        now = datetime.datetime.now(datetime.timezone.utc)
+        now = datetime.datetime.now(datetime.UTC)
         entry = {"severity": "WARNING", "time": now.isoformat(), "message": message}
         with open(STATE / "logs" / f"{self.name}.log", "a") as log:
             print(json.dumps(entry), file=log)

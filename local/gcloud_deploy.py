@@ -184,7 +184,7 @@ def revision_of(args, template: dict, before: dict) -> dict:
         "max_instances": instances,
         "places": concurrency * instances,
         "timeout": seconds(given["timeout"]),
-        "deployed": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "deployed": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 

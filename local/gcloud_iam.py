@@ -204,7 +204,7 @@ def describe_secret(args):
 
 
 def described(name: str) -> dict:
-    made = datetime.datetime.fromtimestamp(secret(name).stat().st_mtime, datetime.timezone.utc)
+    made = datetime.datetime.fromtimestamp(secret(name).stat().st_mtime, datetime.UTC)
     name = f"projects/{state.read('project')['number']}/secrets/{name}"
     return {"createTime": made.isoformat(timespec="seconds"), "name": name}
 

@@ -119,7 +119,7 @@ def delete_service(args):
                 "This prompt could not be answered because you are not in an interactive session."
                 " You can re-run the command with the --quiet flag to accept default answers."
             )
-        if not input("Do you want to continue (Y/n)?  ").lower() in ("", "y", "yes"):
+        if input("Do you want to continue (Y/n)?  ").lower() not in ("", "y", "yes"):
             raise Failed("Aborted by user.")
     with state.locked(f"service.{args.SERVICE}"):
         kept = {key: service[key] for key in ("port", "metadata_port", "url")}

@@ -19,7 +19,7 @@ WITH_BUNDLED_PIP = """
 import ensurepip, pathlib, runpy, sys
 folders = [pathlib.Path(ensurepip.__file__).parent / "_bundled", pathlib.Path("/usr/share/python-wheels")]
 wheels = [wheel for folder in folders for wheel in folder.glob("pip-*.whl")]
-sys.path.insert(0, str(wheels[-1]))
+sys.path.insert(0, str(wheels[0]))
 runpy.run_module("pip", run_name="__main__")
 """
 
@@ -73,7 +73,11 @@ def make_venv() -> None:
 def install_uv() -> None:
     pinned = re.search(r"^uv==\S+", pathlib.Path(TOOL).read_text("utf-8"), re.M)[0]
     words = ("install", "--quiet", "--disable-pip-version-check", pinned)
-    if problem := failure([str(PYTHON), "-c", WITH_BUNDLED_PIP, *words]):
+    # The pip that comes with Python works without being installed, which takes seconds.
+    if not failure([str(PYTHON), "-c", WITH_BUNDLED_PIP, *words]):
+        return
+    failure([str(PYTHON), "-m", "ensurepip"])
+    if problem := failure([str(PYTHON), "-m", "pip", *words]):
         raise SystemExit(f"{problem}\npip could not install {pinned}")
 
 

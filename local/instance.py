@@ -116,7 +116,7 @@ class Log:
 
 def entry(line: str, severity: str = "DEFAULT") -> str:
     """One line of JSON: what the function wrote as such stays, and gets a time."""
-    now = datetime.datetime.now(datetime.timezone.utc).isoformat()
+    now = datetime.datetime.now(datetime.UTC).isoformat()
     try:
         written = json.loads(line)
         if isinstance(written, dict) and "message" in written:

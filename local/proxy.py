@@ -28,12 +28,12 @@ class Proxy:
         # A web page that reaches this under a name of its own must not act as you.
         if request.host not in self.hosts or not request.raw_path.startswith("/"):
             return web.Response(status=403, text="not a host of this proxy\n")
-        if self.clock() >= self.renew_at:
-            self.token, self.renew_at = self.new_token(), self.clock() + RENEW_AFTER
         headers = forwarding.end_to_end(CIMultiDict(request.headers))
-        headers["Host"], headers["Authorization"] = self.address, f"Bearer {self.token}"
         headers.popall("X-Serverless-Authorization", None)
         try:
+            if self.clock() >= self.renew_at:
+                self.token, self.renew_at = self.new_token(), self.clock() + RENEW_AFTER
+            headers["Host"], headers["Authorization"] = self.address, f"Bearer {self.token}"
             async with asyncio.timeout(TIMEOUT):
                 answer = await forwarding.ask(self.session, request, self.address, headers)
                 async with answer:
@@ -59,7 +59,10 @@ async def run(url: str, port: int) -> None:
         loop.add_signal_handler(number, ending.set)
 
     def token():
-        return tokens.id_token(state.account(YOU), tokens.GCLOUD_CLIENT_ID)
+        you = state.account(YOU)
+        if not you:
+            raise ConnectionError("the local project has ended")
+        return tokens.id_token(you, tokens.GCLOUD_CLIENT_ID)
 
     async with forwarding.client() as session:
         runner = web.ServerRunner(web.Server(Proxy(url, port, session, token), access_log=None))

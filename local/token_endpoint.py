@@ -175,9 +175,7 @@ def access_token_for(target: dict, wish: dict) -> dict:
     lifetime = re.fullmatch(r"([1-9]\d{0,4})s", str(wish.get("lifetime", "3600s")), re.A)
     if not lifetime or int(lifetime[1]) > tokens.LIFETIME:
         raise ValueError
-    ends = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(
-        seconds=int(lifetime[1])
-    )
+    ends = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=int(lifetime[1]))
     token = tokens.access_token(target, int(lifetime[1]))
     return {"accessToken": token, "expireTime": ends.strftime("%Y-%m-%dT%H:%M:%SZ")}
 

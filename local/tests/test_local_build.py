@@ -25,17 +25,43 @@ def works(local):
 @pytest.mark.parametrize(
     "code, requirements, message",
     [
-        ("import flask\n\ndef entry(:\n", "", "Build failed: works: main.py line 3: invalid syntax"),
+        (
+            "import flask\n\ndef entry(:\n",
+            "",
+            "Build failed: works: main.py line 3: invalid syntax",
+        ),
         ("import no_such_module\n", "", "No module named 'no_such_module'"),
-        ("raise SystemExit('QUOTES_URL is not set: give it')\n", "", "port: QUOTES_URL is not set: give it"),
+        (
+            "raise SystemExit('QUOTES_URL is not set: give it')\n",
+            "",
+            "port: QUOTES_URL is not set: give it",
+        ),
         ("import os\nos.environ['QUOTES_URL']\n", "", "port: KeyError: 'QUOTES_URL'"),
-        ("def other(request):\n    return ''\n", "", "is expected to contain a function named 'entry'"),
+        (
+            "def other(request):\n    return ''\n",
+            "",
+            "is expected to contain a function named 'entry'",
+        ),
         ("import os\nos._exit(3)\n", "", "port: it ended without a word"),
-        (GOOD, "flask==3.0.3\nwerkzeug<2\n", "Build failed: works: Because flask==3.0.3 depends on werkzeug>=3.0.0"),
+        (
+            GOOD,
+            "flask==3.0.3\nwerkzeug<2\n",
+            "Build failed: works: Because flask==3.0.3 depends on werkzeug>=3.0.0",
+        ),
         (GOOD, "no such requirement\n", "Build failed: works:"),
         (GOOD, "-r more.txt\n", "more.txt"),
     ],
-    ids=["syntax", "import", "exit", "variable", "entry", "silent", "contradiction", "malformed", "missing"],
+    ids=[
+        "syntax",
+        "import",
+        "exit",
+        "variable",
+        "entry",
+        "silent",
+        "contradiction",
+        "malformed",
+        "missing",
+    ],
 )
 def test_what_fails_is_said_in_one_line_and_the_last_good_revision_serves_on(
     local, works, code, requirements, message
@@ -62,7 +88,9 @@ def test_after_a_failure_a_good_deploy_serves(local, works):
     code = GOOD.replace("good", "better")
     succeeded(local.deploy("works", code, entry="entry"))
     assert call(works).text == "better"
-    shown = local.gcloud("run services describe works REGION --format='value(status.conditions.map().extract(\"type\",\"status\"))'")
+    shown = local.gcloud(
+        'run services describe works REGION --format=\'value(status.conditions.map().extract("type","status"))\''
+    )
     assert shown == "['Ready', 'True'];['ConfigurationsReady', 'True'];['RoutesReady', 'True']"
 
 
@@ -92,7 +120,11 @@ def test_with_the_same_requirements_a_deploy_needs_no_network(local, works):
 
 def test_packages_beside_main_and_requirements_that_include_others_work(local):
     local.up("parts")
-    folder = local.source("parts", "from shared.word import WORD\ndef entry(request):\n    return WORD\n", "-r more.txt\n")
+    folder = local.source(
+        "parts",
+        "from shared.word import WORD\ndef entry(request):\n    return WORD\n",
+        "-r more.txt\n",
+    )
     (folder / "shared").mkdir()
     (folder / "shared" / "word.py").write_text("WORD = 'word'\n")
     (folder / "more.txt").write_text("functions-framework\n")
@@ -111,7 +143,9 @@ def test_packages_beside_main_and_requirements_that_include_others_work(local):
 def test_what_gcloud_would_not_upload_is_not_there(local, works, tmp_path):
     listing = "import pathlib\ndef entry(request):\n    return ' '.join(sorted(str(p) for p in pathlib.Path('.').rglob('*')))\n"
     folder = local.source("works", listing)
-    (folder / ".gcloudignore").write_text("# no tests\n.gcloudignore\n*.pyc\n__pycache__/\n/data/big\n!keep.pyc\n")
+    (folder / ".gcloudignore").write_text(
+        "# no tests\n.gcloudignore\n*.pyc\n__pycache__/\n/data/big\n!keep.pyc\n"
+    )
     (folder / "data").mkdir()
     for file in ("data/big", "data/small", "a.pyc", "keep.pyc", "big"):
         (folder / file).write_text("")
@@ -122,7 +156,15 @@ def test_what_gcloud_would_not_upload_is_not_there(local, works, tmp_path):
     (folder / "dangling").symlink_to(tmp_path / "nothing")
     succeeded(local.deploy("works", listing, entry="entry"))
     names = {name for name in call(local.url("works")).text.split() if "__pycache__" not in name}
-    assert names == {"big", "data", "data/small", "keep.pyc", "link.py", "main.py", "requirements.txt"}
+    assert names == {
+        "big",
+        "data",
+        "data/small",
+        "keep.pyc",
+        "link.py",
+        "main.py",
+        "requirements.txt",
+    }
     for file in folder.iterdir():
         if file.name not in ("main.py", "requirements.txt", "data"):
             file.unlink()
@@ -133,7 +175,9 @@ def test_builds_side_by_side_do_not_disturb_each_other(local):
     local.up(*names)
     requirements = "functions-framework\niniconfig\npackaging\n"
     with ThreadPoolExecutor() as pool:
-        deployed = list(pool.map(lambda name: local.deploy(name, ECHO, requirements=requirements), names))
+        deployed = list(
+            pool.map(lambda name: local.deploy(name, ECHO, requirements=requirements), names)
+        )
     for result in deployed:
         succeeded(result)
     for name in names:
@@ -142,7 +186,8 @@ def test_builds_side_by_side_do_not_disturb_each_other(local):
 
 def test_an_environment_that_was_cut_short_is_made_again(local, works):
     [place] = {
-        json.loads(file.read_text())["environment"] for file in (local.state / "revisions").glob("works-*.json")
+        json.loads(file.read_text())["environment"]
+        for file in (local.state / "revisions").glob("works-*.json")
     }
     (local.state / "environments" / place / "built").unlink()
     (local.state / "environments" / place / "bin" / "python").unlink()
@@ -159,7 +204,9 @@ def test_the_revision_is_named_as_it_is_asked_for(local, works):
     assert again.returncode == 1 and "already exists" in again.stderr
 
 
-def test_a_call_that_is_inside_is_answered_while_the_next_revision_takes_over(local, works, tmp_path):
+def test_a_call_that_is_inside_is_answered_while_the_next_revision_takes_over(
+    local, works, tmp_path
+):
     succeeded(local.deploy("works", ECHO))
     inside, until = tmp_path / "inside", tmp_path / "until"
     with ThreadPoolExecutor() as pool:
@@ -181,7 +228,9 @@ def test_a_dead_function_is_not_ready_and_up_brings_it_back(local, works):
     assert answer.status_code == 503
     shown = json.loads(local.gcloud("run services describe works REGION --format=json"))
     assert shown["status"]["conditions"][0]["status"] == "False"
-    assert "works does not run. Run ./deploy.sh --local" in shown["status"]["conditions"][0]["message"]
+    assert (
+        "works does not run. Run ./deploy.sh --local" in shown["status"]["conditions"][0]["message"]
+    )
     local.up()
     assert call(works).text == "good"
 
@@ -206,7 +255,9 @@ def test_a_secret_arrives_as_a_variable_where_the_account_may_read_it(local, wor
     assert "NOT_FOUND" in said and str(local.secrets / "payments-key") in said
     local.secrets.mkdir()
     (local.secrets / "payments-key").write_text("hidden value\n")
-    binding = f"payments-key --member={local.member('works')} --role=roles/secretmanager.secretAccessor"
+    binding = (
+        f"payments-key --member={local.member('works')} --role=roles/secretmanager.secretAccessor"
+    )
     local.gcloud(f"secrets add-iam-policy-binding {binding}")
     succeeded(local.deploy("works", ECHO, flag))
     assert call(works).json()["environ"]["API_KEY"] == "hidden value"
@@ -243,8 +294,17 @@ def test_a_flag_that_makes_no_sense_is_refused(local, works, flag, message):
 
 
 def test_a_flag_without_effect_here_is_said_once(local, works):
-    flags = ("--vpc-connector=c", "--execution-environment=gen2", "--memory=1Gi", "--cpu=2", "--min-instances=1")
+    flags = (
+        "--vpc-connector=c",
+        "--execution-environment=gen2",
+        "--memory=1Gi",
+        "--cpu=2",
+        "--min-instances=1",
+    )
     deployed = succeeded(local.deploy("works", GOOD, *flags, entry="entry"))
-    assert deployed.stderr == "WARNING: no effect on this machine: --vpc-connector --execution-environment\n"
+    assert (
+        deployed.stderr
+        == "WARNING: no effect on this machine: --vpc-connector --execution-environment\n"
+    )
     unknown = local.deploy("works", GOOD, "--entry-point=entry", entry="entry")
     assert unknown.returncode == 2 and "--entry-point" in unknown.stderr

@@ -47,7 +47,18 @@ def wait_for(file):
 
 
 @pytest.mark.parametrize(
-    "target", ["/a/b?c=d", "/caf%C3%A9", "/a%2Fb?c=%20d", "/a//b", "//x", "/a/../b", "/%2e%2e/x", "/a;b=c?d&d&e=", "/x%00"]
+    "target",
+    [
+        "/a/b?c=d",
+        "/caf%C3%A9",
+        "/a%2Fb?c=%20d",
+        "/a//b",
+        "//x",
+        "/a/../b",
+        "/%2e%2e/x",
+        "/a;b=c?d&d&e=",
+        "/x%00",
+    ],
 )
 def test_a_path_is_handed_on_as_it_is(door, target):
     answer = raw(door, f"GET {target} HTTP/1.1", host_of(door), "Connection: close", read_all=True)
@@ -68,13 +79,23 @@ def test_a_body_of_unknown_length_arrives(door):
 def test_a_large_body_arrives_and_a_large_answer_comes_back(door):
     body = bytes(range(256)) * 20_000
     answer = call(door, method="POST", data=body).json()
-    assert hashlib.sha256(base64.b64decode(answer["body"])).digest() == hashlib.sha256(body).digest()
+    assert (
+        hashlib.sha256(base64.b64decode(answer["body"])).digest() == hashlib.sha256(body).digest()
+    )
     assert call(door, path="/?pieces=3000").content == b"x" * 3_000_000
 
 
 def test_who_waits_for_leave_to_send_a_body_gets_it(door):
-    with socket.create_connection(("127.0.0.1", int(door.rpartition(":")[2])), timeout=20) as connection:
-        lines = ["POST / HTTP/1.1", host_of(door), "Content-Length: 2", "Expect: 100-continue", "Connection: close"]
+    with socket.create_connection(
+        ("127.0.0.1", int(door.rpartition(":")[2])), timeout=20
+    ) as connection:
+        lines = [
+            "POST / HTTP/1.1",
+            host_of(door),
+            "Content-Length: 2",
+            "Expect: 100-continue",
+            "Connection: close",
+        ]
         connection.sendall("\r\n".join([*lines, "", ""]).encode())
         answer = connection.makefile("rb")
         assert answer.readline().split()[1] == b"100"
@@ -111,16 +132,24 @@ def test_repeated_headers_arrive_and_those_of_the_connection_do_not(door):
         assert name not in answer
 
 
-@pytest.mark.parametrize("name", ["SCRIPT_NAME", "PATH_INFO", "REMOTE_USER", "X_FORWARDED_FOR", "A_B"])
+@pytest.mark.parametrize(
+    "name", ["SCRIPT_NAME", "PATH_INFO", "REMOTE_USER", "X_FORWARDED_FOR", "A_B"]
+)
 def test_what_only_a_proxy_may_tell_gunicorn_is_not_handed_on(door, name):
-    answer = raw(door, "GET /x HTTP/1.1", host_of(door), f"{name}: /evil", "Connection: close", read_all=True)
+    answer = raw(
+        door, "GET /x HTTP/1.1", host_of(door), f"{name}: /evil", "Connection: close", read_all=True
+    )
     assert answer.startswith(b"HTTP/1.1 200")
     assert b"evil" not in answer
     assert b'"root":""' in answer and b'"target":"/x"' in answer
 
 
 def test_the_function_sees_plain_http_whatever_the_headers_say(door):
-    for headers in ({"X-Forwarded-Ssl": "off"}, {"X-Forwarded-Protocol": "ssl"}, {"X-Forwarded-Proto": "https"}):
+    for headers in (
+        {"X-Forwarded-Ssl": "off"},
+        {"X-Forwarded-Protocol": "ssl"},
+        {"X-Forwarded-Proto": "https"},
+    ):
         answer = call(door, headers=headers)
         assert (answer.status_code, answer.json()["scheme"]) == (200, "http")
 
@@ -172,7 +201,9 @@ def test_nothing_of_the_tool_is_in_the_function_s_process(door, local):
         "GCE_METADATA_HOST", "GCE_METADATA_IP", "HOME", "HOST", "K_CONFIGURATION", "K_REVISION",
         "K_SERVICE", "LANG", "LOG_EXECUTION_ID", "PATH", "PORT", "PYTHONUNBUFFERED",
     }  # fmt: skip
-    assert answer["environ"]["K_SERVICE"] == "door" and answer["environ"]["K_REVISION"].startswith("door-00001-")
+    assert answer["environ"]["K_SERVICE"] == "door" and answer["environ"]["K_REVISION"].startswith(
+        "door-00001-"
+    )
 
 
 CLOUD_EVENT = """
@@ -204,7 +235,13 @@ async def entry(request):
 @pytest.mark.parametrize(
     "code, flags, headers, content, expected",
     [
-        (CLOUD_EVENT, [], {"ce-id": "1", "ce-source": "s", "ce-type": "t", "ce-specversion": "1.0"}, {}, "OK"),
+        (
+            CLOUD_EVENT,
+            [],
+            {"ce-id": "1", "ce-source": "s", "ce-type": "t", "ce-specversion": "1.0"},
+            {},
+            "OK",
+        ),
         (TYPED, [], {}, {"json": {"name": "Ada"}}, '{"name": "Ada!"}'),
         (ASGI, ["--set-env-vars=FUNCTION_USE_ASGI=true"], {}, {}, "async /x"),
     ],
@@ -258,7 +295,9 @@ def test_nobody_is_served_who_has_left(narrow, tmp_path):
         first = pool.submit(call, narrow, path=f"/?inside={inside}&until={until}")
         wait_for(inside)
         with socket.create_connection(("127.0.0.1", int(narrow.rpartition(":")[2]))) as leaving:
-            leaving.sendall(f"GET /?inside={never}&until={until} HTTP/1.1\r\n{host_of(narrow)}\r\n\r\n".encode())
+            leaving.sendall(
+                f"GET /?inside={never}&until={until} HTTP/1.1\r\n{host_of(narrow)}\r\n\r\n".encode()
+            )
             time.sleep(0.2)  # it has to be in line; if it is not yet, the test sees nothing
         until.touch()
         assert first.result().status_code == 200
@@ -272,7 +311,9 @@ def test_who_leaves_once_inside_keeps_the_place(local, tmp_path):
     local.let_in("allUsers", "slow")
     url, inside, until = local.url("slow"), tmp_path / "inside", tmp_path / "until"
     with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as leaving:
-        leaving.sendall(f"GET /?inside={inside}&until={until} HTTP/1.1\r\n{host_of(url)}\r\n\r\n".encode())
+        leaving.sendall(
+            f"GET /?inside={inside}&until={until} HTTP/1.1\r\n{host_of(url)}\r\n\r\n".encode()
+        )
         wait_for(inside)
     answered = threading.Event()
     with ThreadPoolExecutor() as pool:
@@ -312,5 +353,7 @@ def test_a_function_that_fails_answers_as_on_cloud_run_and_its_traceback_is_one_
     end = time.monotonic() + 20
     while "RuntimeError: broken" not in local.log("door")[before:] and time.monotonic() < end:
         time.sleep(0.02)
-    [entry] = [line for line in local.log("door")[before:].splitlines() if "RuntimeError: broken" in line]
+    [entry] = [
+        line for line in local.log("door")[before:].splitlines() if "RuntimeError: broken" in line
+    ]
     assert "Traceback (most recent call last)" in entry

@@ -141,7 +141,9 @@ def test_the_function_gets_the_token_without_its_signature(handed, token):
     assert google.auth.jwt.decode(given, verify=False)["email"].startswith("outer-sa@")
 
 
-def test_the_serverless_header_is_the_one_checked_and_the_other_passes_untouched(handed, inner, token):
+def test_the_serverless_header_is_the_one_checked_and_the_other_passes_untouched(
+    handed, inner, token
+):
     given = handed(X_Serverless_Authorization=f"bearer {token}", Authorization="Basic mine")
     assert given["Authorization"] == "Basic mine"
     assert given["X-Serverless-Authorization"].endswith(".SIGNATURE_REMOVED_BY_GOOGLE")
@@ -215,7 +217,13 @@ def test_a_foreign_host_reaches_nothing(inner, token):
 
 
 def test_an_answer_repeats_a_path_as_text(inner):
-    refused = raw(inner, "GET /<script>&x HTTP/1.1", f"Host: {inner.removeprefix('http://')}", "Connection: close", read_all=True)
+    refused = raw(
+        inner,
+        "GET /<script>&x HTTP/1.1",
+        f"Host: {inner.removeprefix('http://')}",
+        "Connection: close",
+        read_all=True,
+    )
     assert b"<code>/&lt;script&gt;&amp;x</code>" in refused
 
 

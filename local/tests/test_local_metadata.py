@@ -79,7 +79,9 @@ def test_node_is_sent_to_the_folder(metadata):
     assert answer.headers["Metadata-Flavor"] == "Google"
 
 
-@pytest.mark.parametrize("host", ["metadata.google.internal", "metadata", "169.254.169.254", "localhost"])
+@pytest.mark.parametrize(
+    "host", ["metadata.google.internal", "metadata", "169.254.169.254", "localhost"]
+)
 def test_it_answers_to_its_names(metadata, local, host):
     if host == "localhost":
         host += ":" + local.addresses()["outer"][1].rpartition(":")[2]
@@ -101,7 +103,11 @@ def test_it_answers_to_its_names(metadata, local, host):
         ("/instance/service-account/default/email", FLAVOR, 404),
         (DEFAULT + "email/more", FLAVOR, 404),
         ("/instance/service-accounts/../../project/project-id/x", FLAVOR, 404),
-        ("/instance/service-accounts/closed-sa@local-project.iam.gserviceaccount.com/token", FLAVOR, 404),
+        (
+            "/instance/service-accounts/closed-sa@local-project.iam.gserviceaccount.com/token",
+            FLAVOR,
+            404,
+        ),
     ],
     ids=lambda given: str(given)[:60],
 )

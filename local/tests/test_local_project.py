@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
-from toys import call
+from toys import Local, call
 
 from local.testing import run, succeeded
 
@@ -33,6 +33,17 @@ def deployed(local, *names):
     for name in names:
         succeeded(local.deploy(name, GOOD, entry="entry"))
         local.let_in("allUsers", name)
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory):
+    """A second local project with one function, which everybody may call."""
+    second = Local(tmp_path_factory.mktemp("second"))
+    try:
+        deployed(second, "inner")
+        yield second
+    finally:
+        second.end()
 
 
 def test_two_projects_run_side_by_side_and_down_leaves_nothing_of_one(local, inner, token, other):
@@ -64,70 +75,65 @@ def test_after_down_a_clone_has_the_same_ports_again(other):
         assert other.addresses()["outer"] == before["outer"]
 
 
-def test_up_again_changes_nothing_and_takes_in_new_names(other):
-    deployed(other, "inner")
-    before, running = other.addresses(), pids(other)
-    other.up("inner")
-    other.up("inner", "another")
-    assert pids(other) == running
-    assert other.addresses()["inner"] == before["inner"]
-    assert call(other.url("another")).status_code == 404  # open, and nothing is deployed there
-    assert call(other.url("inner")).text == "good"
+def test_up_again_changes_nothing_and_takes_in_new_names(second):
+    before, running = second.addresses(), pids(second)
+    second.up("inner")
+    second.up("inner", "another")
+    assert pids(second) == running
+    assert second.addresses()["inner"] == before["inner"]
+    assert call(second.url("another")).status_code == 404  # open, and nothing is deployed there
+    assert call(second.url("inner")).text == "good"
 
 
 def test_two_at_once_bring_up_one_project(other):
     with ThreadPoolExecutor() as pool:
-        done = list(pool.map(lambda _: other.tool("up", "local-project", "us-central1", "inner"), "12"))
+        done = list(
+            pool.map(lambda _: other.tool("up", "local-project", "us-central1", "inner"), "12")
+        )
     for result in done:
         succeeded(result)
     assert len(pids(other)) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGQUIT, signal.SIGINT])
-def test_what_died_or_is_just_dying_comes_back(other, number):
-    deployed(other, "inner")
-    for pid in pids(other).values():
+def test_what_died_or_is_just_dying_comes_back(second, number):
+    for pid in pids(second).values():
         os.kill(pid, number) if number != signal.SIGKILL else os.killpg(pid, number)
-    other.up("inner")
-    assert call(other.url("inner")).text == "good"
+    second.up("inner")
+    assert call(second.url("inner")).text == "good"
 
 
-def test_a_function_whose_server_was_told_to_end_comes_back(other):
+def test_a_function_whose_server_was_told_to_end_comes_back(second):
     """kill -TERM of functions-framework itself, which first answers what it has begun."""
-    deployed(other, "inner")
-    [pid] = [pid for file, pid in pids(other).items() if file.name != "servers"]
+    [pid] = [pid for file, pid in pids(second).items() if file.name != "servers"]
     server = int(run("pgrep", "-P", str(pid)).stdout.split()[0])
     os.kill(server, signal.SIGTERM)
-    other.up("inner")
-    assert call(other.url("inner")).text == "good"
+    second.up("inner")
+    assert call(second.url("inner")).text == "good"
 
 
-def test_after_a_reboot_all_comes_back_where_it_was(other):
-    deployed(other, "inner")
-    before = other.addresses()
-    for file, pid in pids(other).items():
+def test_after_a_reboot_all_comes_back_where_it_was(second):
+    before = second.addresses()
+    for file, pid in pids(second).items():
         os.killpg(pid, signal.SIGKILL)
         with file.open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # free as soon as the last of them has ended
-    other.up("inner")
-    assert other.addresses() == before
-    assert call(other.url("inner")).text == "good"
+    second.up("inner")
+    assert second.addresses() == before
+    assert call(second.url("inner")).text == "good"
 
 
-def test_a_project_that_was_copied_while_it_runs_is_another_one(other, tmp_path):
-    from toys import Local
-
-    deployed(other, "inner")
+def test_a_project_that_was_copied_while_it_runs_is_another_one(second, tmp_path):
     copy = Local(tmp_path / "copy")
-    shutil.copytree(other.state, copy.state, symlinks=True)
+    shutil.copytree(second.state, copy.state, symlinks=True)
     try:
         copy.up("inner")
-        assert copy.url("inner") != other.url("inner")
+        assert copy.url("inner") != second.url("inner")
         assert call(copy.url("inner")).text == "good"
         copy.put_out("allUsers", "inner")
         assert call(copy.url("inner")).status_code == 403
         succeeded(copy.tool("down"))
-        assert call(other.url("inner")).text == "good"
+        assert call(second.url("inner")).text == "good"
     finally:
         copy.end()
 
@@ -163,7 +169,9 @@ def test_another_project_id_needs_another_project(other):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="left out: needs /proc")
 def test_everything_listens_on_loopback_only(local):
-    ports = {int(address.rpartition(":")[2]) for pair in local.addresses().values() for address in pair}
+    ports = {
+        int(address.rpartition(":")[2]) for pair in local.addresses().values() for address in pair
+    }
     ports.add(int(local.token_url().rpartition(":")[2]))
     for file in (local.state / "services").glob("*.json"):
         service = json.loads(file.read_text())

@@ -116,7 +116,11 @@ def test_one_with_a_scope_is_exchanged_for_an_access_token(exchange):
         ({"target_audience": "a" * 4000}, "invalid_scope", "Invalid OAuth scope"),
         ({"aud": "https://elsewhere.example"}, "invalid_grant", "Failed audience check."),
         ({"aud": None}, "invalid_grant", "Failed audience check."),
-        ({"aud": ["https://oauth2.googleapis.com/token"]}, "invalid_grant", "Failed audience check."),
+        (
+            {"aud": ["https://oauth2.googleapis.com/token"]},
+            "invalid_grant",
+            "Failed audience check.",
+        ),
         ({"sub": "somebody@example.com"}, "unauthorized_client", "unauthorized"),
     ],
     ids=lambda given: str(given)[:50],
@@ -131,7 +135,10 @@ def test_the_exchange_refuses_what_google_s_refuses(exchange, changes, error, de
 def test_an_assertion_signed_with_another_key_is_refused(exchange):
     another, _ = tokens.key_pair("another")
     answer = exchange(private=another.decode())
-    assert (answer.status_code, answer.json()["error_description"]) == (400, "Invalid JWT Signature.")
+    assert (answer.status_code, answer.json()["error_description"]) == (
+        400,
+        "Invalid JWT Signature.",
+    )
 
 
 @pytest.mark.parametrize(
@@ -195,8 +202,14 @@ def test_you_may_make_tokens_of_an_account(local, inner, generate):
     email = local.email("outer")
     made = generate("Id", email, {"audience": inner, "includeEmail": True})
     assert call(inner, made.json()["token"]).status_code == 200
-    made = generate("Access", email, {"scope": ["https://www.googleapis.com/auth/cloud-platform"], "lifetime": "60s"})
-    assert made.json()["accessToken"].startswith("ya29.") and made.json()["expireTime"].endswith("Z")
+    made = generate(
+        "Access",
+        email,
+        {"scope": ["https://www.googleapis.com/auth/cloud-platform"], "lifetime": "60s"},
+    )
+    assert made.json()["accessToken"].startswith("ya29.") and made.json()["expireTime"].endswith(
+        "Z"
+    )
 
 
 def test_google_auth_impersonates(local, inner, generate, key):
@@ -204,14 +217,18 @@ def test_google_auth_impersonates(local, inner, generate, key):
     member, email = local.member("outer"), local.email("closed")
     role = "--role=roles/iam.serviceAccountTokenCreator"
     local.gcloud(f"iam service-accounts add-iam-policy-binding {email} --member={member} {role}")
-    source = service_account.Credentials.from_service_account_info(key, scopes=["https://www.googleapis.com/auth/iam"])
+    source = service_account.Credentials.from_service_account_info(
+        key, scopes=["https://www.googleapis.com/auth/iam"]
+    )
     target = impersonated_credentials.Credentials(
         source, email, ["https://www.googleapis.com/auth/cloud-platform"],
         iam_endpoint_override=f"{local.token_url()}/v1/projects/-/serviceAccounts/{email}:generateAccessToken",
     )  # fmt: skip
     target.refresh(Request())
     source.refresh(Request())
-    assert generate("Id", email, {"audience": "a"}, target.token).status_code == 403  # not of itself
+    assert (
+        generate("Id", email, {"audience": "a"}, target.token).status_code == 403
+    )  # not of itself
     local.gcloud(f"iam service-accounts remove-iam-policy-binding {email} --member={member} {role}")
     assert generate("Id", email, {"audience": "a"}, source.token).status_code == 403
 
@@ -244,10 +261,15 @@ def test_the_permission_on_the_account_is_needed_and_enough(local, inner, key):
 def test_an_id_token_is_no_access_token(local, inner, token, generate):
     """Replayed where a token of another kind is asked for, it is of no use."""
     for credential in (token, "ya29." + token, "ya29.", "x"):
-        assert generate("Id", local.email("closed"), {"audience": inner}, credential).status_code == 401
+        assert (
+            generate("Id", local.email("closed"), {"audience": inner}, credential).status_code
+            == 401
+        )
 
 
-@pytest.mark.parametrize("email", ["nobody@example.com", "you@example.com", "x" * 300, "..", "%2e%2e%2fproject", "%00"])
+@pytest.mark.parametrize(
+    "email", ["nobody@example.com", "you@example.com", "x" * 300, "..", "%2e%2e%2fproject", "%00"]
+)
 def test_there_are_no_tokens_of_nobody(generate, email):
     refused = generate("Id", email, {"audience": "a"})
     assert refused.status_code == 403

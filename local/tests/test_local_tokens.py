@@ -29,7 +29,11 @@ def fetch_id_token(env, audience):
         "print(i.fetch_id_token(t.Request(), sys.argv[1]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, audience], env=env, text=True, capture_output=True, timeout=60
+        [sys.executable, "-c", program, audience],
+        env=env,
+        text=True,
+        capture_output=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -55,7 +59,9 @@ def test_a_token_without_email_works_too(local, inner):
 
 
 def test_gcloud_s_own_audience_works_for_a_service_account(local, inner):
-    token = local.gcloud(f"auth print-identity-token --impersonate-service-account={local.email('outer')}")
+    token = local.gcloud(
+        f"auth print-identity-token --impersonate-service-account={local.email('outer')}"
+    )
     assert google.auth.jwt.decode(token, verify=False)["aud"] == tokens.GCLOUD_CLIENT_ID
     assert call(inner, token).status_code == 200
 
@@ -68,7 +74,9 @@ def test_any_service_account_can_be_impersonated(local, inner):
     local.let_in(f"serviceAccount:{email}", "inner")
     assert call(inner, local.gcloud(words)).status_code == 200
     local.gcloud(f"iam service-accounts delete {email} --quiet")
-    assert "deleted:serviceAccount:somebody@" in local.gcloud("run services get-iam-policy inner REGION")
+    assert "deleted:serviceAccount:somebody@" in local.gcloud(
+        "run services get-iam-policy inner REGION"
+    )
 
 
 def test_the_metadata_server_gives_a_token_that_works(local, inner):
@@ -97,17 +105,27 @@ def test_a_deleted_key_is_of_no_use(local, tmp_path):
     file = tmp_path / "key.json"
     local.gcloud(f"iam service-accounts keys create {file} --iam-account={local.email('closed')}")
     key = json.loads(file.read_text())
-    listed = local.gcloud(f"iam service-accounts keys list --iam-account={local.email('closed')} --format=value(name.basename())")
+    listed = local.gcloud(
+        f"iam service-accounts keys list --iam-account={local.email('closed')} --format=value(name.basename())"
+    )
     assert listed == key["private_key_id"]
     assert exchanged(key).status_code == 200
-    local.gcloud(f"iam service-accounts keys delete {listed} --iam-account={local.email('closed')} --quiet")
+    local.gcloud(
+        f"iam service-accounts keys delete {listed} --iam-account={local.email('closed')} --quiet"
+    )
     refused = exchanged(key)
     assert (refused.status_code, refused.json()["error"]) == (400, "invalid_grant")
 
 
 def exchanged(key):
     now = int(time.time())
-    claims = {"iss": key["client_email"], "aud": key["token_uri"], "iat": now, "exp": now + 60, "target_audience": "a"}
+    claims = {
+        "iss": key["client_email"],
+        "aud": key["token_uri"],
+        "iat": now,
+        "exp": now + 60,
+        "target_audience": "a",
+    }
     signer = google.auth.crypt.RSASigner.from_service_account_info(key)
     form = {"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer"}
     form["assertion"] = google.auth.jwt.encode(signer, claims).decode()
@@ -118,7 +136,10 @@ def test_the_published_certificates_verify_a_token(local, key_file):
     token = local.token("outer", "https://anything.example")
     endpoint = local.token_url()
     claims = id_token.verify_token(
-        token, google.auth.transport.requests.Request(), "https://anything.example", certs_url=f"{endpoint}/oauth2/v1/certs"
+        token,
+        google.auth.transport.requests.Request(),
+        "https://anything.example",
+        certs_url=f"{endpoint}/oauth2/v1/certs",
     )
     assert claims["email"] == local.email("outer")
     [key] = requests.get(f"{endpoint}/oauth2/v3/certs", timeout=20).json()["keys"]
@@ -159,7 +180,9 @@ def forge(local, token):
         head = {"alg": "RS256", "kid": kid, "typ": "JWT", **dict(header)}
         head = {name: value for name, value in head.items() if value is not None}
         signed = segment(head) + "." + segment(claims if text is None else text(claims))
-        return signed + "." + encoded(google.auth.crypt.RSASigner.from_string(key, kid).sign(signed))
+        return (
+            signed + "." + encoded(google.auth.crypt.RSASigner.from_string(key, kid).sign(signed))
+        )
 
     return make
 
@@ -286,7 +309,7 @@ def without_signature(token):
     ],
 )
 def test_a_token_that_does_not_verify_is_refused(inner, forge, spoil):
-    headers = {"Authorization": f"Bearer {spoil(forge())}".encode("utf-8")}
+    headers = {"Authorization": f"Bearer {spoil(forge())}".encode()}
     refused = call(inner, headers=headers)
     assert refused.status_code == 401
     assert refused.headers["WWW-Authenticate"] == INVALID
@@ -301,7 +324,11 @@ def test_a_token_signed_with_another_project_s_key_is_refused(inner, forge):
 def test_a_key_that_comes_with_the_token_is_not_trusted(inner, forge):
     another, certificate = tokens.key_pair("another project")
     chain = [base64.b64encode(certificate).decode()]
-    for header in ({"jwk": {"kty": "RSA", "n": "AQAB", "e": "AQAB"}}, {"x5c": chain}, {"jku": "http://127.0.0.1:9/"}):
+    for header in (
+        {"jwk": {"kty": "RSA", "n": "AQAB", "e": "AQAB"}},
+        {"x5c": chain},
+        {"jku": "http://127.0.0.1:9/"},
+    ):
         assert call(inner, forge(key=another, header=header)).status_code == 401
 
 

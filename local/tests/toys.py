@@ -71,7 +71,9 @@ class Local:
 
     def gcloud(self, line, check=True):
         """The output of a command; REGION in it is the project's."""
-        result = run("gcloud", *shlex.split(line.replace("REGION", f"--region={REGION}")), env=self.env)
+        result = run(
+            "gcloud", *shlex.split(line.replace("REGION", f"--region={REGION}")), env=self.env
+        )
         return succeeded(result).stdout.strip() if check else result
 
     def refused(self, line):
@@ -104,10 +106,14 @@ class Local:
         )  # fmt: skip
 
     def let_in(self, member, name):
-        self.gcloud(f"run services add-iam-policy-binding {name} REGION --member={member} --role=roles/run.invoker")
+        self.gcloud(
+            f"run services add-iam-policy-binding {name} REGION --member={member} --role=roles/run.invoker"
+        )
 
     def put_out(self, member, name):
-        self.gcloud(f"run services remove-iam-policy-binding {name} REGION --member={member} --role=roles/run.invoker")
+        self.gcloud(
+            f"run services remove-iam-policy-binding {name} REGION --member={member} --role=roles/run.invoker"
+        )
 
     def addresses(self):
         if not self.known:
