@@ -259,7 +259,7 @@ def test_nothing_changes_after_an_interrupted_deploy_has_ended(local):
     """The gcloud that runs while the signal comes is ended, and not left behind."""
     succeeded(run(str(ROOT / "local/venv")))
     local.state.mkdir()
-    after_change(local, 1, "kill -TERM $(cat {0}); sleep 60".format(shlex.quote(str(local.app / "pid"))))
+    after_change(local, 1, f"kill -TERM $(cat {shlex.quote(str(local.app / 'pid'))}); sleep 60")
     began = time.monotonic()
     ended = start(local)
     ended.communicate(timeout=50)
