@@ -11,7 +11,7 @@ from local.state import STATE, YOU
 
 OURS = {
     "accounts", "audit.log", "certificate.pem", "config.json", "environments", "faults.json", "ids", "key.pem",
-    "locks", "logs", "policies", "project.json", "propagation.json", "revisions", "run", "services",
+    "locks", "logs", "policies", "project.json", "propagation.json", "revisions", "run", "services", "watched.json",
 }  # fmt: skip
 PATIENCE = 20  # seconds that a process may take to end or to open its ports
 

@@ -1,39 +1,47 @@
-"""Waits until something below these paths changes, prints what, and ends."""
+"""Waits until something below these paths changes, prints what, and ends.
+
+What changed since it ended the last time is printed at once: nothing that was saved meanwhile,
+while a deploy ran, gets lost.
+"""
 
 import pathlib
 import signal
 import sys
 
-from watchfiles import DefaultFilter, watch
+from watchfiles import Change, DefaultFilter, watch
+
+from local import state
+
+wanted = DefaultFilter()  # not what editors and Python leave behind
 
 
 def main(*paths: str) -> None:
-    # watchfiles wants what is there; of a file its folder is watched, for editors replace files.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    wanted = [pathlib.Path(path).absolute() for path in paths]
-    folders = {path if path.is_dir() else path.parent for path in wanted}
+    there = [path for path in map(pathlib.Path.absolute, map(pathlib.Path, paths)) if path.exists()]
+    before, now = state.read("watched") or {}, seen(there)
+    if before.get("paths") != list(paths):
+        before = {"files": now}
+    changed = {
+        path for path in before["files"].keys() | now if before["files"].get(path) != now.get(path)
+    }
+    if not changed:
+        # 200 ms: what an editor does in several steps is one change.
+        events = watch(*there, watch_filter=wanted, step=50, debounce=200, raise_interrupt=False)
+        changed = {path for _, path in next(events, ())}
+    if not changed:
+        sys.exit(130)  # Ctrl-C
+    state.write("watched", {"paths": list(paths), "files": seen(there)})
     here = pathlib.Path.cwd()
-    changes = watch(
-        *folders,
-        watch_filter=Wanted(wanted),
-        step=50,
-        debounce=200,  # milliseconds: what an editor does in several steps is one change
-        raise_interrupt=False,
-    )
-    for changed in changes:
-        for path in sorted({pathlib.Path(path) for _, path in changed}):
-            print(path.relative_to(here) if path.is_relative_to(here) else path)
-        return
-    sys.exit(130)
+    for path in map(pathlib.Path, sorted(changed)):
+        print(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-class Wanted(DefaultFilter):
-    """Below what was asked for, and not what editors and Python leave behind."""
-
-    def __init__(self, wanted: list[pathlib.Path]):
-        super().__init__()
-        self.wanted = wanted
-
-    def __call__(self, change, path: str) -> bool:
-        asked_for = any(pathlib.Path(path).is_relative_to(one) for one in self.wanted)
-        return asked_for and super().__call__(change, path)
+def seen(paths: list[pathlib.Path]) -> dict[str, list[int]]:
+    """Each file, and what changes when it is saved."""
+    files = (file for path in paths for file in (path.rglob("*") if path.is_dir() else [path]))
+    found = {}
+    for file in files:
+        if file.is_file() and wanted(Change.modified, str(file)):
+            status = file.stat()
+            found[str(file)] = [status.st_mtime_ns, status.st_size, status.st_ino]
+    return found

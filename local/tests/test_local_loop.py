@@ -11,7 +11,7 @@ import time
 import pytest
 from toys import call, start
 
-from local.testing import ROOT, succeeded
+from local.testing import ROOT, run, succeeded
 
 STOPS = """
 def entry(request):
@@ -32,16 +32,12 @@ def first_line(process, change):
 
 
 @pytest.fixture
-def watching(local, tmp_path):
+def watching(other, tmp_path):
     """A watcher of a folder and of a file, with all that is around it."""
     (tmp_path / "functions").mkdir()
     (tmp_path / "map").write_text("")
-    process = start(
-        *local.command("watch", "functions", "map"),
-        cwd=tmp_path,
-        env=local.env,
-        stdout=subprocess.PIPE,
-    )
+    words = other.command("watch", "functions", "map", "not-there")
+    process = start(*words, cwd=tmp_path, env=other.env, stdout=subprocess.PIPE)
     yield process
     process.kill()
     process.wait(20)
@@ -65,6 +61,16 @@ def test_what_nobody_asked_for_is_no_change(watching, tmp_path):
 
     assert first_line(watching, change) == "functions/wanted.py\n"
     assert watching.stdout.read() == ""
+
+
+def test_what_changed_while_nobody_watched_is_printed_at_once(watching, other, tmp_path):
+    first_line(watching, lambda: (tmp_path / "map").write_text(str(time.monotonic())))
+    assert watching.wait(20) == 0
+    (tmp_path / "functions" / "new.py").write_text("")
+    (tmp_path / "map").unlink()
+    words = other.command("watch", "functions", "map", "not-there")
+    printed = run(*words, cwd=tmp_path, env=other.env)
+    assert printed.stdout == "functions/new.py\nmap\n"
 
 
 class Terminal:
