@@ -115,7 +115,7 @@ def install(folder: pathlib.Path, place: pathlib.Path, wanted: str) -> None:
 def is_locked(wanted: str) -> bool:
     """Whether each line names one version."""
     lines = [line.partition("#")[0].strip() for line in wanted.splitlines()]
-    return bool(wanted.strip()) and all("==" in line for line in lines if line)
+    return bool(wanted.strip()) and all("==" in line.partition(";")[0] for line in lines if line)
 
 
 def uv_can(*words: str, cwd) -> bool:
