@@ -340,7 +340,7 @@ export_line() { echo "export $1=$(quoted "$2")"; }
 watch() {
     local changed name watcher
     mkfifo "$WORK/changes"
-    "$TOOL/.venv/bin/python" -I "$TOOL/local/__main__.py" watch functions shared trust-map requirements.txt > "$WORK/changes" &
+    "$TOOL/.venv/bin/python" -I "$TOOL/local/__main__.py" watch functions shared > "$WORK/changes" &
     watcher=$!
     trap 'kill $watcher; wait; echo; exit 0' INT TERM
     exec 4< "$WORK/changes"
@@ -349,7 +349,7 @@ watch() {
     while read -r changed <&4; do
         for name in $FUNCTIONS; do
             case " $changed" in
-                *" $(folder_of "$name")/"* | *' shared/'* | *' trust-map'* | *' requirements.txt'*) beside deploy_function "$name" ;;
+                *" $(folder_of "$name")/"* | *' shared/'*) beside deploy_function "$name" ;;
             esac
         done
         all_of || true   # it has said why; the version from before goes on answering

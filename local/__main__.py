@@ -5,7 +5,7 @@
     addresses               print name, URL and metadata host of each function
     down                    end every process of the local project, and remove it
     gcloud ARGUMENT...      the stand-in for gcloud (local/bin/gcloud ends up here)
-    watch PATH...           print what changes below, a line each time, until it is ended
+    watch FOLDER...         print what changes below, a line each time, until it is ended
     run NAME                run a function in this terminal (local/run ends up here)
 What it starts itself:
     servers                 front end, metadata servers and token endpoint

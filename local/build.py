@@ -101,12 +101,29 @@ def install(folder: pathlib.Path, place: pathlib.Path, wanted: str) -> None:
     shutil.rmtree(place, ignore_errors=True)
     python = os.path.realpath(sys.executable)
     uv("venv", "--quiet", "--no-project", "--python", python, str(place), cwd=folder)
+    into = ("--python", str(place / "bin" / "python"))
     what = ["-r", "requirements.txt"] if wanted.strip() else []
     if not re.search(rf"^{FRAMEWORK}", wanted, re.M):
         what.append(FRAMEWORK)
-    into = ("--python", str(place / "bin" / "python"))
-    uv("pip", "install", "--quiet", "--no-config", *into, *what, cwd=folder)
+    installing = ["pip", "install", "--quiet", "--no-config", *into, *what]
+    # What is locked is the same from the cache as from the network, which can be slow or away.
+    if not (is_locked(wanted) and uv_can(*installing, "--offline", cwd=folder)):
+        uv(*installing, cwd=folder)
     uv("pip", "check", *into, cwd=folder)
+
+
+def is_locked(wanted: str) -> bool:
+    """Whether each line names one version."""
+    lines = [line.partition("#")[0].strip() for line in wanted.splitlines()]
+    return bool(wanted.strip()) and all("==" in line.partition(";")[0] for line in lines if line)
+
+
+def uv_can(*words: str, cwd) -> bool:
+    try:
+        uv(*words, cwd=cwd)
+    except BuildFailed:
+        return False
+    return True
 
 
 def uv(*words: str, cwd) -> None:

@@ -42,6 +42,21 @@ def command(words: str, *arguments: str):
 ALWAYS = ("--project", "--format", "--flatten", "--filter", "--quiet!", "--verbosity", "--account")
 
 
+# Where the commands stand that begin so. Only these are loaded: a deploy issues many commands.
+FAMILIES = {
+    "account": ("auth ", "config ", "projects ", "services "),
+    "iam": ("iam ", "secrets "),
+    "deploy": ("run deploy ", "run services update "),
+    "logs": ("run services logs ", "beta run ", "logging "),
+    "run": ("run services ", "run revisions "),
+}
+
+
+def load(*families: str) -> None:
+    for family in families:
+        importlib.import_module(f"local.gcloud_{family}")
+
+
 def parsed(words: str, arguments: tuple[str, ...], rest: list[str]):
     parser = Parser(prog=f"gcloud {words}", allow_abbrev=False, add_help=False)
     for name in dict.fromkeys((*arguments, *ALWAYS)):
@@ -63,12 +78,11 @@ def configured(name: str) -> str | None:
 
 def main(*argv: str) -> None:
     """Runs one command line and prints its result in the --format that was asked for."""
-    for family in ("account", "iam", "run", "deploy", "logs"):
-        importlib.import_module(f"local.gcloud_{family}")  # which registers its commands
     if argv[:1] in (("--version",), ("version",)):
         print(VERSION)
         return
     if not argv or {"--help", "-h", "help"} & set(argv):
+        load(*FAMILIES)
         asked = " ".join(word for word in argv if word[0] != "-" and word != "help")
         known = sorted(words for words in COMMANDS if words.startswith(asked)) or sorted(COMMANDS)
         print(
@@ -78,6 +92,7 @@ def main(*argv: str) -> None:
         )
         return
     try:
+        load(*(f for f, beginnings in FAMILIES.items() if " ".join(argv).startswith(beginnings)))
         words, rest = known_command(list(argv))
         arguments, function = COMMANDS[words]
         args = parsed(words, arguments, rest)

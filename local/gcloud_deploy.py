@@ -14,34 +14,44 @@ from local.gcloud_iam import account_of
 from local.gcloud_run import service_of
 from local.state import STATE
 
-CHANGING = (
-    "--region", "--async!", "--concurrency", "--timeout", "--max-instances", "--ingress",
-    "--service-account", "--set-env-vars", "--update-env-vars", "--remove-env-vars",
-    "--set-secrets", "--update-secrets", "--labels", "--update-labels", "--revision-suffix",
-    "--invoker-iam-check!", "--no-invoker-iam-check!", "--allow-unauthenticated!",
-    "--no-allow-unauthenticated!",
-)  # fmt: skip
+
+def flags(words: str) -> tuple[str, ...]:
+    return tuple(f"--{word}" for word in words.split())
+
+
+# What a deploy and an update have in common, and what has an effect here.
+CHANGING = flags(
+    "region async! concurrency timeout max-instances ingress service-account set-env-vars"
+    " update-env-vars remove-env-vars set-secrets update-secrets labels update-labels revision-suffix"
+    " invoker-iam-check! no-invoker-iam-check! allow-unauthenticated! no-allow-unauthenticated!"
+)
 # What sizes an instance, or names what builds it, has no effect here, as README.md says.
-SILENT = (
-    "--memory", "--cpu", "--min-instances", "--min", "--base-image", "--automatic-updates!",
-    "--no-automatic-updates!", "--build-service-account", "--cpu-boost!", "--no-cpu-boost!",
-)  # fmt: skip
-# And these have none either, which is said.
-REFUSED_NOTHING = (
-    "--vpc-connector", "--vpc-egress", "--network", "--subnet", "--network-tags", "--clear-network!",
-    "--clear-vpc-connector!", "--execution-environment", "--cpu-throttling!", "--no-cpu-throttling!",
-    "--session-affinity!", "--no-session-affinity!", "--use-http2!", "--no-use-http2!", "--description",
-    "--binary-authorization", "--breakglass", "--key", "--build-worker-pool", "--clear-labels!",
-    "--set-build-env-vars", "--update-build-env-vars", "--build-env-vars-file", "--startup-probe",
-    "--liveness-probe", "--add-cloudsql-instances", "--set-cloudsql-instances", "--add-volume",
-    "--add-volume-mount", "--gpu", "--gpu-type", "--port", "--add-custom-audiences",
-    "--set-custom-audiences", "--no-traffic!", "--tag", "--scaling", "--ignore-file", "--default-url!",
-)  # fmt: skip
+SILENT = flags(
+    "memory cpu min-instances min base-image automatic-updates! no-automatic-updates!"
+    " build-service-account cpu-boost! no-cpu-boost!"
+)
+# Of these it is said that they have none.
+IDLE = flags(
+    "vpc-connector vpc-egress clear-vpc-connector! network subnet network-tags clear-network!"
+    " clear-network-tags! execution-environment cpu-throttling! no-cpu-throttling! session-affinity!"
+    " no-session-affinity! use-http2! no-use-http2! description binary-authorization breakglass"
+    " clear-binary-authorization! key clear-key! encryption-key-shutdown-hours"
+    " clear-encryption-key-shutdown-hours! post-key-revocation-action-type"
+    " clear-post-key-revocation-action-type! build-worker-pool clear-build-worker-pool!"
+    " clear-build-service-account! set-build-env-vars update-build-env-vars build-env-vars-file"
+    " remove-build-env-vars clear-build-env-vars! allow-unencrypted-build! no-allow-unencrypted-build!"
+    " clear-base-image! startup-probe liveness-probe add-cloudsql-instances set-cloudsql-instances"
+    " remove-cloudsql-instances clear-cloudsql-instances! add-volume remove-volume clear-volumes!"
+    " add-volume-mount remove-volume-mount clear-volume-mounts! gpu gpu-type gpu-zonal-redundancy!"
+    " no-gpu-zonal-redundancy! port args command container depends-on remove-containers"
+    " add-custom-audiences set-custom-audiences remove-custom-audiences clear-custom-audiences!"
+    " no-traffic! tag scaling default-url! no-default-url!"
+)
 INGRESS = ("all", "internal", "internal-and-cloud-load-balancing")
 OFTEN = {"concurrency": "80", "timeout": "300", "max_instances": "100"}  # where no flag is given
 
 
-@command("run deploy", "SERVICE", "--source", "--function", *CHANGING, *SILENT, *REFUSED_NOTHING)
+@command("run deploy", "SERVICE", "--source", "--function", *CHANGING, *SILENT, *IDLE)
 def deploy(args):
     """Uploads, builds, starts. The revision before it goes on until the new one listens."""
     if not args.source or not args.function:
@@ -59,11 +69,12 @@ def deploy(args):
     with state.locked(f"service.{args.SERVICE}"):
         before = state.read(f"services/{args.SERVICE}")
         roll_out(args, before, source, {"variables": {}, "secrets": {}})
+    open_or_close(args)
     if not args.quiet:
         print(f"Service [{args.SERVICE}] has been deployed.\nURL: {before['url']}", file=sys.stderr)
 
 
-@command("run services update", "SERVICE", *CHANGING, *SILENT, *REFUSED_NOTHING)
+@command("run services update", "SERVICE", *CHANGING, *SILENT, *IDLE)
 def update(args):
     """What is said of the service takes effect at once; what is said of instances starts a new one."""
     service_of(args.SERVICE)
@@ -77,12 +88,32 @@ def update(args):
         if not any(of_instances):
             state.write(f"services/{args.SERVICE}", {**before, **settings(args, before)})
             return
-        made = state.read(f"revisions/{before['created']}")
-        roll_out(args, before, revisions.folder(before["created"]), made)
+        latest = (
+            before["created"]
+            if state.read(f"revisions/{before['created']}")
+            else before.get("ready")
+        )
+        made = latest and state.read(f"revisions/{latest}")
+        if not made:
+            raise Failed(f"{args.SERVICE} has no revision that works: deploy it")
+        roll_out(args, before, revisions.folder(latest), made)
+
+
+def open_or_close(args) -> None:
+    """With one of the two flags allUsers is put into the policy, or taken out; without, it is left alone."""
+    if args.allow_unauthenticated or args.no_allow_unauthenticated:
+        with state.locked("policies"):
+            bindings = state.policy(args.SERVICE)["bindings"]
+            for binding in bindings:
+                if binding["role"] == "roles/run.invoker":
+                    binding["members"] = [m for m in binding["members"] if m != "allUsers"]
+            if args.allow_unauthenticated:
+                bindings.append({"members": ["allUsers"], "role": "roles/run.invoker"})
+            state.put_policy(args.SERVICE, [b for b in bindings if b["members"]])
 
 
 def say_what_has_no_effect(args) -> None:
-    names = (flag.rstrip("!") for flag in REFUSED_NOTHING)
+    names = (flag.rstrip("!") for flag in IDLE)
     given = [name for name in names if getattr(args, name[2:].replace("-", "_"), None)]
     if given:
         print(f"WARNING: no effect on this machine: {' '.join(given)}", file=sys.stderr)
@@ -98,8 +129,6 @@ def settings(args, before: dict) -> dict:
     is_open = args.no_invoker_iam_check or (
         before.get("open", False) and not args.invoker_iam_check
     )
-    if args.allow_unauthenticated or args.no_allow_unauthenticated:
-        raise Failed("the local target knows neither flag: set the service's policy instead")
     return {"ingress": ingress, "labels": labels, "open": is_open}
 
 

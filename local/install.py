@@ -38,8 +38,9 @@ def main(*asked: str) -> None:
     print("  Installing what these ask for into .venv:", *(f for f in files if not is_installed(f)))
     if not UV.exists() or not is_installed(TOOL):
         install_uv()
-    installing = ("pip", "sync", "--quiet", "--python", str(PYTHON), *files)
-    if problem := failure([str(UV), *installing]):
+    installing = [str(UV), "pip", "sync", "--quiet", "--python", str(PYTHON), *files]
+    # Locked files are the same from the cache as from the network, which can be slow or away.
+    if failure([*installing, "--offline"]) and (problem := failure(installing)):
         raise SystemExit(f"{problem}\nuv could not install {' '.join(files)}")
     for file in files:
         shutil.copyfile(file, STAMPS / stamp(file))

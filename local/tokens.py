@@ -8,7 +8,6 @@ import os
 import re
 import time
 
-from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -29,6 +28,8 @@ LARGEST = 16384  # characters of a token
 
 def key_pair(name: str) -> tuple[bytes, bytes]:
     """A new private key and a certificate for its public half, both PEM."""
+    from cryptography import x509  # slow to load, and making a token does without it
+
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name[:64])])
     now = datetime.datetime.now(datetime.UTC)
@@ -47,6 +48,8 @@ def key_pair(name: str) -> tuple[bytes, bytes]:
 
 
 def key_id(certificate: bytes) -> str:
+    from cryptography import x509
+
     return x509.load_pem_x509_certificate(certificate).fingerprint(hashes.SHA1()).hex()
 
 
@@ -148,6 +151,8 @@ def is_time(value) -> bool:
 
 
 def is_signed_by(certificate: str, signed: str, signature: bytes) -> bool:
+    from cryptography import x509
+
     key = x509.load_pem_x509_certificate(certificate.encode()).public_key()
     try:
         key.verify(signature, signed.encode(), padding.PKCS1v15(), hashes.SHA256())

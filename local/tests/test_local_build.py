@@ -308,3 +308,33 @@ def test_a_flag_without_effect_here_is_said_once(local, works):
     )
     unknown = local.deploy("works", GOOD, "--entry-point=entry", entry="entry")
     assert unknown.returncode == 2 and "--entry-point" in unknown.stderr
+
+
+def test_allow_unauthenticated_opens_and_without_either_flag_the_policy_stays(local):
+    local.up("opens")
+    for flags, status in (
+        ((), 403),
+        (("--allow-unauthenticated",), 200),
+        ((), 200),
+        (("--no-allow-unauthenticated",), 403),
+    ):
+        succeeded(local.deploy("opens", GOOD, *flags, entry="entry"))
+        assert call(local.url("opens")).status_code == status
+    local.gcloud("run services delete opens REGION --quiet")
+
+
+def test_a_function_that_never_worked_can_be_mended(local):
+    local.up("mended")
+    assert local.deploy("mended", "import nothing_there\n", entry="entry").returncode == 1
+    assert call(local.url("mended")).status_code == 404
+    status = 'status.latestReadyRevisionName,status.conditions.map().extract("type","status")'
+    shown = local.gcloud(
+        f"run services describe mended REGION --format='value[separator=\"|\"]({status})'"
+    )
+    assert shown.startswith("|['Ready', 'False']")
+    assert "no revision that works" in local.refused(
+        "run services update mended REGION --timeout=5"
+    )
+    succeeded(local.deploy("mended", GOOD, entry="entry"))
+    assert call(local.url("mended")).status_code == 403
+    local.gcloud("run services delete mended REGION --quiet")
