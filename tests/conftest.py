@@ -7,8 +7,8 @@ import threading
 import functions_framework
 import google.auth.compute_engine._metadata as google_metadata
 import pytest
-from fakes import Fake, FakeMetadata, as_json
 
+from fakes import Fake, FakeMetadata, as_json
 from local.testing import ROOT, urls
 
 

@@ -9,9 +9,9 @@ import threading
 
 import pytest
 import requests
-from fakes import as_json
 from werkzeug.exceptions import Conflict, ServiceUnavailable
 
+from fakes import as_json
 from local.testing import ROOT, Alone
 from shared.answers import json_app, json_body
 

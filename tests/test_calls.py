@@ -7,8 +7,8 @@ import threading
 import time
 
 import pytest
-from fakes import Fake, as_json
 
+from fakes import Fake, as_json
 from shared import connections
 from shared.calls import Busy, Function, NoToken, Refused, TimedOut, Unreachable, call_made
 

@@ -14,8 +14,8 @@ pytest.importorskip(
 )
 
 import grpc  # noqa: E402
-from fake_firestore import FakeFirestore  # noqa: E402
 
+from fake_firestore import FakeFirestore  # noqa: E402
 from shared.stores import Firestore  # noqa: E402
 
 PATH, DOCUMENT = "things/a", {"name": "a", "written_by": "this very call"}

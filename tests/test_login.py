@@ -12,9 +12,10 @@ import time
 
 import pytest
 import requests
-from fakes import as_json
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from fakes import as_json
 from names import LOGIN, USER_PROFILES
 from visitor import Visitor, verify
 

@@ -5,10 +5,10 @@ import re
 import subprocess
 
 import pytest
-from names import LOGIN, SEARCH, USER_PROFILES
-from visitor import Visitor
 
 from local.testing import FUNCTIONS, free_port
+from names import LOGIN, SEARCH, USER_PROFILES
+from visitor import Visitor
 
 if not os.environ.get("CHROMIUM"):  # as tests/run sets it, which then installs what drives it
     pytest.skip("left out: no Chromium or Chrome is installed", allow_module_level=True)

@@ -9,8 +9,8 @@ import subprocess
 import threading
 
 import pytest
-from fake_firestore import FakeFirestore
 
+from fake_firestore import FakeFirestore
 from local.testing import ROOT, free_port
 
 PROFILE = {"username": "ada", "display_name": "Ada", "created_at": "2026-01-01T00:00:00Z"}

@@ -6,6 +6,7 @@ import pytest
 import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from names import USER_PROFILES
 
 some = settings(

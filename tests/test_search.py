@@ -3,13 +3,13 @@
 import json
 
 import pytest
-from fakes import as_json
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from fakes import as_json
+from local.testing import TRUST_MAP
 from names import LOGIN, SEARCH
 from visitor import Visitor, verify
-
-from local.testing import TRUST_MAP
 
 HTML = {"Content-Type": "text/html; charset=UTF-8"}
 REFUSED = (

@@ -14,9 +14,9 @@ import pytest
 import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from names import LOGIN, USER_PROFILES
 
 from local.testing import TRUST_MAP, Alone, stage
+from names import LOGIN, USER_PROFILES
 
 PASSWORD = {"password": "long enough"}
 ACCOUNT = {"username": "grace", "display_name": "Grace", **PASSWORD}

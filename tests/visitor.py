@@ -5,9 +5,9 @@ import random
 import subprocess
 
 import requests
-from names import LOGIN
 
 from local.testing import ROOT
+from names import LOGIN
 
 
 class Visitor:

@@ -4,6 +4,7 @@ import pathlib
 import shutil
 
 import pytest
+
 from recorded_cloud import TOY, Cloud
 
 

@@ -7,9 +7,9 @@ import shlex
 import shutil
 
 import pytest
-from recorded_cloud import NAMES
 
 from local.testing import ROOT, run
+from recorded_cloud import NAMES
 
 
 def printed(text):

@@ -14,9 +14,9 @@ import time
 
 import pytest
 import requests
-from recorded_cloud import NAMES, TOY
 
 from local.testing import ROOT, run, succeeded
+from recorded_cloud import NAMES, TOY
 
 
 class Local:

@@ -6,9 +6,9 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from toys import Local
 
 from local.testing import succeeded
+from toys import Local
 
 
 @pytest.fixture(scope="session")

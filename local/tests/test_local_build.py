@@ -6,9 +6,9 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from toys import ECHO, call
 
 from local.testing import run, succeeded
+from toys import ECHO, call
 
 GOOD = "def entry(request):\n    return 'good'\n"
 

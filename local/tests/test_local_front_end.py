@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
-from toys import ECHO, call, raw
 
 from local.testing import succeeded
+from toys import ECHO, call, raw
 
 
 @pytest.fixture(scope="module")

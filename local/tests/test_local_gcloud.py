@@ -6,10 +6,10 @@ import subprocess
 import time
 
 import pytest
-from toys import call, start
 
 from local import roles
 from local.testing import run, succeeded
+from toys import call, start
 
 
 def test_a_service_looks_as_in_the_cloud(local):

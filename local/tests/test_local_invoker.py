@@ -2,6 +2,7 @@
 
 import google.auth.jwt
 import pytest
+
 from toys import call, raw
 
 INVALID = 'Bearer error="invalid_token" error_description="The access token could not be verified"'

@@ -9,9 +9,9 @@ import subprocess
 import time
 
 import pytest
-from toys import call, start
 
-from local.testing import ROOT, run, succeeded
+from local.testing import ROOT, succeeded
+from toys import call, start
 
 STOPS = """
 def entry(request):

@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
-from toys import Local, call
 
 from local.testing import run, succeeded
+from toys import Local, call
 
 GOOD = "def entry(request):\n    return 'good'\n"
 

@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 import requests
-from toys import call, raw, start
 
 from local.testing import free_port
+from toys import call, raw, start
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import requests
 from google.auth import impersonated_credentials
 from google.auth.transport.requests import AuthorizedSession, Request
 from google.oauth2 import service_account
-from toys import call
 
 from local import tokens
+from toys import call
 
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 UNREASONABLE = "Token must be a short-lived token (60 minutes) and in a reasonable timeframe."

@@ -14,9 +14,9 @@ import google.auth.transport.requests
 import pytest
 import requests
 from google.oauth2 import id_token
-from toys import call
 
 from local import tokens
+from toys import call
 
 INVALID = 'Bearer error="invalid_token" error_description="The access token could not be verified"'
 FLAVOR = {"Metadata-Flavor": "Google"}

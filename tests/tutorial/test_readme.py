@@ -10,6 +10,7 @@ import sys
 
 import pytest
 import requests
+
 from local.testing import ROOT, run
 from names import LOGIN, SEARCH, USER_PROFILES
 
