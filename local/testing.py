@@ -7,6 +7,7 @@ deploy.sh itself), `clone` (a copy of the repository that a test may change).
 import json
 import os
 import pathlib
+import re
 import shlex
 import shutil
 import signal
@@ -267,8 +268,15 @@ class LocalProject(Project):
             pid = run("pgrep", "-P", pid).stdout.split()[0]
         return int(pid)
 
-    def log(self, name):
-        return (pathlib.Path(self.state) / "logs" / f"{name}.log").read_text()
+    def log(self, name, since=0, having=""):
+        """A function's log from that character on, once the pattern `having` is in it."""
+        end = time.monotonic() + 20
+        while True:
+            text = (pathlib.Path(self.state) / "logs" / f"{name}.log").read_text()[since:]
+            if re.search(having, text):
+                return text
+            assert time.monotonic() < end, f"{having} does not come in: {text}"
+            time.sleep(0.02)
 
 
 def assert_no_secret(text, tokens=()):

@@ -1,21 +1,17 @@
 """Prints what changes below these folders: a line for each time that files are saved."""
 
 import pathlib
-import signal
-import sys
 
 from watchfiles import DefaultFilter, watch
 
 
 def main(*folders: str) -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     here = pathlib.Path.cwd()
     changes = watch(
         *(folder for folder in folders if pathlib.Path(folder).is_dir()),
         watch_filter=DefaultFilter(),  # not what editors and Python leave behind
         step=50,
         debounce=200,  # milliseconds: what an editor does in several steps is one change
-        raise_interrupt=False,
         rust_timeout=300,
         yield_on_timeout=True,
     )

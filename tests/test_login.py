@@ -94,8 +94,8 @@ def test_one_log_in_is_one_trace_and_user_profiles_knows_who_called(project, vis
     before = {name: len(project.log(name)) for name in (LOGIN, USER_PROFILES)}
     visitor.log_in()
     lines = {
-        name: [json.loads(line) for line in project.log(name)[before[name] :].splitlines()]
-        for name in before
+        name: [json.loads(line) for line in project.log(name, since, "answered").splitlines()]
+        for name, since in before.items()
     }
     fields = {"severity", "time", "message", "logging.googleapis.com/trace"}
     assert all(set(line) == fields for name in lines for line in lines[name])
