@@ -46,7 +46,7 @@ address() { echo "$ADDRESSES" | awk -v f="$1" -v n="$2" '$1 == f { print $n }'; 
 
 on_google_cloud() {
     local configured
-    PATH=$(echo "$PATH" | tr : '\n' | grep -v '/local/bin$' | paste -s -d : -)   # where a shell still has the stand-in first
+    leave_stand_in   # where a shell still has it first
     PATIENCE=${PATIENCE:-420}   # seconds: it may take so long until a changed binding works everywhere
     if [ -z "$DRY_RUN" ]; then
         command -v gcloud > /dev/null ||
@@ -71,6 +71,16 @@ YOU=\$(gcloud config get account)
 case \$YOU in *.gserviceaccount.com) YOU=serviceAccount:\$YOU ;; *://*) ;; *) YOU=user:\$YOU ;; esac
 END
     fi
+}
+
+leave_stand_in() {   # takes the stand-in of this or another clone out of PATH
+    local folder path='' IFS=:
+    set -f
+    for folder in $PATH; do
+        if [ ! -e "$folder/../gcloud_deploy.py" ]; then path=$path:$folder; fi
+    done
+    set +f
+    PATH=${path#:}
 }
 
 who_you_are() {   # whoever is logged in, as a policy names them

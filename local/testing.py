@@ -23,7 +23,9 @@ import requests
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # In a shell that ran "deploy.sh env --local", gcloud is the stand-in: here it is the real one, if any.
 os.environ["PATH"] = os.pathsep.join(
-    folder for folder in os.environ["PATH"].split(os.pathsep) if not folder.endswith("/local/bin")
+    folder
+    for folder in os.environ["PATH"].split(os.pathsep)
+    if not (pathlib.Path(folder).parent / "gcloud_deploy.py").exists()
 )
 
 

@@ -294,6 +294,27 @@ def test_what_is_missing_is_said_before_anything_is_made(cloud, words, stdout, m
     assert cloud.changes() == []
 
 
+def test_the_stand_in_of_any_clone_is_left_and_nothing_else(cloud, tmp_path):
+    other, mine = tmp_path / "clone" / "local", tmp_path / "my" / "local" / "bin"
+    (other / "bin").mkdir(parents=True)
+    (other / "gcloud_deploy.py").touch()
+    mine.mkdir(parents=True)
+    (other / "bin" / "gcloud").write_text("#!/bin/sh\necho the stand-in >&2; exit 9\n")
+    (other / "bin" / "gcloud").chmod(0o755)
+    (cloud.folder / "gcloud").rename(mine / "gcloud")
+    cloud.env["PATH"] = f"{other}/bin:{ROOT}/local/bin:{mine}:{cloud.env['PATH']}"
+    assert "is deployed." in cloud.deploy_sh().stdout
+
+
+def test_a_public_function_stays_public_while_it_is_deployed_again(cloud):
+    cloud.deploy_sh("--public")
+    (cloud.app / "functions" / "front" / "variables").write_text("A=1\n")
+    cloud.forget()
+    cloud.deploy_sh("--public")
+    assert [c[1:4] for c in cloud.changes()] == [["run", "deploy", "front"]]
+    assert not any("allow-unauthenticated" in word for c in cloud.changes() for word in c)
+
+
 STRANGER = "|us-east1|somebody|x|x|x|['Ready', 'True']|[True, 100]|x||1\n"
 
 
