@@ -7,8 +7,10 @@ TOOL=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$TOOL/deploy/trust_map.sh"   # the app: trust-map, flags, variables
 . "$TOOL/deploy/targets.sh"     # Google Cloud or this machine
 . "$TOOL/deploy/found.sh"       # what is there already
+. "$TOOL/deploy/staging.sh"     # the folder and the flags that a function is deployed with
 . "$TOOL/deploy/verify.sh"      # the trust map as measured
 . "$TOOL/deploy/destroy.sh"     # the way back
+. "$TOOL/deploy/watch.sh"       # deploying again whenever a file is saved
 
 PREFIX=${PREFIX:-}   # put before every name, as in PREFIX=dev-, so that several copies can live in one project
 DEFAULT_REGION=us-central1
@@ -211,60 +213,6 @@ run_deploy() {   # NAME REVISION
     fi
 }
 
-settings_of() {   # NAME: sets SETTINGS, the flags that say how Cloud Run runs the function
-    local name=$1 other variables line
-    variables="GOOGLE_CLOUD_PROJECT=$PROJECT
-THREADS=$(flag "$name" concurrency 80)"
-    for other in $FUNCTIONS; do variables="$variables
-$(variable "$other")_URL=$(url_of "$other")"; done
-    if among firestore "$(column "$name" 3)"; then variables="$variables
-STORE=$STORE"; fi
-    variables="$variables
-$(lines_of "$(folder_of "$name")/variables")"
-    SETTINGS=(--function="$(basename "$(folder_of "$name")")" --base-image="$BASE_IMAGE" --automatic-updates
-        --invoker-iam-check --service-account="$(email_of "$name")"
-        --build-service-account="projects/$PROJECT/serviceAccounts/$(email_of "$BUILDER")"
-        --set-env-vars="$(joined "$variables")")
-    for line in concurrency=80 memory=512Mi cpu=1 max-instances=5 timeout=60 ingress=all; do
-        if [ -z "$(flag "$name" "${line%%=*}" '')" ]; then SETTINGS[${#SETTINGS[@]}]=--$line; fi
-    done
-    while read -r line; do SETTINGS[${#SETTINGS[@]}]=$line; done < <(lines_of "$(folder_of "$name")/flags")
-}
-
-joined() {   # LINES: as one value of gcloud's, with a separator that does not occur in it
-    local separator
-    for separator in '##' '@@' ';;' '%%' '::' '||'; do case $1 in *"$separator"*) ;; *) break ;; esac; done
-    printf '^%s^' "$separator"
-    printf %s "$1" | awk -v s="$separator" 'NF { printf "%s%s", between, $0; between = s }'
-}
-
-stage() {   # the folder that is deployed: the function, a copy of shared/, one requirements.txt
-    local from to=$STAGED/$1 file files
-    from=$(folder_of "$1")
-    rm -rf "$to"
-    mkdir -p "$to"
-    files=$(tracked "$from" shared)
-    while read -r file; do
-        case $file in "$from"/flags | "$from"/variables | "$from"/verify | "$from"/requirements.*) continue ;; esac
-        if [ -d "$file" ]; then echo "  $file is a link to a folder, which gcloud would leave out" >&2; return 1; fi
-        if [ ! -e "$file" ]; then continue; fi   # deleted, and git has not been told yet
-        mkdir -p "$to/$(dirname "${file#"$from"/}")"
-        cp "$file" "$to/${file#"$from"/}"
-    done <<< "$files"
-    for file in requirements.txt "$from/requirements.txt"; do
-        if [ -e "$file" ]; then awk '{ sub(/\r$/, ""); print }' "$file"; fi   # ends the last line, too
-    done > "$to/requirements.txt"
-    echo .gcloudignore > "$to/.gcloudignore"   # without one, gcloud may make up its own
-}
-
-tracked() {   # FOLDER...: its files that git tracks or would track, or without git all but dotfiles and caches
-    if git rev-parse --is-inside-work-tree > /dev/null 2>&1; then
-        git -c core.quotePath=false ls-files --cached --others --exclude-standard -- "$@"
-    else
-        find "$@" \( -name '.?*' -o -name __pycache__ -o -name '*.pyc' -o -name '*~' \) -prune -o \( -type f -o -type l \) -print
-    fi 2> /dev/null | sort -u
-}
-
 set_policy() {   # NAME: makes a service's policy exactly what the map says; one that is right is not touched
     local name=$1 file=$STAGED/$1.policy.json wanted policy='{"bindings": []}' problem removed
     wanted=$(members_of "$name")
@@ -314,7 +262,7 @@ refused_members() {   # NAME PROBLEM MEMBERS: an organisation may forbid some; w
     return 1
 }
 
-# ---- env and watch
+# ---- env
 
 env() {
     local name
@@ -336,25 +284,5 @@ env() {
 }
 
 export_line() { echo "export $1=$(quoted "$2")"; }
-
-watch() {
-    local changed name watcher
-    mkfifo "$WORK/changes"
-    "$TOOL/.venv/bin/python" -I "$TOOL/local/__main__.py" watch functions shared > "$WORK/changes" &
-    watcher=$!
-    trap 'kill $watcher; wait; echo; exit 0' INT TERM
-    exec 4< "$WORK/changes"
-    read -r changed <&4   # an empty line: from now on nothing is missed
-    echo 'Watching. Save a file, and its function is deployed again. Ctrl-C ends the watching, not the functions.'
-    while read -r changed <&4; do
-        for name in $FUNCTIONS; do
-            case " $changed" in
-                *" $(folder_of "$name")/"* | *' shared/'*) beside deploy_function "$name" ;;
-            esac
-        done
-        all_of || true   # it has said why; the version from before goes on answering
-        look_at_services
-    done
-}
 
 main "$@"
