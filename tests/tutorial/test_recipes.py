@@ -63,7 +63,7 @@ def follow(heading, clone):
         perform(clone, sentence, code)
 
 
-def tested(clone, *words):
+def outcome_of_tests(clone, *words):
     """What tests/run says in the copy."""
     env = {k: v for k, v in clone.env.items() if not k.startswith("PYTEST_")}
     done = subprocess.run(
@@ -94,7 +94,7 @@ def test_after_a_recipe_the_tests_are_green(heading, clone, full):
     follow("Before each of them", clone)
     follow(heading, clone)
     clone.end()
-    said = tested(clone, *(() if full or heading == "Start your own app" else ("tests",)))
+    said = outcome_of_tests(clone, *(() if full or heading == "Start your own app" else ("tests",)))
     skipped = re.findall(r"^SKIPPED .*", said, re.M)
     assert all("left out: " in line for line in skipped), skipped
     # What the recipe took out is gone from every file that a deploy reads.
