@@ -11,7 +11,3 @@ def test_ruff_finds_no_mistake():
 
 def test_mypy_knows_the_types_of_shared():
     succeeded(run(sys.executable, "-m", "mypy", "--no-error-summary", str(ROOT / "shared")))
-
-
-def test_every_lock_is_the_one_of_what_is_wanted():
-    succeeded(run(str(ROOT / "local" / "lock"), "--check"))
