@@ -62,11 +62,11 @@ def earlier(account):
     It tells nothing that a log-in with this password would not tell.
     """
     profile, password_hash = store.get(account["username"]) or ({}, NOBODY)
-    if profile.get("display_name") == account["display_name"]:
-        with a_turn():
-            if check_password_hash(password_hash, account["password"]):
-                return profile
-    raise Conflict("This username is taken.")
+    with a_turn():
+        right = check_password_hash(password_hash, account["password"])
+    if not right or profile.get("display_name") != account["display_name"]:
+        raise Conflict("This username is taken.")
+    return profile
 
 
 @app.post("/profiles/verify")
