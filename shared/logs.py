@@ -7,7 +7,7 @@ import re
 import sys
 import threading
 import traceback
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from flask import has_request_context, request
 
@@ -20,7 +20,7 @@ class CloudLoggingFormatter(logging.Formatter):
     """Names the fields as https://cloud.google.com/logging/docs/structured-logging does."""
 
     def format(self, record: logging.LogRecord) -> str:
-        when = datetime.fromtimestamp(record.created, timezone.utc).isoformat()
+        when = datetime.fromtimestamp(record.created, UTC).isoformat()
         severity = next(name for level, name in SEVERITIES if record.levelno >= level)
         entry = {"severity": severity, "time": when, "message": record.getMessage()}
         traces = [stack_trace(record.exc_info[1])] if record.exc_info and record.exc_info[1] else []

@@ -3,7 +3,7 @@
 import logging
 import threading
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from flask import request
 from stores import open_profiles
@@ -47,7 +47,7 @@ def create():
     profile = {
         "username": account["username"],
         "display_name": account["display_name"],
-        "created_at": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "created_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     with a_turn():
         password_hash = generate_password_hash(account["password"], HASHING)
