@@ -253,7 +253,7 @@ def test_a_secret_arrives_as_a_variable_where_the_account_may_read_it(local, wor
     assert missing.returncode == 1 and "secretmanager.secretAccessor" in missing.stderr
     said = local.refused("secrets describe payments-key")
     assert "NOT_FOUND" in said and str(local.secrets / "payments-key") in said
-    local.secrets.mkdir()
+    local.secrets.mkdir(exist_ok=True)
     (local.secrets / "payments-key").write_text("hidden value\n")
     binding = (
         f"payments-key --member={local.member('works')} --role=roles/secretmanager.secretAccessor"

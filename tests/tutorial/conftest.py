@@ -6,3 +6,15 @@ import pytest
 @pytest.fixture
 def full(request):
     return request.config.getoption("--full")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest tests begin first, each on a worker of its own: a worker takes two at a time."""
+    long = [item for item in items if item.get_closest_marker("long")]
+    others = [item for item in items if item not in long]
+    items[:] = [item for pair in zip(long, others, strict=False) for item in pair]
+    items += others[len(long) :]
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: runs the tests of a whole copy")
