@@ -138,7 +138,8 @@ now_serves() {   # NAME REVISION: asked anew, for what an operation says of its 
     local DONE='' SILENT=1 answer named created ready conditions
     answer=$(attempt gcloud run services describe "$1" --region="$REGION" --project="$PROJECT" --format="value[separator=\"|\"](spec.template.metadata.name,status.latestCreatedRevisionName,status.latestReadyRevisionName,status.conditions.map().extract(\"type\",\"status\"))" 2> /dev/null) || return 2
     IFS='|' read -r named created ready conditions <<< "$answer"
-    [ "$named" = "$2" ] && serves "$created" "$ready" "$conditions"
+    # Another deploy of the same source may have come after this one.
+    case $named in "${2%-*}"-*) [ "${named##*-}" -ge "${2##*-}" ] && serves "$created" "$ready" "$conditions" ;; *) return 1 ;; esac
 }
 
 service_is_gone() {   # NAME

@@ -63,11 +63,28 @@ def emulator(tmp_path_factory):
                 break
         too_long.cancel()
         assert "is now running" in said, said
+        warm_up(address)
         yield address
     finally:
         too_long.cancel()
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+def warm_up(address):
+    """Its first answer takes seconds, which is longer than a store waits."""
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud.firestore import Client
+
+    host = os.environ.get("FIRESTORE_EMULATOR_HOST")
+    os.environ["FIRESTORE_EMULATOR_HOST"] = address
+    try:
+        client = Client(project="warm", credentials=AnonymousCredentials())
+        client.document("warm/up").set({"warm": True}, timeout=60)
+    finally:
+        os.environ.pop("FIRESTORE_EMULATOR_HOST")
+        if host:
+            os.environ["FIRESTORE_EMULATOR_HOST"] = host
 
 
 @pytest.fixture(params=["sqlite", "the fake Firestore", "Firestore's emulator"])

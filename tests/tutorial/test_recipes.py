@@ -89,7 +89,7 @@ def test_the_recipes_are_the_promised_ones():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("heading", reversed(HEADINGS))
+@pytest.mark.parametrize("heading", HEADINGS[::-1])
 def test_after_a_recipe_the_tests_are_green(heading, clone, full):
     """The real fork is tested whole, the tool's tests included; the others with --full."""
     follow("Before each of them", clone)
