@@ -139,7 +139,7 @@ create_database() {
 }
 
 grant_roles() {   # one after the other: two changes of one policy at the same time collide
-    local name member role database granted condition
+    local name member role database granted condition secret
     see_granted || return
     for name in $FUNCTIONS "$BUILDER"; do
         member=serviceAccount:$(email_of "$name") granted=$(granted_to "$(email_of "$name")")
@@ -159,8 +159,9 @@ grant_roles() {   # one after the other: two changes of one policy at the same t
                 --role="${role%%|*}" --condition="$condition" --format=none || return
             GRANTS_CHANGED=1
         done
-        for role in $(secrets_of "$name"); do
-            change gcloud secrets add-iam-policy-binding "$role" --project="$PROJECT" --member="$member" \
+        for secret in $(secrets_of "$name"); do
+            if among "$member" "$(readers_of "$secret")"; then continue; fi
+            change gcloud secrets add-iam-policy-binding "$secret" --project="$PROJECT" --member="$member" \
                 --role=roles/secretmanager.secretAccessor --format=none || return
         done
     done

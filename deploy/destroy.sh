@@ -89,7 +89,7 @@ delete_function() {
 }
 
 take_back_roles() {   # EMAIL...: also what a deleted account of this name has left behind
-    local email member role DONE
+    local email member role secret DONE
     see_granted || return
     for email; do
         while IFS='|' read -r member role; do
@@ -100,6 +100,15 @@ take_back_roles() {   # EMAIL...: also what a deleted account of this name has l
         done < <(echo "$GRANTED" | awk -F '|' -v e="serviceAccount:$email" '
             { m = tolower($1); w = tolower(e) }
             (m == w || index(m, "deleted:" w "?") == 1) && !seen[$1 $2]++ { print $1 "|" $2 }')
+    done
+    if [ -n "$DRY_RUN" ] || ! enabled secretmanager; then return; fi
+    for secret in $(attempt gcloud secrets list --project="$PROJECT" --format='value(name.basename())'); do
+        for member in $(readers_of "$secret"); do
+            if ! among "${member#serviceAccount:}" "$@"; then continue; fi
+            DONE=''
+            change gcloud secrets remove-iam-policy-binding "$secret" --project="$PROJECT" --member="$member" \
+                --role=roles/secretmanager.secretAccessor --format=none || return
+        done
     done
 }
 

@@ -193,6 +193,12 @@ granted_to() {   # EMAIL: role|title of the condition, a line each; the case of 
     echo "$GRANTED" | awk -F '|' -v m="serviceAccount:$1" 'tolower($1) == tolower(m) { print $2 "|" $3 }'
 }
 
+readers_of() {   # SECRET: the members that may read it; none where its policy cannot be read
+    if [ -n "$DRY_RUN" ]; then return; fi
+    gcloud secrets get-iam-policy "$1" --project="$PROJECT" --flatten='bindings[].members' \
+        --format='value(bindings.members)' 2> /dev/null < /dev/null || true
+}
+
 # ---- a service's policy
 
 policy_of() {   # NAME: member|role|title of the condition, a line each

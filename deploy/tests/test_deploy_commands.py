@@ -122,13 +122,24 @@ def test_a_wrong_flag_or_variable_is_named_before_anything_is_made(cloud, file, 
     assert cloud.commands() == []
 
 
-def test_a_secret_is_granted_to_the_one_account(cloud):
+def test_a_secret_is_granted_to_the_one_account_once_and_taken_back(cloud):
     (cloud.app / "functions" / "front" / "flags").write_text("--set-secrets=KEY=payments-key:latest\n")
     cloud.deploy_sh()
     [granted] = [c for c in cloud.changes() if c[1] == "secrets"]
     assert granted[2:4] == ["add-iam-policy-binding", "payments-key"]
-    assert value(granted, "--member") == "serviceAccount:front-sa@p-1.iam.gserviceaccount.com"
+    member = "serviceAccount:front-sa@p-1.iam.gserviceaccount.com"
+    assert value(granted, "--member") == member
     assert value(granted, "--role") == "roles/secretmanager.secretAccessor"
+
+    cloud.answer("secrets get-iam-policy payments-key", stdout=f"{member}\nuser:ada@example.com\n")
+    cloud.answer("secrets list", stdout="payments-key\n")
+    cloud.forget()
+    cloud.deploy_sh()
+    assert cloud.changes() == []
+    cloud.deploy_sh("destroy", "--quiet")
+    [taken] = [c for c in cloud.changes() if c[1] == "secrets"]
+    assert taken[2:4] == ["remove-iam-policy-binding", "payments-key"]
+    assert value(taken, "--member") == member
 
 
 def test_requirements_are_joined_line_by_line(cloud):
