@@ -139,15 +139,15 @@ create_database() {
 }
 
 grant_roles() {   # one after the other: two changes of one policy at the same time collide
-    local name member role database granted condition secret
+    local name member role database granted condition secret taken
     see_granted || return
     for name in $FUNCTIONS "$BUILDER"; do
-        member=serviceAccount:$(email_of "$name") granted=$(granted_to "$(email_of "$name")")
+        member=serviceAccount:$(email_of "$name") granted=$(granted_to "$(email_of "$name")") taken=''
         for role in $granted; do   # role|condition: what the map does not give is taken back
-            if among "$role" "$(roles_of "$name")"; then continue; fi
+            if among "$role" "$(roles_of "$name")" || among "${role%%|*}" "$taken"; then continue; fi
             change gcloud projects remove-iam-policy-binding "$PROJECT" --member="$member" \
                 --role="${role%%|*}" --all --format=none || return
-            GRANTS_CHANGED=1
+            GRANTS_CHANGED=1 taken="$taken ${role%%|*}"
             printf '\n    took %s back from %s ...' "${role%%|*}" "$member" >&3
             granted=$(echo "$granted" | grep -v "^${role%%|*}|" || true)
         done

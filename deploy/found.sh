@@ -189,8 +189,8 @@ see_granted() {   # the policies of the project and above it: ABOVE has member|r
     GRANTED=$(echo "$ABOVE" | awk -F '|' '$4 == "project" { print $1 "|" $2 "|" $3 }')
 }
 
-granted_to() {   # EMAIL: role|title of the condition, a line each; the case of an address means nothing
-    echo "$GRANTED" | awk -F '|' -v m="serviceAccount:$1" 'tolower($1) == tolower(m) { print $2 "|" $3 }'
+granted_to() {   # EMAIL: role|title of the condition, a word each; the case of an address means nothing
+    echo "$GRANTED" | awk -F '|' -v m="serviceAccount:$1" 'tolower($1) == tolower(m) { gsub(" ", "_", $3); print $2 "|" $3 }'
 }
 
 readers_of() {   # SECRET: the members that may read it; none where its policy cannot be read

@@ -218,6 +218,7 @@ def test_roles_that_the_map_does_not_give_are_taken_back(cloud):
     member = "serviceAccount:closed-sa@p-1.iam.gserviceaccount.com"
     with (cloud.folder / "granted").open("a") as granted:
         granted.write(f"{member.upper().replace('SERVICEACCOUNT', 'serviceAccount')}|roles/editor||project|p-1\n")
+        granted.write(f"{member}|roles/editor|on my terms|project|p-1\n")
         granted.write("user:ada@example.com|roles/editor||project|p-1\n")
     cloud.forget()
     again = cloud.deploy_sh()
