@@ -73,7 +73,7 @@ def outcome_of_tests(clone, *words):
         text=True,
         capture_output=True,
         stdin=subprocess.DEVNULL,
-        timeout=900,  # what hangs is a failure
+        timeout=3600,  # what hangs is a failure
     )
     return succeeded(done).stdout
 
