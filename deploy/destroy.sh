@@ -21,7 +21,11 @@ destroy() {
     step 'Taking back roles' take_back_roles $ACCOUNTS
     # shellcheck disable=SC2086
     step 'Deleting the service accounts' delete_accounts $ACCOUNTS
-    if [ -n "$LOCAL" ]; then end_local_project; return; fi
+    if [ -n "$LOCAL" ]; then
+        rm -f "$LOCAL_STATE/${PREFIX}data.db"*
+        if [ -z "$(found_beside)" ]; then end_local_project; else echo "Kept: the local project, for $(found_beside | paste -s -d ' ' -)"; fi
+        return
+    fi
     keep_or_delete_database
     echo 'Kept: the enabled APIs, and what Google keeps of builds (repository cloud-run-source-deploy, bucket run-sources-...).'
 }
@@ -40,7 +44,7 @@ destroy_one() {   # NAME: one function with its account, for instance one that h
     fi
     step 'Taking back its roles' take_back_roles "$email"
     step 'Deleting its service account' delete_accounts "$email"
-    echo "Take its line out of trust-map, and run ./deploy.sh$(where): then no policy names it any more."
+    echo "Take its line out of trust-map, and run $(again): then no policy names it any more."
 }
 
 dry_destroy() {   # what a deploy by the present map would have made

@@ -47,6 +47,10 @@ found_elsewhere() {   # the other regions of the project that have functions of 
     echo "$FOUND" | awk -F '|' -v m="$MADE_BY" -v r="$REGION" '$3 == m && $2 != r { print $2 }' | sort -u
 }
 
+found_beside() {   # what was deployed from another checkout, or with another PREFIX
+    echo "$FOUND" | awk -F '|' -v m="$MADE_BY" '$3 != m && $3 ~ /function-trust-map$/ { print $1 }'
+}
+
 found_number() { echo "$FOUND" | awk -F '|' '{ print $11; exit }'; }
 
 left_the_map() {   # functions of ours that are deployed, and have no line any more
@@ -83,12 +87,15 @@ preflight() {
         fi
     done
     for name in $(left_the_map); do
-        echo "$name is still deployed, but no longer in trust-map. This removes it: ./deploy.sh destroy $name$(where)" >&2
+        echo "$name is still deployed, but no longer in trust-map. This removes it: $(again "destroy $name")" >&2
     done
 }
 
-where() {   # the options that lead another command to the same place
-    if [ -n "$LOCAL" ]; then echo ' --local'; else echo " --project=$PROJECT --region=$REGION"; fi
+again() {   # [WORDS]: this script, with the same project, region and prefix
+    local where="--project=$PROJECT --region=$REGION"
+    if [ -n "$LOCAL" ]; then where=--local; fi
+    if [ -n "$LOCAL" ] && [ "$PROJECT" != local-project ]; then where="--local --project=$PROJECT"; fi
+    echo "${PREFIX:+PREFIX=$PREFIX }./deploy.sh${1:+ $1} $where"
 }
 
 must_be_deployed() {
@@ -96,7 +103,7 @@ must_be_deployed() {
     if [ "$VERB" = deploy ]; then return; fi
     look
     for name in $FUNCTIONS; do
-        [ -n "$(found "$name" 1)" ] || die "$name is not deployed in project $PROJECT, region $REGION. Run ./deploy.sh$(where)"
+        [ -n "$(found "$name" 1)" ] || die "$name is not deployed in project $PROJECT, region $REGION. Run $(again)"
     done
     set_number
 }

@@ -5,12 +5,12 @@ settings_of() {   # NAME: sets SETTINGS, the flags that say how Cloud Run runs t
     local name=$1 other variables line
     variables="GOOGLE_CLOUD_PROJECT=$PROJECT
 THREADS=$(flag "$name" concurrency 80)"
-    for other in $FUNCTIONS; do variables="$variables
+    for other in $(callees_of "$name"); do variables="$variables
 $(variable "$other")_URL=$(url_of "$other")"; done
     if among firestore "$(column "$name" 3)"; then variables="$variables
 STORE=$STORE"; fi
     variables="$variables
-$(lines_of "$(folder_of "$name")/variables")"
+$(lines_of "$(folder_of "$name")/variables" | grep = || true)"
     SETTINGS=(--function="$(basename "$(folder_of "$name")")" --base-image="$BASE_IMAGE" --automatic-updates
         --invoker-iam-check --service-account="$(email_of "$name")"
         --build-service-account="projects/$PROJECT/serviceAccounts/$(email_of "$BUILDER")"
@@ -19,6 +19,14 @@ $(lines_of "$(folder_of "$name")/variables")"
         if [ -z "$(flag "$name" "${line%%=*}" '')" ]; then SETTINGS[${#SETTINGS[@]}]=--$line; fi
     done
     while read -r line; do SETTINGS[${#SETTINGS[@]}]=$line; done < <(lines_of "$(folder_of "$name")/flags")
+}
+
+callees_of() {   # NAME: the functions whose URLs it gets: those whose line names it, and those that its variables ask for
+    local other
+    for other in $FUNCTIONS; do
+        if among "${1#"$PREFIX"}" "$(column "$other" 2)" ||
+            among "$(variable "$other")_URL" "$(lines_of "$(folder_of "$1")/variables")"; then echo "$other"; fi
+    done
 }
 
 joined() {   # LINES: as one value of gcloud's, with a separator that does not occur in it

@@ -15,12 +15,15 @@ start() {
     # A checksum in the database's name: nobody else's has it by accident, so what has it is ours.
     DATABASE=${PREFIX}data-$(printf %s "$MADE_BY $PROJECT" | cksum | cut -d ' ' -f 1)
     STORE=firestore:$DATABASE
-    if [ -n "$LOCAL" ]; then STORE=sqlite:$LOCAL_STATE/data.db; fi
+    if [ -n "$LOCAL" ]; then STORE=sqlite:$LOCAL_STATE/${PREFIX}data.db; fi
 }
 
 on_this_machine() {
-    export LOCAL_STATE=${LOCAL_STATE:-$PWD/.local} LOCAL_SECRETS=${LOCAL_SECRETS:-$PWD/.secrets}
-    PROJECT=${PROJECT:-local-project} REGION=${REGION:-$DEFAULT_REGION} PATIENCE=${PATIENCE:-0}
+    PROJECT=${PROJECT:-local-project}
+    if [ "$PROJECT" = local-project ]; then LOCAL_STATE=${LOCAL_STATE:-$PWD/.local}; fi
+    export LOCAL_STATE=${LOCAL_STATE:-$PWD/.local-$PROJECT}   # each project has its own
+    export LOCAL_SECRETS=${LOCAL_SECRETS:-$PWD/.secrets} LOCAL_GROUPS=${LOCAL_GROUPS:-$PWD/.groups}
+    REGION=${REGION:-$DEFAULT_REGION} PATIENCE=${PATIENCE:-0}
     YOU=user:you@example.com
     if [ "$VERB" = deploy ] && [ -z "$DRY_RUN" ]; then
         "$TOOL/local/venv"
@@ -30,7 +33,7 @@ on_this_machine() {
         if [ -d "$LOCAL_STATE" ]; then end_local_project; else echo 'There is no local project.'; fi
         exit
     elif [ "$VERB" != deploy ] && [ ! -e "$LOCAL_STATE/project.json" ]; then
-        die 'nothing is deployed on this machine yet. Run ./deploy.sh --local'
+        die "nothing is deployed on this machine yet. Run $(again)"
     fi
     PATH=$TOOL/local/bin:$PATH   # from here on, gcloud is the stand-in
     if [ -e "$LOCAL_STATE/project.json" ]; then ADDRESSES=$(local_project addresses); fi

@@ -4,20 +4,21 @@
 # MAP has a line for each function, without the prefix: name|invoked by|its account may use.
 
 read_map() {
-    local name problems
+    local name problems urls
     [ -e trust-map ] || die "there is no trust-map in $PWD"
     problems=$(awk -f "$TOOL/deploy/trust_map.awk" -v check=1 trust-map; folders_without_a_line)
     [ -z "$problems" ] || die "trust-map cannot be used:
 $problems"
     MAP=$(awk -f "$TOOL/deploy/trust_map.awk" trust-map)
     FUNCTIONS=$(echo "$MAP" | sed "s/|.*//; s/^/$PREFIX/")
+    urls=$(for name in $FUNCTIONS; do echo "$(variable "$name")_URL"; done)
     for name in $FUNCTIONS; do
         [[ $name =~ ^[a-z][a-z0-9-]{1,25}[a-z0-9]$ ]] ||
             die "$name cannot be a function's name: it needs 3 to 27 of a-z, 0-9 and -, with a letter first"
         case ${name#"$PREFIX"} in builder | you | anonymous) die "$name cannot be a function's name: it is taken" ;; esac
         [ -e "$(folder_of "$name")/main.py" ] || die "trust-map names ${name#"$PREFIX"}, but there is no $(folder_of "$name")/main.py"
         check_lines "$(folder_of "$name")/flags" '--?*' 'a flag of gcloud run deploy, such as --memory=512Mi'
-        check_lines "$(folder_of "$name")/variables" '[A-Za-z_]*=*' 'NAME=value'
+        check_lines "$(folder_of "$name")/variables" '[A-Za-z_]*=*' 'NAME=value, nor X_URL of a function X of trust-map' "$urls"
         refuse_flags "$name"
     done
 }
@@ -36,13 +37,13 @@ folder_of() { local name=${1#"$PREFIX"}; echo "functions/${name//-/_}"; }
 
 column() { echo "$MAP" | awk -F '|' -v f="${1#"$PREFIX"}" -v n="$2" '$1 == f { gsub(",", " ", $n); print $n }'; }   # FUNCTION N
 
-lines_of() { if [ -e "$1" ]; then sed -e 's/\r$//' -e 's/^[[:space:]]*//' -e '/^#/d' -e '/^$/d' "$1"; fi; }   # FILE
+lines_of() { if [ -e "$1" ]; then awk '{ gsub(/^[ \t]+|\r$/, "") } /^[^#]/' "$1"; fi; }   # FILE: awk ends the last line, too
 
-check_lines() {   # FILE PATTERN MEANING
+check_lines() {   # FILE PATTERN MEANING [WORDS]: dies of a line that neither fits the pattern nor is one of the words
     local line
     while read -r line; do
         # shellcheck disable=SC2254 # the pattern is one
-        case $line in $2) ;; *) die "$1: '$line' is not $3" ;; esac
+        case $line in $2) ;; *) among "$line" "${4:-}" || die "$1: '$line' is not $3" ;; esac
     done < <(lines_of "$1")
 }
 
@@ -81,7 +82,7 @@ callers_of() {   # the callers that the map lets in: you, anonymous, functions, 
             -) ;;
             you) echo you; if [ -n "$PUBLIC" ]; then everyone "$1"; fi ;;
             anonymous) everyone "$1" ;;
-            *:*) echo "$who" ;;
+            *:*) who=${who//\$PREFIX/$PREFIX}; echo "${who//\$PROJECT/$PROJECT}" ;;
             *) echo "$PREFIX$who" ;;
         esac
     done

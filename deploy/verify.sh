@@ -2,24 +2,25 @@
 # "deploy.sh verify": calls every function as every caller, and says who was let in.
 
 verify() {
-    local name caller cell width wrong='' shown lines
+    local name caller callers cell left width wrong='' shown lines
     must_be_deployed
     shown="$FUNCTIONS $(left_the_map | paste -s -d ' ' -)"   # what has left the map can still be called
     see_inherited
     gcloud auth print-identity-token > "$WORK/token" 2> /dev/null < /dev/null || rm "$WORK/token"
     for name in $shown; do beside note_policy "$name"; done
     all_of || true
-    for caller in anonymous you $FUNCTIONS; do beside measure "$caller" "$shown"; done
+    callers="anonymous you $FUNCTIONS $(members_in_map)"
+    for caller in $callers; do beside measure "$caller" "$shown"; done
     all_of || true
 
     # shellcheck disable=SC2086 # the names are words
-    width=$( { printf '%s\n' '             ' $shown; cat "$WORK"/cell.*; } | awk '{ if (length > w) w = length } END { print w + 3 }')
-    printf '\nThe trust map as measured: may the caller on the left call the function above?\n  %*s' "$width" ''
+    left=$(printf '%s\n' $callers | column_width) width=$( { printf '%s\n' '             ' $shown; cat "$WORK"/cell.*; } | column_width)
+    printf '\nThe trust map as measured: may the caller on the left call the function above?\n  %*s' "$left" ''
     for name in $shown; do printf '%-*s' "$width" "$name"; done
-    for caller in anonymous you $FUNCTIONS; do
-        printf '\n  %-*s' "$width" "$caller"
+    for caller in $callers; do
+        printf '\n  %-*s' "$left" "$caller"
         for name in $shown; do
-            cell=$(cat "$WORK/cell.$caller.$name")
+            cell=$(cat "$(cell_of "$caller" "$name")")
             printf '%-*s' "$width" "$cell"
             case $cell in *WRONG*) wrong="$wrong $caller->$name" ;; esac
         done
@@ -39,6 +40,8 @@ verify() {
     echo 'Every call that could be made was answered as the map says.'
 }
 
+column_width() { awk '{ if (length > w) w = length } END { print w + 3 }'; }
+
 note_policy() {   # NAME: its policy, whether it is the one that the map wants, and whom the map lets in
     if among "$1" "$FUNCTIONS"; then callers_of "$1"; fi > "$WORK/callers.$1"
     if [ ! -e "$WORK/policy.$1" ]; then   # else a deploy has just read it
@@ -52,15 +55,15 @@ wanted_policy() {
 }
 
 problems_of() {   # NAME: what is not as a deploy makes it, a line each
-    if ! among "$1" "$FUNCTIONS"; then echo "it is no longer in trust-map. This removes it: ./deploy.sh destroy $1$(where)"; return; fi
+    if ! among "$1" "$FUNCTIONS"; then echo "it is no longer in trust-map. This removes it: $(again "destroy $1")"; return; fi
     if [ ! -e "$WORK/right.$1" ]; then
         case $(cat "$WORK/policy.$1") in
             \?*) echo 'its policy cannot be read' ;;
-            *) echo "its policy is not the one of trust-map, which lets in: $(members_of "$1" | paste -s -d ' ' - | sed 's/^$/nobody/'). Run ./deploy.sh$(where)" ;;
+            *) echo "its policy is not the one of trust-map, which lets in: $(members_of "$1" | paste -s -d ' ' - | sed 's/^$/nobody/'). Run $(again)" ;;
         esac
     fi
-    case $(found "$1" 10) in [Tt]rue) echo "its invoker check is switched off: everybody is let in, whatever the policy says. Run ./deploy.sh$(where)" ;; esac
-    changed_by_hand "$1" | sed "s:\$:. Run ./deploy.sh$(where):"
+    case $(found "$1" 10) in [Tt]rue) echo "its invoker check is switched off: everybody is let in, whatever the policy says. Run $(again)" ;; esac
+    changed_by_hand "$1" | sed "s|\$|. Run $(again)|"
 }
 
 allowed_by_policy() {   # NAME: the members that its policy lets in
@@ -78,8 +81,7 @@ measure() {   # CALLER FUNCTIONS: calls each function; notes what came, and whet
     hook=$(folder_of "$caller")/verify
     if token=$(token_of "$caller" 2> /dev/null < /dev/null); then known=1; fi
     for name in $2; do
-        expected=refused
-        if among "$caller" "$(< "$WORK/callers.$name")" || among anonymous "$(< "$WORK/callers.$name")"; then expected=in; fi
+        expected=$(expected_of "$caller" "$name")
         if [ -z "$known" ]; then cell=$(by_policy "$caller" "$name" "$expected")
         elif comes_true "$name" "$caller" "$expected" ask "$token" "$name"; then cell="$STATUS ok"
         elif [ "$ANSWER" = unknown ]; then cell="? $STATUS"
@@ -90,8 +92,32 @@ measure() {   # CALLER FUNCTIONS: calls each function; notes what came, and whet
             if comes_true "$name" "$caller" "$expected" ask_through "$hook" "$caller" "$name"; then cell="$ANSWER ok*"
             elif [ "$ANSWER" != unknown ]; then cell="$ANSWER WRONG*"; fi
         fi
-        echo "$cell" > "$WORK/cell.$caller.$name"
+        echo "$cell" > "$(cell_of "$caller" "$name")"
     done
+}
+
+cell_of() { echo "$WORK/cell.${1//\//_}.$2"; }   # CALLER FUNCTION: the file with what was measured
+
+expected_of() {   # CALLER FUNCTION: in or refused, by the map; either, where a group decides whose members nobody sees here
+    local callers member=$1
+    callers=$(in_small_letters < "$WORK/callers.$2")
+    case $1 in
+        you) member=$YOU ;;
+        anonymous | *:*) ;;
+        *) member=serviceAccount:$(email_of "$1") ;;
+    esac
+    if among anonymous "$callers" || among "$1" "$callers" || among "$(echo "$member" | in_small_letters)" "$callers"; then echo in
+    elif [ "$1" != anonymous ] && echo "$callers" | grep '^group:\|^domain:\|^principalset:' > /dev/null; then echo either
+    else echo refused; fi
+}
+
+members_in_map() {   # the members that the map names, without you
+    local name who
+    for name in $FUNCTIONS; do
+        for who in $(callers_of "$name"); do
+            case $who in "$YOU") ;; *:*) echo "$who" ;; esac
+        done
+    done | sort -u
 }
 
 comes_true() {   # NAME CALLER EXPECTED COMMAND...: asks; while a right policy does not work yet, asks again
@@ -99,7 +125,7 @@ comes_true() {   # NAME CALLER EXPECTED COMMAND...: asks; while a right policy d
     shift 3
     sentence="$name to let $caller in"
     if [ "$expected" = refused ]; then sentence="$name to refuse $caller"; fi
-    answers() { "$@"; [ "$ANSWER" = "$expected" ]; }
+    answers() { "$@"; case $expected:$ANSWER in either:in | either:refused | "$ANSWER:$expected") ;; *) return 1 ;; esac; }
     if answers "$@"; then return; fi
     if [ "$caller$ANSWER" = youin ] && you_inherit; then return 1; fi
     [ -e "$WORK/right.$name" ] && wait_for "$sentence" answers "$@"
@@ -131,7 +157,7 @@ ask_through() {   # HOOK CALLER NAME: sets ANSWER to what the caller itself was 
 
 by_policy() {   # CALLER NAME EXPECTED: where nothing can be measured, what the policies say
     local said=refused
-    if [ ! -e "$WORK/right.$2" ]; then echo '? unknown'; return; fi
+    if [ ! -e "$WORK/right.$2" ] || [ "$3" = either ]; then echo '? unknown'; return; fi
     if [ "$3" = in ]; then said=in; fi
     echo "$said, by policy"
 }
@@ -147,6 +173,8 @@ token_of() {   # CALLER: an ID token of the caller; anonymous has none
     case $1 in
         anonymous) ;;
         you) cat "$WORK/token" ;;
+        serviceAccount:*) gcloud auth print-identity-token --impersonate-service-account="${1#*:}" --include-email ;;
+        *:*) return 1 ;;   # nobody can call as another person, or as a group
         *) gcloud auth print-identity-token --impersonate-service-account="$(email_of "$1")" --include-email ;;
     esac
 }
@@ -195,14 +223,16 @@ about_role() {   # ROLE
 }
 
 explain_marks() {   # what the marks in the table mean, where they occur
-    local caller hidden=''
+    local caller hidden='' others=''
     if grep 'ok\*\|WRONG\*' "$WORK"/cell.* > /dev/null; then echo '* asked through the caller itself, by its file verify'; fi
     if grep inherited "$WORK"/cell.you.* > /dev/null; then echo 'inherited: you may call every function of this project, by a role listed above'; fi
     if grep '^? [0-9n]' "$WORK"/cell.* > /dev/null; then echo '? the call got no answer from which one could tell'; fi
     if [ ! -e "$WORK/token" ]; then echo 'you: there is no ID token for you. See gcloud auth print-identity-token'; fi
-    for caller in $FUNCTIONS; do
-        if grep 'by policy\|? unknown' "$WORK/cell.$caller".* > /dev/null; then hidden="$hidden $caller"; fi
+    for caller in $FUNCTIONS $(members_in_map); do
+        if ! grep 'by policy\|? unknown' "$(cell_of "$caller" '')"* > /dev/null; then continue; fi
+        case $caller in *:*) others=1 ;; *) hidden="$hidden $caller" ;; esac
     done
+    if [ -n "$others" ]; then echo 'by policy: not measured, for nobody can call as another person or as a group'; fi
     if [ -n "$hidden" ]; then
         echo 'by policy: not measured, for you may not act as that caller. This lets you:'
         echo "  for name in$hidden; do gcloud iam service-accounts add-iam-policy-binding $(email_of '$name') --project=$PROJECT --member=$YOU --role=roles/iam.serviceAccountTokenCreator; done"

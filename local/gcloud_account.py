@@ -45,7 +45,7 @@ def impersonated(args) -> dict:
     """The account to act as. gcloud fetches an access token of it first, whatever it wants."""
     email = args.impersonate_service_account
     target = state.service_account(email)
-    if not target or not state.allowed(roles.ACCESS_TOKEN, {f"user:{YOU}"}, f"account.{email}"):
+    if not target or not state.allowed(roles.ACCESS_TOKEN, state.account(YOU), f"account.{email}"):
         raise Failed(
             f"PERMISSION_DENIED: Permission '{roles.ACCESS_TOKEN}' denied on resource (or it may"
             " not exist)."

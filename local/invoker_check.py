@@ -47,7 +47,7 @@ def refusal(name: str, service: dict, path: str, headers: CIMultiDict) -> Refusa
         return Refusal(404)
     if service["ingress"] != "all":
         return Refusal(404)  # every caller on this machine is outside
-    if service["open"] or state.allowed(roles.INVOKE, {"allUsers"}, name):
+    if service["open"] or state.allowed(roles.INVOKE, None, name):
         return None
 
     # The one header that is checked; the other one passes untouched.
@@ -70,8 +70,7 @@ def refusal(name: str, service: dict, path: str, headers: CIMultiDict) -> Refusa
     except ValueError:
         return Refusal(401, UNVERIFIED)
     # Whether Google refuses a deleted account's last tokens is not known; here it does.
-    members = {"allAuthenticatedUsers", state.principal(account)} if account else set()
-    if not state.allowed(roles.INVOKE, members, name):
+    if not state.allowed(roles.INVOKE, account, name):
         return Refusal(403, LACKS_PERMISSION)
     headers[header] = f"{scheme} {token.rpartition('.')[0]}.{REMOVED}"
     return None

@@ -61,7 +61,7 @@ def environment(revision: str, port: int, home: str) -> dict[str, str]:
 def secret(which: str, account: str) -> str:
     """The value of a secret, which the account must be allowed to read, as in the cloud."""
     name = which.partition(":")[0]
-    if not state.allowed(roles.SECRET, {f"serviceAccount:{account}"}, f"secret.{name}"):
+    if not state.allowed(roles.SECRET, state.account(account), f"secret.{name}"):
         denied = f"Permission denied on secret: {name} for Revision service account {account}."
         raise StartFailed(
             f"{denied} The service account used must be granted the 'Secret Manager Secret Accessor'"

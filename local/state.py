@@ -22,6 +22,7 @@ from local import roles
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 STATE = pathlib.Path(os.environ.get("LOCAL_STATE") or ROOT / ".local").absolute()
 SECRETS = pathlib.Path(os.environ.get("LOCAL_SECRETS") or STATE.parent / ".secrets").absolute()
+GROUPS = pathlib.Path(os.environ.get("LOCAL_GROUPS") or STATE.parent / ".groups").absolute()
 YOU = "you@example.com"
 
 
@@ -96,6 +97,23 @@ def principal(account: dict) -> str:
     return f"{account['kind']}:{account['email']}"
 
 
+def members(account: dict | None) -> set[str]:
+    """What a policy may call this account (None: nobody in particular), in small letters.
+
+    Who is in the group admins@example.com stands in the file of this name in GROUPS, a line each.
+    """
+    if not account:
+        return {"allusers"}
+    email = account["email"].lower()
+    found = {"allusers", "allauthenticatedusers", principal(account).lower()}
+    for file in GROUPS.glob("*@*"):
+        if email in (word.rpartition(":")[2] for word in file.read_text().lower().split()):
+            found.add(f"group:{file.name.lower()}")
+    if account["kind"] == "user":
+        found.add(f"domain:{email.partition('@')[2]}")
+    return found
+
+
 # ---- policies
 
 
@@ -115,12 +133,12 @@ def put_policy(name: str, bindings: list[dict]) -> None:
     write(f"policies/{name}", {"bindings": bindings, **until})
 
 
-def allowed(permission: str, members: set[str], *resources: str) -> bool:
-    """Whether a policy of the resources or of the project gives one of the members the permission."""
-    members = {member.lower() for member in members}
+def allowed(permission: str, account: dict | None, *resources: str) -> bool:
+    """Whether a policy of the resources or of the project gives the account the permission."""
+    wanted = members(account)
     return any(
         permission in roles.permissions(binding["role"])
-        and members & {member.lower() for member in binding["members"]}
+        and wanted & {member.lower() for member in binding["members"]}
         for resource in (*resources, "_project")
         for binding in in_effect(policy(resource))
     )

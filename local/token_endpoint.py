@@ -142,8 +142,7 @@ def generated(kind: str, email: str, headers, body: bytes) -> dict:
         raise ApiError(401, "UNAUTHENTICATED", "Request had invalid credentials.") from None
     permission = roles.ID_TOKEN if kind == "Id" else roles.ACCESS_TOKEN
     target = state.service_account(email)
-    members = {state.principal(caller)}
-    if not target or not state.allowed(permission, members, f"account.{target['email']}"):
+    if not target or not state.allowed(permission, caller, f"account.{target['email']}"):
         denied = f"Permission '{permission}' denied on resource (or it may not exist)."
         raise ApiError(403, "PERMISSION_DENIED", denied)
     try:

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from local.testing import ROOT, run
+from local.testing import ROOT, run, succeeded
 from recorded_cloud import NAMES
 
 
@@ -91,16 +91,29 @@ def test_each_function_has_its_own_account_and_only_back_a_role(cloud):
 def test_flags_and_variables_of_a_function_go_to_the_cloud(cloud):
     folder = cloud.app / "functions" / "front"
     (folder / "flags").write_text("# small\n--memory=128Mi\n\n--vpc-connector=a b\r\n--concurrency=7")
-    (folder / "variables").write_text("GREETING=it's a ## \"day\", ä\nEMPTY=\n")
+    (folder / "variables").write_text("GREETING=it's a ## \"day\", ä\nCLOSED_URL\nEMPTY=")
     cloud.deploy_sh()
     [front] = [c for c in cloud.changes() if c[1:4] == ["run", "deploy", "front"]]
     assert value(front, "--memory") == "128Mi" and value(front, "--vpc-connector") == "a b"
+    assert value(front, "--concurrency") == "7"
     variables = value(front, "--set-env-vars")
     separator = variables[1:3]
     pairs = dict(p.split("=", 1) for p in variables[4:].split(separator))
     assert pairs["GREETING"] == "it's a ## \"day\", ä" and pairs["EMPTY"] == ""
     assert pairs["THREADS"] == "7" and pairs["GOOGLE_CLOUD_PROJECT"] == "p-1"
+    # The URLs of those whose line names it, and of those that it asks for.
+    assert {name for name in pairs if name.endswith("_URL")} == {"BACK_URL", "CLOSED_URL"}
     assert pairs["BACK_URL"] == "https://back-123456789012.us-east1.run.app"
+
+
+def test_an_added_function_rebuilds_itself_and_its_callers_alone(cloud):
+    cloud.deploy_sh()
+    cloud.forget()
+    shutil.copytree(cloud.app / "functions" / "closed", cloud.app / "functions" / "more")
+    with open(cloud.app / "trust-map", "a") as file:
+        file.write("\nmore  back  -\n")
+    succeeded(cloud.deploy_sh())
+    assert {c[3] for c in cloud.changes() if c[1:3] == ["run", "deploy"]} == {"back", "more"}
 
 
 @pytest.mark.parametrize(
@@ -112,6 +125,7 @@ def test_flags_and_variables_of_a_function_go_to_the_cloud(cloud):
         ("flags", "--service-account=x", "--service-account is set by deploy.sh"),
         ("flags", "--set-env-vars=A=1", "variables stand in functions/front/variables"),
         ("variables", "A", "functions/front/variables: 'A' is not NAME=value"),
+        ("variables", "NO_URL", "'NO_URL' is not NAME=value, nor X_URL of a function X of trust-map"),
         ("variables", "PORT=1", "PORT is set by Cloud Run or by deploy.sh"),
     ],
 )

@@ -76,14 +76,12 @@ def url(local, name):
 
 
 def test_the_printed_map_is_what_was_measured(deployed):
-    lines = deployed.deploy_sh("verify").stdout.splitlines()
-    cells = {line.split()[0]: line.split()[1:] for line in lines if " ok" in line}
-    assert cells == {
-        "anonymous": "403 ok 403 ok 403 ok".split(),
-        "you": "200 ok 403 ok 403 ok".split(),
-        "front": "403 ok 200 ok 403 ok".split(),
-        "back": "403 ok 403 ok 403 ok".split(),
-        "closed": "403 ok 403 ok 403 ok".split(),
+    assert rows(succeeded(deployed.deploy_sh("verify"))) == {
+        "anonymous": ["403 ok", "403 ok", "403 ok"],
+        "you": ["200 ok", "403 ok", "403 ok"],
+        "front": ["403 ok", "200 ok", "403 ok"],
+        "back": ["403 ok", "403 ok", "403 ok"],
+        "closed": ["403 ok", "403 ok", "403 ok"],
     }
 
 
@@ -357,6 +355,67 @@ def test_a_public_deploy_beside_a_private_one_opens_nothing_of_the_other(local, 
         assert other.members("front") == {"user:you@example.com", "allUsers"}
     finally:
         other.end()
+
+
+# ---- environments, and members that are no functions
+
+
+def test_environments_live_side_by_side_and_end_alone(local):
+    beside = [{"PREFIX": "dev-"}, {"PREFIX": "stage-"}, {}]
+    words = [(), (), ("--project=shop-prod",)]
+    dev, stage, prod = (Local(local.app) for _ in beside)
+    for environment, variables in zip((dev, stage, prod), beside, strict=True):
+        environment.env.update(variables)
+    prod.state = local.app / ".local-shop-prod"
+    try:
+        for environment, options in zip((dev, stage, prod), words, strict=True):
+            said = succeeded(environment.deploy_sh(*options)).stdout
+            assert "Every call that could be made was answered as the map says" in said
+        members = {"serviceAccount:dev-front-sa@local-project.iam.gserviceaccount.com"}
+        assert dev.members("dev-back") == members
+        assert succeeded(dev.deploy_sh("destroy")).stdout.endswith(
+            "Kept: the local project, for stage-back stage-closed stage-front\n"
+        )
+        succeeded(stage.deploy_sh("verify"))
+        missing = dev.deploy_sh("verify").stderr
+        assert "Run PREFIX=dev- ./deploy.sh --local" in missing
+        succeeded(stage.deploy_sh("destroy"))
+        assert not stage.state.exists()
+        succeeded(prod.deploy_sh("verify", "--project=shop-prod"))
+    finally:
+        prod.end()
+
+
+def test_members_that_are_no_functions_are_let_in_and_shown(local):
+    succeeded(local.deploy_sh())
+    email = "schedule@local-project.iam.gserviceaccount.com"
+    succeeded(local.gcloud("iam service-accounts create schedule"))
+    group, robot = "group:admins@example.com", "serviceAccount:schedule@$PROJECT.iam.gserviceaccount.com"
+    text = (local.app / "trust-map").read_text()
+    (local.app / "trust-map").write_text(re.sub("closed +-", f"closed {group},{robot}", text))
+    assert rows(succeeded(local.deploy_sh())) == {
+        "anonymous": ["403 ok", "403 ok", "403 ok"],
+        "you": ["200 ok", "403 ok", "403 ok"],  # not in the group
+        "front": ["403 ok", "200 ok", "403 ok"],
+        "back": ["403 ok", "403 ok", "403 ok"],
+        "closed": ["403 ok", "403 ok", "403 ok"],
+        group: ["refused, by policy", "refused, by policy", "in, by policy"],
+        f"serviceAccount:{email}": ["403 ok", "403 ok", "200 ok"],
+    }
+    (local.app / ".groups").mkdir()
+    (local.app / ".groups" / "admins@example.com").write_text("You@Example.com\n")
+    assert rows(succeeded(local.deploy_sh("verify")))["you"] == ["200 ok", "403 ok", "200 ok"]
+    # A person whom the map names is "you", where that person deploys.
+    (local.app / "trust-map").write_text(re.sub("closed +-", "closed user:you@example.com", text))
+    found = rows(succeeded(local.deploy_sh()))
+    assert found["you"] == ["200 ok", "403 ok", "200 ok"] and len(found) == 5
+
+
+def rows(result):
+    """The measured map: caller to cells."""
+    table = result.stdout.partition("function above?\n")[2].partition("\n\n")[0].splitlines()
+    cells = [re.split(r"\s{2,}", line.strip()) for line in table[1:]]
+    return {caller: rest for caller, *rest in cells}
 
 
 # ---- the end
