@@ -65,7 +65,7 @@ in_a_group() {   # COMMAND...: in a process group of its own, for gcloud is a sh
 
 attempt() {   # COMMAND...: its output. What passes by itself is waited for, within a limit of time.
     local wait=1 began=$SECONDS errors output reason said=''
-    errors=$(mktemp "$WORK/XXXXXX") output=$(mktemp "$WORK/XXXXXX")
+    errors=$(mktemp "$WORK/XXXXXX") output=$errors.output
     until in_a_group "$@" > "$output" 2> "$errors"; do
         LAST_ERROR=$errors
         # The answer may have been lost on its way, and the change made.

@@ -43,7 +43,7 @@ verify() {
 column_width() { awk '{ if (length > w) w = length } END { print w + 3 }'; }
 
 note_policy() {   # NAME: its policy, whether it is the one that the map wants, and whom the map lets in
-    if among "$1" "$FUNCTIONS"; then callers_of "$1"; fi > "$WORK/callers.$1"
+    if among "$1" "$FUNCTIONS"; then members_of "$1" | in_small_letters; fi > "$WORK/members.$1"
     if [ ! -e "$WORK/policy.$1" ]; then   # else a deploy has just read it
         policy_of "$1" > "$WORK/policy.$1" 2> /dev/null || echo '? cannot be read||' > "$WORK/policy.$1"
     fi
@@ -77,11 +77,12 @@ allowed_by_policy() {   # NAME: the members that its policy lets in
 # ---- measuring
 
 measure() {   # CALLER FUNCTIONS: calls each function; notes what came, and whether it is what the map says
-    local caller=$1 name token known='' expected cell hook
+    local caller=$1 name token known='' expected cell hook member
+    member=$(member "$caller")
     hook=$(folder_of "$caller")/verify
     if token=$(token_of "$caller" 2> /dev/null < /dev/null); then known=1; fi
     for name in $2; do
-        expected=$(expected_of "$caller" "$name")
+        expected=$(expected_of "$member" "$(< "$WORK/members.$name")")
         if [ -z "$known" ]; then cell=$(by_policy "$caller" "$name" "$expected")
         elif comes_true "$name" "$caller" "$expected" ask "$token" "$name"; then cell="$STATUS ok"
         elif [ "$ANSWER" = unknown ]; then cell="? $STATUS"
@@ -98,17 +99,22 @@ measure() {   # CALLER FUNCTIONS: calls each function; notes what came, and whet
 
 cell_of() { echo "$WORK/cell.${1//\//_}.$2"; }   # CALLER FUNCTION: the file with what was measured
 
-expected_of() {   # CALLER FUNCTION: in or refused, by the map; either, where a group decides whose members nobody sees here
-    local callers member=$1
-    callers=$(in_small_letters < "$WORK/callers.$2")
+member() {   # CALLER: as a policy names it, in small letters
     case $1 in
-        you) member=$YOU ;;
-        anonymous | *:*) ;;
-        *) member=serviceAccount:$(email_of "$1") ;;
+        anonymous) echo allUsers ;;
+        you) echo "$YOU" ;;
+        *:*) echo "$1" ;;
+        *) echo "serviceAccount:$(email_of "$1")" ;;
+    esac | in_small_letters
+}
+
+expected_of() {   # MEMBER MEMBERS: in or refused, by the map; either, where a group decides whose members nobody sees here
+    if among allusers "$2" || among "$1" "$2"; then echo in; return; fi
+    case "$1 ${2//$'\n'/ }" in
+        allusers*) echo refused ;;
+        *' group:'* | *' domain:'* | *' principalset:'*) echo either ;;
+        *) echo refused ;;
     esac
-    if among anonymous "$callers" || among "$1" "$callers" || among "$(echo "$member" | in_small_letters)" "$callers"; then echo in
-    elif [ "$1" != anonymous ] && echo "$callers" | grep '^group:\|^domain:\|^principalset:' > /dev/null; then echo either
-    else echo refused; fi
 }
 
 members_in_map() {   # the members that the map names, without you
@@ -134,7 +140,7 @@ comes_true() {   # NAME CALLER EXPECTED COMMAND...: asks; while a right policy d
 ask() {   # TOKEN NAME: sets STATUS, and ANSWER: in, refused, or unknown
     # OPTIONS changes nothing in a function that keeps to HTTP. It does run the function's code.
     local token=$1 page kind
-    page=$(mktemp "$WORK/XXXXXX")
+    page=$WORK/page.$caller
     # The token goes in by standard input: what stands in an argument, ps shows to everyone.
     kind=$(if [ -n "$token" ]; then printf 'header = "Authorization: Bearer %s"\n' "$token"; fi |
         curl --disable --config - --silent --max-time 30 --noproxy 127.0.0.1 --user-agent deploy.sh-verify \

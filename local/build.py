@@ -13,6 +13,7 @@ import sys
 from local.state import STATE, locked
 
 UV = pathlib.Path(sys.executable).parent / "uv"
+SHARED = pathlib.Path(sys.prefix).resolve() / "environments"  # of all local projects of this clone
 FRAMEWORK = "functions-framework"  # added where no line of requirements.txt begins with it
 
 
@@ -53,7 +54,7 @@ def is_left_out(file: pathlib.Path, name: pathlib.PurePath, rules: list[str]) ->
 
 
 def build(folder: pathlib.Path) -> str:
-    """Builds what was uploaded there, and returns the name of its environment."""
+    """Builds what was uploaded there, and returns the folder of its environment."""
     if not (folder / "main.py").exists():
         raise BuildFailed("there is no main.py in the source")
     compile_all(folder)
@@ -73,10 +74,14 @@ def compile_all(folder: pathlib.Path) -> None:
 
 
 def environment(folder: pathlib.Path) -> str:
-    """Makes the environment that requirements.txt asks for, once for the same requirements."""
+    """Makes the environment that requirements.txt asks for, once for the same requirements.
+
+    What is locked outlives the project. The rest is looked for anew by the next one.
+    """
     file = folder / "requirements.txt"
     wanted = file.read_text("utf-8") if file.exists() else ""
-    name = hashlib.sha256(f"{sys.version} {STATE} {wanted}".encode())
+    home = SHARED if is_locked(wanted) else STATE / "environments"
+    name = hashlib.sha256(f"{sys.version} {home} {wanted}".encode())
     # Where it names other files, what stands in those counts, too.
     if re.search(
         r"^\s*(-[rce]|--(requirement|constraint|editable)|\.|/)|@\s*(file:|\.)", wanted, re.M
@@ -84,9 +89,8 @@ def environment(folder: pathlib.Path) -> str:
         for part in sorted(folder.rglob("*")):
             if part.is_file() and "__pycache__" not in part.parts:
                 name.update(str(part.relative_to(folder)).encode() + part.read_bytes())
-    name = name.hexdigest()[:20]
-    place = STATE / "environments" / name
-    with locked(f"environment.{name}"):  # two functions with the same one: the second finds it
+    place = home / name.hexdigest()[:20]
+    with locked(place.name, home):  # two functions with the same one: the second finds it
         if not (place / "built").exists():
             try:
                 install(folder, place, wanted)
@@ -94,7 +98,7 @@ def environment(folder: pathlib.Path) -> str:
                 shutil.rmtree(place, ignore_errors=True)
                 raise
             (place / "built").touch()
-    return name
+    return str(place)
 
 
 def install(folder: pathlib.Path, place: pathlib.Path, wanted: str) -> None:

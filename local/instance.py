@@ -23,6 +23,19 @@ GOES_ON = ("Traceback (most recent call last)", "During handling of", "The above
 
 def main(revision: str, port: str) -> None:
     lock, home = int(processes.LOCK_FD), tempfile.mkdtemp(prefix="function-")
+    child, asked_to_end = None, []
+
+    def end(number, _):
+        processes.note_ending(revision)
+        asked_to_end.append(number)
+        if child and number == signal.SIGTERM:
+            child.terminate()  # what is being answered is answered
+        else:
+            shutil.rmtree(home, ignore_errors=True)
+            os.killpg(0, signal.SIGKILL)
+
+    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
+        signal.signal(number, end)
     child = subprocess.Popen(
         revisions.command(revision),
         env=revisions.environment(revision, int(port), home),
@@ -32,25 +45,15 @@ def main(revision: str, port: str) -> None:
         stderr=subprocess.STDOUT,
         pass_fds=[lock],
     )
-    asked_to_end = []
-
-    def end(number, _):
-        processes.note_ending(revision)
-        asked_to_end.append(number)
-        if number == signal.SIGTERM:
-            child.terminate()  # what is being answered is answered
-        else:
-            shutil.rmtree(home, ignore_errors=True)
-            os.killpg(0, signal.SIGKILL)
-
-    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
-        signal.signal(number, end)
     log, listens = Log(child.stdout.fileno()), False
     deadline = time.monotonic() + STARTING
     while log.read(0.02 if not listens else None):
         if not listens and accepts(int(port)):
             listens = True
-            processes.ready()
+            try:
+                processes.ready()
+            except BrokenPipeError:  # the deploy was ended meanwhile: nobody will ever call this
+                end(signal.SIGQUIT, None)
         elif not listens and time.monotonic() > deadline:
             write(
                 entry(

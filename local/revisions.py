@@ -20,7 +20,7 @@ def folder(revision: str) -> pathlib.Path:
 
 
 def venv(revision: str) -> pathlib.Path:
-    return STATE / "environments" / state.read(f"revisions/{revision}")["environment"]
+    return pathlib.Path(state.read(f"revisions/{revision}")["environment"])
 
 
 def command(revision: str) -> list[str]:

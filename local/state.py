@@ -58,10 +58,10 @@ def names(kind: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def locked(what: str):
+def locked(what: str, folder: pathlib.Path = STATE):
     """Only one process at a time is in here: for what is read, changed and written again."""
-    (STATE / "locks").mkdir(parents=True, exist_ok=True)
-    with open(STATE / "locks" / what, "a") as lock:
+    (folder / "locks").mkdir(parents=True, exist_ok=True)
+    with open(folder / "locks" / what, "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -9,7 +9,7 @@ from local.testing import FUNCTIONS, ROOT, TRUST_MAP
 schemathesis = pytest.importorskip("schemathesis", reason="left out: it is not installed")
 
 some = settings(
-    max_examples=12,
+    max_examples=5,
     deadline=None,
     database=None,
     phases=[Phase.generate],

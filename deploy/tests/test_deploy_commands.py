@@ -90,8 +90,10 @@ def test_each_function_has_its_own_account_and_only_back_a_role(cloud):
 
 def test_flags_and_variables_of_a_function_go_to_the_cloud(cloud):
     folder = cloud.app / "functions" / "front"
-    (folder / "flags").write_text("# small\n--memory=128Mi\n\n--vpc-connector=a b\r\n--concurrency=7")
-    (folder / "variables").write_text("GREETING=it's a ## \"day\", ä\nCLOSED_URL\nEMPTY=")
+    (folder / "flags").write_text(
+        "# small\n--memory=128Mi\n\n--vpc-connector=a b\r\n--concurrency=7"
+    )
+    (folder / "variables").write_text('GREETING=it\'s a ## "day", ä\nCLOSED_URL\nEMPTY=')
     cloud.deploy_sh()
     [front] = [c for c in cloud.changes() if c[1:4] == ["run", "deploy", "front"]]
     assert value(front, "--memory") == "128Mi" and value(front, "--vpc-connector") == "a b"
@@ -99,7 +101,7 @@ def test_flags_and_variables_of_a_function_go_to_the_cloud(cloud):
     variables = value(front, "--set-env-vars")
     separator = variables[1:3]
     pairs = dict(p.split("=", 1) for p in variables[4:].split(separator))
-    assert pairs["GREETING"] == "it's a ## \"day\", ä" and pairs["EMPTY"] == ""
+    assert pairs["GREETING"] == 'it\'s a ## "day", ä' and pairs["EMPTY"] == ""
     assert pairs["THREADS"] == "7" and pairs["GOOGLE_CLOUD_PROJECT"] == "p-1"
     # The URLs of those whose line names it, and of those that it asks for.
     assert {name for name in pairs if name.endswith("_URL")} == {"BACK_URL", "CLOSED_URL"}
@@ -125,7 +127,11 @@ def test_an_added_function_rebuilds_itself_and_its_callers_alone(cloud):
         ("flags", "--service-account=x", "--service-account is set by deploy.sh"),
         ("flags", "--set-env-vars=A=1", "variables stand in functions/front/variables"),
         ("variables", "A", "functions/front/variables: 'A' is not NAME=value"),
-        ("variables", "NO_URL", "'NO_URL' is not NAME=value, nor X_URL of a function X of trust-map"),
+        (
+            "variables",
+            "NO_URL",
+            "'NO_URL' is not NAME=value, nor X_URL of a function X of trust-map",
+        ),
         ("variables", "PORT=1", "PORT is set by Cloud Run or by deploy.sh"),
     ],
 )
@@ -137,7 +143,9 @@ def test_a_wrong_flag_or_variable_is_named_before_anything_is_made(cloud, file, 
 
 
 def test_a_secret_is_granted_to_the_one_account_once_and_taken_back(cloud):
-    (cloud.app / "functions" / "front" / "flags").write_text("--set-secrets=KEY=payments-key:latest\n")
+    (cloud.app / "functions" / "front" / "flags").write_text(
+        "--set-secrets=KEY=payments-key:latest\n"
+    )
     cloud.deploy_sh()
     [granted] = [c for c in cloud.changes() if c[1] == "secrets"]
     assert granted[2:4] == ["add-iam-policy-binding", "payments-key"]
@@ -180,7 +188,11 @@ def test_what_git_ignores_is_not_staged_and_what_is_new_is(cloud):
 
 def revision(cloud):
     """What front would be named for, without the time."""
-    [front] = [c for c in printed(cloud.deploy_sh("--dry-run").stdout) if c[1:4] == ["run", "deploy", "front"]]
+    [front] = [
+        c
+        for c in printed(cloud.deploy_sh("--dry-run").stdout)
+        if c[1:4] == ["run", "deploy", "front"]
+    ]
     return value(front, "--revision-suffix").partition("-")[0]
 
 
@@ -188,7 +200,9 @@ def test_a_link_to_a_folder_is_refused(cloud):
     (cloud.app / "functions" / "front" / "data").symlink_to(cloud.app / "functions" / "back")
     refused = cloud.deploy_sh()
     assert refused.returncode == 1
-    assert "functions/front/data is a link to a folder, which gcloud would leave out" in refused.stderr
+    assert (
+        "functions/front/data is a link to a folder, which gcloud would leave out" in refused.stderr
+    )
 
 
 def test_a_check_that_is_switched_off_is_switched_on(cloud):
@@ -197,41 +211,58 @@ def test_a_check_that_is_switched_off_is_switched_on(cloud):
     service.write_text(service.read_text().replace("||123456789012", "|True|123456789012"))
     cloud.forget()
     cloud.deploy_sh()
-    assert any("--invoker-iam-check" in c and c[2:5] == ["services", "update", "front"] for c in cloud.changes())
+    assert any(
+        "--invoker-iam-check" in c and c[2:5] == ["services", "update", "front"]
+        for c in cloud.changes()
+    )
 
 
 @pytest.mark.parametrize(
-    "column, content, said",
+    "drift",
     [
-        (3, "", "its revision front-00007-abc was not made by deploy.sh"),
-        (8, "1-compute@developer.gserviceaccount.com", "it runs as 1-compute@developer.gserviceaccount.com, not as front-sa@"),
-        (7, "[False, 100]", "not all calls go to its latest revision"),
-        (5, "front-old", "is not ready"),
-        (6, "['Ready', 'False']", "is not ready"),
+        {
+            "front": ({3: "", 4: "front-00007-abc", 5: "front-00007-abc"}, "its revision front-00007-abc was not made by deploy.sh"),
+            "back": ({8: "1-compute@developer.gserviceaccount.com"}, "it runs as 1-compute@developer.gserviceaccount.com, not as back-sa@"),
+        },
+        {
+            "front": ({7: "[False, 100]"}, "not all calls go to its latest revision"),
+            "back": ({5: "back-old"}, "is not ready"),
+            "closed": ({6: "['Ready', 'False']"}, "is not ready"),
+        },
     ],
-)
-def test_what_was_changed_by_hand_is_seen_and_put_right(cloud, column, content, said):
+)  # fmt: skip
+def test_what_was_changed_by_hand_is_seen_and_put_right(cloud, drift):
     cloud.deploy_sh()
-    service = cloud.folder / "services" / "front"
-    columns = service.read_text().split("|")
-    columns[column] = content
-    if column == 3:
-        columns[4] = columns[5] = "front-00007-abc"
-    service.write_text("|".join(columns))
+    for name, (changes, _) in drift.items():
+        service = cloud.folder / "services" / name
+        columns = service.read_text().split("|")
+        for column, content in changes.items():
+            columns[column] = content
+        service.write_text("|".join(columns))
     cloud.forget()
     verified = cloud.deploy_sh("verify")
-    assert verified.returncode == 1 and said in verified.stdout
-    assert cloud.changes() == []
+    assert verified.returncode == 1 and cloud.changes() == []
+    about = re.split(
+        rf"^  ({'|'.join(NAMES)}) .*\n",
+        verified.stdout.partition("by the policies:")[2],
+        flags=re.M,
+    )
+    about = dict(zip(about[1::2], about[2::2], strict=True))
     again = cloud.deploy_sh()
-    assert "front is deployed." in again.stdout and "back is unchanged" in again.stdout
-    assert said not in again.stdout
+    for name in NAMES:
+        said = drift.get(name, ((), ""))[1]
+        assert (said in about[name]) if said else "Run ./deploy.sh" not in about[name]
+        assert f"{name} is {'deployed.' if said else 'unchanged'}" in again.stdout
+        assert not said or said not in again.stdout
 
 
 def test_roles_that_the_map_does_not_give_are_taken_back(cloud):
     cloud.deploy_sh()
     member = "serviceAccount:closed-sa@p-1.iam.gserviceaccount.com"
     with (cloud.folder / "granted").open("a") as granted:
-        granted.write(f"{member.upper().replace('SERVICEACCOUNT', 'serviceAccount')}|roles/editor||project|p-1\n")
+        granted.write(
+            f"{member.upper().replace('SERVICEACCOUNT', 'serviceAccount')}|roles/editor||project|p-1\n"
+        )
         granted.write(f"{member}|roles/editor|on my terms|project|p-1\n")
         granted.write("user:ada@example.com|roles/editor||project|p-1\n")
     cloud.forget()
@@ -244,7 +275,9 @@ def test_roles_that_the_map_does_not_give_are_taken_back(cloud):
 
 def test_the_case_of_an_address_means_nothing(cloud):
     cloud.answer("auth list", stdout="Dev@Example.com\n")
-    cloud.answer("run services get-iam-policy front", stdout="user:dev@example.com|roles/run.invoker|\n")
+    cloud.answer(
+        "run services get-iam-policy front", stdout="user:dev@example.com|roles/run.invoker|\n"
+    )
     cloud.deploy_sh()
     assert not any(c[2:5] == ["services", "set-iam-policy", "front"] for c in cloud.changes())
 
@@ -268,9 +301,14 @@ def test_a_project_can_be_given_by_number(cloud):
 
 
 CREDENTIALS = {
-    "a service account's key": ({"client_email": "ci@p-1.iam.gserviceaccount.com"}, "serviceAccount:ci@p-1.iam.gserviceaccount.com"),
+    "a service account's key": (
+        {"client_email": "ci@p-1.iam.gserviceaccount.com"},
+        "serviceAccount:ci@p-1.iam.gserviceaccount.com",
+    ),
     "a federated identity that impersonates": (
-        {"service_account_impersonation_url": "https://x/v1/projects/-/serviceAccounts/ci@p-1.iam.gserviceaccount.com:generateAccessToken"},
+        {
+            "service_account_impersonation_url": "https://x/v1/projects/-/serviceAccounts/ci@p-1.iam.gserviceaccount.com:generateAccessToken"
+        },
         "serviceAccount:ci@p-1.iam.gserviceaccount.com",
     ),
 }
@@ -361,7 +399,11 @@ def test_what_is_not_ours_is_named_and_not_touched(cloud, kind):
 def test_env_tells_the_shell_and_gcloud_where_it_was_deployed(cloud):
     cloud.deploy_sh()
     exported = cloud.deploy_sh("env").stdout
-    shell = run("bash", "-c", f'{exported}\necho "$CLOSED_URL $BACK_ACCOUNT $PROJECT_ID $REGION $CLOUDSDK_CORE_PROJECT"')
+    shell = run(
+        "bash",
+        "-c",
+        f'{exported}\necho "$CLOSED_URL $BACK_ACCOUNT $PROJECT_ID $REGION $CLOUDSDK_CORE_PROJECT"',
+    )
     assert shell.stdout.split() == [
         "https://closed-123456789012.us-east1.run.app",
         "back-sa@p-1.iam.gserviceaccount.com",
@@ -387,7 +429,10 @@ def test_where_the_organisation_forbids_you_you_are_named(cloud):
     cloud.answer("set-iam-policy front", stderr=refusal, status=1)
     deployed = cloud.deploy_sh()
     assert deployed.returncode == 1
-    assert "forbids one of these as a member in the policy of front: user:dev@example.com" in deployed.stderr
+    assert (
+        "forbids one of these as a member in the policy of front: user:dev@example.com"
+        in deployed.stderr
+    )
     assert "allUsers" not in deployed.stderr
 
 
@@ -439,7 +484,9 @@ def test_destroy_removes_nothing_of_others(cloud):
 
 def test_what_another_region_uses_is_kept(cloud):
     cloud.deploy_sh()
-    elsewhere = (cloud.folder / "services" / "front").read_text().replace("us-east1", "europe-west1")
+    elsewhere = (
+        (cloud.folder / "services" / "front").read_text().replace("us-east1", "europe-west1")
+    )
     (cloud.folder / "services" / "elsewhere").write_text(elsewhere)
     cloud.forget()
     destroyed = cloud.deploy_sh("destroy", "--quiet", "--delete-data")
@@ -455,7 +502,10 @@ def test_a_function_that_left_the_map_is_named_and_removed_by_its_name(cloud):
     cloud.forget()
     for verb in ("deploy", "verify"):
         said = cloud.deploy_sh(verb)
-        assert "./deploy.sh destroy closed --project=p-1 --region=us-east1" in said.stdout + said.stderr
+        assert (
+            "./deploy.sh destroy closed --project=p-1 --region=us-east1"
+            in said.stdout + said.stderr
+        )
     assert not any("delete" in c for c in cloud.changes())
     cloud.forget()
     removed = cloud.deploy_sh("destroy", "closed", "--quiet")
@@ -480,7 +530,11 @@ def test_a_database_that_cannot_be_deleted_is_no_success(cloud):
 @pytest.mark.parametrize("verb", ["deploy", "destroy"])
 def test_a_prefix_keeps_two_copies_in_one_project_apart(cloud, verb):
     cloud.env["PREFIX"] = "team-"
-    changes = re.sub(r"--function=\w+|\.build/[\w-]+|#.*", "", cloud.deploy_sh(verb, "--dry-run", "--delete-data").stdout)
+    changes = re.sub(
+        r"--function=\w+|\.build/[\w-]+|#.*",
+        "",
+        cloud.deploy_sh(verb, "--dry-run", "--delete-data").stdout,
+    )
     assert "team-front" in changes and "team-builder" in changes
     assert not re.search(r"(?<!team-)\b(front|back|closed|builder|data)-", changes)
     assert "=function-trust-map" not in changes

@@ -1,6 +1,7 @@
 """deploy.sh with the toy app on this machine: faults, kills, several runs at once, other folders."""
 
 import contextlib
+import fcntl
 import json
 import os
 import queue
@@ -36,8 +37,19 @@ class Local:
         env = {**self.env, "LOCAL_STATE": str(self.state)}
         return run("bash", "-c", f"{shlex.quote(str(ROOT / 'local/bin/gcloud'))} {line}", env=env)
 
+    def set_policy(self, name, *members):
+        bindings = [{"role": "roles/run.invoker", "members": members}] if members else []
+        policy = shlex.quote(json.dumps({"bindings": bindings}))
+        succeeded(
+            self.gcloud(
+                f"run services set-iam-policy {name} /dev/stdin --region=us-central1 <<< {policy}"
+            )
+        )
+
     def members(self, name):
-        shown = self.gcloud(f"run services get-iam-policy {name} --region=us-central1 --format=json")
+        shown = self.gcloud(
+            f"run services get-iam-policy {name} --region=us-central1 --format=json"
+        )
         bindings = json.loads(shown.stdout).get("bindings", []) if shown.returncode == 0 else []
         return {member for binding in bindings for member in binding["members"]}
 
@@ -111,7 +123,11 @@ def test_a_second_deploy_changes_nothing_and_says_so(deployed):
     said = succeeded(deployed.deploy_sh()).stdout
     assert all(f"{name} is unchanged" in said for name in NAMES)
     commands = (deployed.state / "audit.log").read_text().splitlines()[before:]
-    changing = [c for c in commands if re.search(r" (deploy|create|enable|set-iam|add-iam|remove-iam|update)\b", c)]
+    changing = [
+        c
+        for c in commands
+        if re.search(r" (deploy|create|enable|set-iam|add-iam|remove-iam|update)\b", c)
+    ]
     assert changing == []
 
 
@@ -143,37 +159,52 @@ def test_public_opens_what_you_may_call_and_only_that_until_the_next_deploy(depl
 # ---- errors
 
 
-def test_what_passes_by_itself_is_waited_for(local):
-    succeeded(local.deploy_sh())
-    local.gcloud("run services delete closed --region=us-central1 --quiet")
-    local.faults(
+@pytest.fixture
+def disturbed(deployed):
+    """For a test that lets commands fail, or bindings take their time; afterwards all is right again."""
+    yield deployed
+    deployed.env.pop("PATIENCE", None)
+    for file in ("faults.json", "propagation.json"):
+        (deployed.state / file).unlink(missing_ok=True)
+    for name in NAMES:
+        deployed.set_policy(name)
+    succeeded(deployed.deploy_sh())
+
+
+def test_what_passes_by_itself_is_waited_for(disturbed):
+    disturbed.gcloud("run services delete closed --region=us-central1 --quiet")
+    disturbed.set_policy("front")
+    disturbed.faults(
         ("run deploy closed", 1, "ABORTED: Conflict for resource 'closed'"),
         ("set-iam-policy front", 1, "UNAVAILABLE: The service is currently unavailable."),
     )
-    local.gcloud("run services set-iam-policy front /dev/stdin --region=us-central1 <<< '{}'")
-    said = succeeded(local.deploy_sh())
+    said = succeeded(disturbed.deploy_sh())
     assert "waiting for another change to end" in said.stderr
-    assert local.members("front") == {"user:you@example.com"}
+    assert disturbed.members("front") == {"user:you@example.com"}
 
 
-def test_a_binding_that_takes_time_is_waited_for_both_ways(local):
-    succeeded(local.deploy_sh())
-    local.env["PATIENCE"] = "60"
-    local.gcloud("run services set-iam-policy back /dev/stdin --region=us-central1 <<< '{}'")
-    everyone = '{"bindings": [{"role": "roles/run.invoker", "members": ["allUsers"]}]}'
-    local.gcloud(f"run services set-iam-policy closed /dev/stdin --region=us-central1 <<< '{everyone}'")
-    (local.state / "propagation.json").write_text("4")
-    said = succeeded(local.deploy_sh()).stderr
-    assert "waiting for back to let front in" in said
-    assert "waiting for closed to refuse anonymous" in said
+def test_a_binding_that_takes_time_is_waited_for_both_ways(disturbed, tmp_path):
+    disturbed.env["PATIENCE"] = "120"
+    disturbed.set_policy("back")
+    disturbed.set_policy("closed", "allUsers")
+    (disturbed.state / "propagation.json").write_text("600")
+    with open(tmp_path / "said", "w") as file:
+        deploy = subprocess.Popen(disturbed.command(), env=disturbed.env, stdout=file, stderr=file)
+    for sentence in ("waiting for back to let front in", "waiting for closed to refuse anonymous"):
+        while sentence not in (tmp_path / "said").read_text():
+            assert deploy.poll() is None, (tmp_path / "said").read_text()
+            time.sleep(0.05)
+    (disturbed.state / "propagation.json").unlink()
+    disturbed.set_policy("back", "serviceAccount:front-sa@local-project.iam.gserviceaccount.com")
+    disturbed.set_policy("closed")
+    assert deploy.wait(120) == 0, (tmp_path / "said").read_text()
 
 
-def test_a_binding_that_does_not_come_is_named(local):
-    succeeded(local.deploy_sh())
-    local.env["PATIENCE"] = "1"
-    local.gcloud("run services set-iam-policy back /dev/stdin --region=us-central1 <<< '{}'")
-    (local.state / "propagation.json").write_text("600")
-    failed = local.deploy_sh()
+def test_a_binding_that_does_not_come_is_named(disturbed):
+    disturbed.env["PATIENCE"] = "1"
+    disturbed.set_policy("back")
+    (disturbed.state / "propagation.json").write_text("600")
+    failed = disturbed.deploy_sh()
     assert failed.returncode == 1 and "front->back" in failed.stderr
 
 
@@ -200,7 +231,11 @@ def after_change(local, number, then):
     (local.state / "after_change.json").write_text(json.dumps({"number": number, "then": then}))
 
 
-KILLS = {"SIGKILL": "kill -9 $(cat {pid})", "Ctrl-C": "kill -INT $(cat {pid})", "SIGTERM": "kill -TERM $(cat {pid})"}
+KILLS = {
+    "SIGKILL": "kill -9 $(cat {pid})",
+    "Ctrl-C": "kill -INT $(cat {pid})",
+    "SIGTERM": "kill -TERM $(cat {pid})",
+}
 
 
 def end_state(local):
@@ -221,14 +256,20 @@ def undisturbed(deployed):
 
 def open_to_more_than_the_map_says(local):
     """From the record of all policies: any member that the map does not name."""
-    allowed = {"front": {"user:you@example.com"}, "back": {"serviceAccount:front-sa@local-project.iam.gserviceaccount.com"}, "closed": set()}
+    allowed = {
+        "front": {"user:you@example.com"},
+        "back": {"serviceAccount:front-sa@local-project.iam.gserviceaccount.com"},
+        "closed": set(),
+    }
     return {n: extra for n in NAMES if (extra := local.members(n) - allowed[n])}
 
 
 @pytest.mark.parametrize("kind", KILLS)
 @pytest.mark.parametrize("number", range(1, 12))
-def test_killed_anywhere_and_run_again_it_ends_as_if_undisturbed(local, undisturbed, kind, number, request):
-    sample = {"SIGKILL": (4, 9, 11), "Ctrl-C": (8,), "SIGTERM": (11,)}
+def test_killed_anywhere_and_run_again_it_ends_as_if_undisturbed(
+    local, undisturbed, kind, number, request
+):
+    sample = {"SIGKILL": (9,), "Ctrl-C": (8,), "SIGTERM": (11,)}
     if number not in sample[kind] and not request.config.getoption("--full"):
         pytest.skip("left out: runs with --full")
     succeeded(run(str(ROOT / "local/venv")))
@@ -242,20 +283,42 @@ def test_killed_anywhere_and_run_again_it_ends_as_if_undisturbed(local, undistur
     assert open_to_more_than_the_map_says(local) == {}
     succeeded(local.deploy_sh())
     assert end_state(local) == undisturbed
+    end = time.monotonic() + 30
+    while len(running(local)) > 1 + len(NAMES):  # the servers, and an instance of each function
+        assert time.monotonic() < end, running(local)
+        time.sleep(0.05)
+
+
+def running(local):
+    """The processes of the project: each holds a lock on its file."""
+    held = []
+    for path in (local.state / "run").iterdir():
+        with open(path) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held.append(path.name)
+    return held
 
 
 @pytest.mark.parametrize("number", [1, 3, 5, 7])
-def test_a_destroy_that_is_killed_ends_when_it_is_run_again(local, number, request):
+def test_a_destroy_that_is_killed_and_run_again_leaves_nothing(local, number, request):
     if number != 3 and not request.config.getoption("--full"):
         pytest.skip("left out: runs with --full")
     succeeded(local.deploy_sh())
+    pids = [int(file.read_text()) for file in (local.state / "run").iterdir() if file.read_text()]
+    assert pids
     after_change(local, number, KILLS["SIGKILL"].format(pid=shlex.quote(str(local.app / "pid"))))
     killed = start(local, "destroy")
     killed.communicate(timeout=120)
     assert killed.returncode == -9
     assert open_to_more_than_the_map_says(local) == {}
-    succeeded(local.deploy_sh("destroy"))
-    assert not local.state.exists()
+    destroyed = succeeded(local.deploy_sh("destroy"))
+    assert "Ending the local project" in destroyed.stdout and not local.state.exists()
+    for pid in pids:
+        state = run("ps", "-o", "stat=", "-p", str(pid)).stdout.strip()
+        assert state[:1] in ("", "Z")  # a zombie has ended, and waits for init
+    assert local.deploy_sh("destroy").stdout == "There is no local project.\n"
 
 
 def test_nothing_changes_after_an_interrupted_deploy_has_ended(local):
@@ -288,7 +351,9 @@ def test_a_saved_change_answers_and_a_broken_one_leaves_the_last_good_revision(l
 
     def answer():
         token = local.gcloud("auth print-identity-token").stdout.strip()
-        return requests.get(url(local, "front"), headers={"Authorization": f"Bearer {token}"}, timeout=20).text
+        return requests.get(
+            url(local, "front"), headers={"Authorization": f"Bearer {token}"}, timeout=20
+        ).text
 
     with merged(watching) as stream:
         until("Watching")
@@ -335,23 +400,16 @@ def merged(process):
 # ---- several at once
 
 
-def test_two_deploys_at_the_same_time_both_end_well_and_right(local):
+def test_deploys_at_the_same_time_end_well_and_each_as_it_was_told(local, tmp_path):
+    """Two of one folder, and a public one of another."""
     succeeded(run(str(ROOT / "local/venv")))
-    runs = [start(local), start(local)]
-    said = [r.communicate(timeout=170) for r in runs]
-    assert [r.returncode for r in runs] == [0, 0], said
-    assert open_to_more_than_the_map_says(local) == {}
-    succeeded(local.deploy_sh("verify"))
-
-
-def test_a_public_deploy_beside_a_private_one_opens_nothing_of_the_other(local, tmp_path):
     other = Local(shutil.copytree(local.app, tmp_path / "other"))
-    other.env["LOCAL_STATE"] = str(tmp_path / "other" / ".local")
     try:
-        runs = [start(local), start(other, "--public")]
+        runs = [start(local), start(local), start(other, "--public")]
         said = [r.communicate(timeout=170) for r in runs]
-        assert [r.returncode for r in runs] == [0, 0], said
-        assert local.members("front") == {"user:you@example.com"}
+        assert [r.returncode for r in runs] == [0, 0, 0], said
+        assert open_to_more_than_the_map_says(local) == {}
+        succeeded(local.deploy_sh("verify"))
         assert other.members("front") == {"user:you@example.com", "allUsers"}
     finally:
         other.end()
@@ -360,54 +418,63 @@ def test_a_public_deploy_beside_a_private_one_opens_nothing_of_the_other(local, 
 # ---- environments, and members that are no functions
 
 
-def test_environments_live_side_by_side_and_end_alone(local):
-    beside = [{"PREFIX": "dev-"}, {"PREFIX": "stage-"}, {}]
-    words = [(), (), ("--project=shop-prod",)]
-    dev, stage, prod = (Local(local.app) for _ in beside)
-    for environment, variables in zip((dev, stage, prod), beside, strict=True):
-        environment.env.update(variables)
-    prod.state = local.app / ".local-shop-prod"
+def test_environments_live_side_by_side_and_end_alone(deployed):
+    """Without a prefix, with one in the same project, and in a project of its own."""
+    dev, prod = Local(deployed.app), Local(deployed.app)
+    dev.env["PREFIX"] = "dev-"
+    prod.state = deployed.app / ".local-shop-prod"
     try:
-        for environment, options in zip((dev, stage, prod), words, strict=True):
-            said = succeeded(environment.deploy_sh(*options)).stdout
-            assert "Every call that could be made was answered as the map says" in said
+        for said in (dev.deploy_sh(), prod.deploy_sh("--project=shop-prod")):
+            assert "Every call that could be made was answered as the map says" in said.stdout
         members = {"serviceAccount:dev-front-sa@local-project.iam.gserviceaccount.com"}
         assert dev.members("dev-back") == members
-        assert succeeded(dev.deploy_sh("destroy")).stdout.endswith(
-            "Kept: the local project, for stage-back stage-closed stage-front\n"
-        )
-        succeeded(stage.deploy_sh("verify"))
-        missing = dev.deploy_sh("verify").stderr
-        assert "Run PREFIX=dev- ./deploy.sh --local" in missing
-        succeeded(stage.deploy_sh("destroy"))
-        assert not stage.state.exists()
-        succeeded(prod.deploy_sh("verify", "--project=shop-prod"))
+        ended = succeeded(dev.deploy_sh("destroy")).stdout
+        assert ended.endswith("Kept: the local project, for back closed front\n")
+        assert "Run PREFIX=dev- ./deploy.sh --local\n" in dev.deploy_sh("verify").stderr
+        succeeded(deployed.deploy_sh("verify"))
+        succeeded(prod.deploy_sh("destroy", "--project=shop-prod"))
+        assert not prod.state.exists()
+        said = prod.deploy_sh("verify", "--project=shop-prod").stderr
+        assert "Run ./deploy.sh --local --project=shop-prod\n" in said
     finally:
         prod.end()
+        dev.deploy_sh("destroy")
 
 
-def test_members_that_are_no_functions_are_let_in_and_shown(local):
-    succeeded(local.deploy_sh())
-    email = "schedule@local-project.iam.gserviceaccount.com"
-    succeeded(local.gcloud("iam service-accounts create schedule"))
-    group, robot = "group:admins@example.com", "serviceAccount:schedule@$PROJECT.iam.gserviceaccount.com"
-    text = (local.app / "trust-map").read_text()
-    (local.app / "trust-map").write_text(re.sub("closed +-", f"closed {group},{robot}", text))
-    assert rows(succeeded(local.deploy_sh())) == {
+@pytest.fixture
+def schedule(deployed):
+    """A service account that is no function's."""
+    succeeded(deployed.gcloud("iam service-accounts create schedule"))
+    text = (deployed.app / "trust-map").read_text()
+    yield "schedule@local-project.iam.gserviceaccount.com"
+    (deployed.app / "trust-map").write_text(text)
+    shutil.rmtree(deployed.app / ".groups")
+    succeeded(deployed.deploy_sh())
+    deployed.gcloud(
+        "iam service-accounts delete schedule@local-project.iam.gserviceaccount.com --quiet"
+    )
+
+
+def test_members_that_are_no_functions_are_let_in_and_shown(deployed, schedule):
+    trust_map, groups = deployed.app / "trust-map", deployed.app / ".groups"
+    text, group = trust_map.read_text(), "group:admins@example.com"
+    groups.mkdir()
+    members = f"{group},serviceAccount:schedule@$PROJECT.iam.gserviceaccount.com"
+    trust_map.write_text(re.sub("closed +-", f"closed {members}", text))
+    assert rows(succeeded(deployed.deploy_sh())) == {
         "anonymous": ["403 ok", "403 ok", "403 ok"],
         "you": ["200 ok", "403 ok", "403 ok"],  # not in the group
         "front": ["403 ok", "200 ok", "403 ok"],
         "back": ["403 ok", "403 ok", "403 ok"],
         "closed": ["403 ok", "403 ok", "403 ok"],
         group: ["refused, by policy", "refused, by policy", "in, by policy"],
-        f"serviceAccount:{email}": ["403 ok", "403 ok", "200 ok"],
+        f"serviceAccount:{schedule}": ["403 ok", "403 ok", "200 ok"],
     }
-    (local.app / ".groups").mkdir()
-    (local.app / ".groups" / "admins@example.com").write_text("You@Example.com\n")
-    assert rows(succeeded(local.deploy_sh("verify")))["you"] == ["200 ok", "403 ok", "200 ok"]
+    (groups / "admins@example.com").write_text("You@Example.com\n")
+    assert rows(succeeded(deployed.deploy_sh("verify")))["you"] == ["200 ok", "403 ok", "200 ok"]
     # A person whom the map names is "you", where that person deploys.
-    (local.app / "trust-map").write_text(re.sub("closed +-", "closed user:you@example.com", text))
-    found = rows(succeeded(local.deploy_sh()))
+    trust_map.write_text(re.sub("closed +-", "closed user:you@example.com", text))
+    found = rows(succeeded(deployed.deploy_sh()))
     assert found["you"] == ["200 ok", "403 ok", "200 ok"] and len(found) == 5
 
 
@@ -416,18 +483,3 @@ def rows(result):
     table = result.stdout.partition("function above?\n")[2].partition("\n\n")[0].splitlines()
     cells = [re.split(r"\s{2,}", line.strip()) for line in table[1:]]
     return {caller: rest for caller, *rest in cells}
-
-
-# ---- the end
-
-
-def test_destroy_leaves_nothing(local):
-    succeeded(local.deploy_sh())
-    pids = [int(file.read_text()) for file in (local.state / "run").iterdir() if file.read_text()]
-    assert pids
-    destroyed = succeeded(local.deploy_sh("destroy"))
-    assert "Ending the local project" in destroyed.stdout and not local.state.exists()
-    for pid in pids:
-        state = run("ps", "-o", "stat=", "-p", str(pid)).stdout.strip()
-        assert state[:1] in ("", "Z")  # a zombie has ended, and waits for init
-    assert local.deploy_sh("destroy").stdout == "There is no local project.\n"

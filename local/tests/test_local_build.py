@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
@@ -185,14 +186,32 @@ def test_builds_side_by_side_do_not_disturb_each_other(local):
 
 
 def test_an_environment_that_was_cut_short_is_made_again(local, works):
-    [place] = {
-        json.loads(file.read_text())["environment"]
-        for file in (local.state / "revisions").glob("works-*.json")
-    }
-    (local.state / "environments" / place / "built").unlink()
-    (local.state / "environments" / place / "bin" / "python").unlink()
-    succeeded(local.deploy("works", GOOD, entry="entry"))
+    own = "functions-framework\niniconfig\n"
+    before = set((local.state / "environments").glob("*"))
+    succeeded(local.deploy("works", GOOD, entry="entry", requirements=own))
+    [place] = set((local.state / "environments").glob("*")) - before - {place_of_locks(local)}
+    (place / "built").unlink()
+    (place / "bin" / "python").unlink()
+    succeeded(local.deploy("works", GOOD, entry="entry", requirements=own))
     assert call(works).text == "good"
+
+
+def test_what_is_locked_is_built_once_for_all_projects_of_a_clone(local, works, other):
+    """And what is not is looked for anew by each."""
+    other.up("again", "anew")
+    succeeded(other.deploy("again", GOOD, entry="entry"))
+    succeeded(other.deploy("anew", GOOD, entry="entry", requirements="functions-framework\n"))
+    assert environment_of(other, "again") == environment_of(local, "inner")
+    assert environment_of(other, "anew").is_relative_to(other.state)
+
+
+def environment_of(local, name):
+    [made] = (local.state / "revisions").glob(f"{name}-*.json")
+    return pathlib.Path(json.loads(made.read_text())["environment"])
+
+
+def place_of_locks(local):
+    return local.state / "environments" / "locks"
 
 
 def test_the_revision_is_named_as_it_is_asked_for(local, works):

@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from local.testing import ROOT, succeeded
+from local.testing import ROOT, run, succeeded
 
 RECIPES = (ROOT / "RECIPES.md").read_text()
 HEADINGS = [h for h in re.findall(r"^\*\*(.+?)\*\*", RECIPES, re.M) if h != "Before each of them"]
@@ -64,10 +64,10 @@ def follow(heading, clone):
 
 
 def outcome_of_tests(clone, *words):
-    """What tests/run says in the copy."""
+    """What tests/run says in the copy, without colours."""
     env = {k: v for k, v in clone.env.items() if not k.startswith("PYTEST_")}
     done = subprocess.run(
-        [str(clone.root / "tests" / "run"), "-q", "-n0", *words],
+        [str(clone.root / "tests" / "run"), "-q", *words],
         env=env,
         cwd=clone.root,
         text=True,
@@ -90,12 +90,17 @@ def test_the_recipes_are_the_promised_ones():
 
 @pytest.mark.long
 @pytest.mark.parametrize("heading", HEADINGS[::-1])
-def test_after_a_recipe_the_tests_are_green(heading, clone, full):
-    """The real fork is tested whole, the tool's tests included; the others with --full."""
+def test_after_a_recipe_the_tests_are_green(heading, clone, full, record_property):
+    """Of the real fork all tests run, the tool's included; of the others the app's, or all with --full."""
     follow("Before each of them", clone)
     follow(heading, clone)
     clone.end()
-    said = outcome_of_tests(clone, *(() if full or heading == "Start your own app" else ("tests",)))
+    for part in ("deploy.sh", "deploy", "local"):
+        assert run("diff", "-r", "-x", "__pycache__", ROOT / part, clone.root / part).stdout == ""
+    whole = full or heading == "Start your own app"
+    options = ["--full"] if full else []
+    said = outcome_of_tests(clone, *(["-n3", *options] if whole else ["-n0", "tests"]))
+    record_property(heading, said.splitlines()[-1].strip(" ="))
     skipped = re.findall(r"^SKIPPED .*", said, re.M)
     assert all("left out: " in line for line in skipped), skipped
     # What the recipe took out is gone from every file that a deploy reads.
@@ -129,7 +134,15 @@ def test_the_tool_knows_no_function_of_this_app_by_name():
     names = r"user.profiles|\bsearch\b|\blogin\b(?!_|-)"
     tool = [ROOT / "deploy.sh", *(ROOT / "deploy").rglob("*"), *(ROOT / "local").rglob("*")]
     for file in tool:
-        if file.suffix in (".py", ".sh", ".awk", ".txt", "") and file.is_file() and "tests" not in file.parts:
+        if (
+            file.suffix in (".py", ".sh", ".awk", ".txt", "")
+            and file.is_file()
+            and "tests" not in file.parts
+        ):
             for line in file.read_text(errors="replace").splitlines():
-                if re.search(names, line) and "gcloud auth login" not in line and "re.search(" not in line:
+                if (
+                    re.search(names, line)
+                    and "gcloud auth login" not in line
+                    and "re.search(" not in line
+                ):
                     pytest.fail(f"{file.relative_to(ROOT)}: {line}")
