@@ -10,7 +10,7 @@ $(variable "$other")_URL=$(url_of "$other")"; done
     if among firestore "$(column "$name" 3)"; then variables="$variables
 STORE=$STORE"; fi
     variables="$variables
-$(lines_of "$(folder_of "$name")/variables" | grep = || true)"
+$(variables_of "$name")"
     SETTINGS=(--function="$(basename "$(folder_of "$name")")" --base-image="$BASE_IMAGE" --automatic-updates
         --invoker-iam-check --service-account="$(email_of "$name")"
         --build-service-account="projects/$PROJECT/serviceAccounts/$(email_of "$BUILDER")"

@@ -20,6 +20,7 @@ $problems"
         check_lines "$(folder_of "$name")/flags" '--?*' 'a flag of gcloud run deploy, such as --memory=512Mi'
         check_lines "$(folder_of "$name")/variables" '[A-Za-z_]*=*' 'NAME=value, nor X_URL of a function X of trust-map' "$urls"
         refuse_flags "$name"
+        if [ "$VERB" = deploy ]; then variables_of "$name" > /dev/null; fi   # names what is missing
     done
 }
 
@@ -45,6 +46,19 @@ check_lines() {   # FILE PATTERN MEANING [WORDS]: dies of a line that neither fi
         # shellcheck disable=SC2254 # the pattern is one
         case $line in $2) ;; *) among "$line" "${4:-}" || die "$1: '$line' is not $3" ;; esac
     done < <(lines_of "$1")
+}
+
+variables_of() {   # FUNCTION: lines NAME=value; NAME=$OTHER takes the value that OTHER has in this shell
+    local line other
+    while read -r line; do
+        case $line in *=*) ;; *) continue ;; esac
+        if [[ ${line#*=} =~ ^\$([A-Za-z_][A-Za-z0-9_]*)$ ]]; then
+            other=${BASH_REMATCH[1]}
+            [ -n "${!other+set}" ] || die "$(folder_of "$1")/variables: $line, but $other is not set in this shell"
+            line=${line%%=*}=${!other}
+        fi
+        echo "$line"
+    done < <(lines_of "$(folder_of "$1")/variables")
 }
 
 refuse_flags() {   # FUNCTION: flags that would undo what a deploy makes true

@@ -39,7 +39,7 @@ def command(words: str, *arguments: str):
     return register
 
 
-ALWAYS = ("--project", "--format", "--flatten", "--filter", "--quiet!", "--verbosity", "--account")
+ALWAYS = ("--project", "--format", "--flatten", "--filter", "--sort-by", "--quiet!", "--verbosity", "--account")
 
 
 # Where the commands stand that begin so. Only these are loaded: a deploy issues many commands.

@@ -8,7 +8,7 @@ import shutil
 import string
 import sys
 
-from local import build, revisions, state
+from local import build, processes, revisions, state
 from local.gcloud import Failed, command
 from local.gcloud_iam import account_of
 from local.gcloud_run import service_of
@@ -169,7 +169,10 @@ def roll_out(args, before: dict, source: pathlib.Path, template: dict) -> None:
         revisions.clear(name)
         raise Failed(f"Container Healthcheck failed: {problem}\n  Its log: {log}") from None
     state.write(f"services/{name}", {**service, "ready": revision, "problem": None})
-    revisions.serve(name, revision, port)
+    if service.get("pinned"):  # after a roll-back, a new revision is not called
+        processes.stop(revision)
+    else:
+        revisions.serve(name, revision, port)
     revisions.clear(name)
 
 

@@ -17,6 +17,10 @@ def show(result, args) -> None:
         result = flattened(result if isinstance(result, list) else [result], args.flatten)
     if args.filter:
         result = [row for row in result if is_wanted(row, args.filter)]
+    if args.sort_by:
+        key = args.sort_by.removeprefix("~")
+        down = key != args.sort_by
+        result = sorted(result, key=lambda row: text(value(row, key)), reverse=down)
     wanted = args.format or "yaml"
     if wanted == "json":
         print(json.dumps(result, indent=2))

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 
-from local import revisions, state
+from local import processes, revisions, state
 from local.gcloud import Failed, command
 from local.gcloud_output import table
 from local.gcloud_policy import change_policy, set_policy, shown_policy
@@ -66,6 +66,8 @@ def as_service(name: str, service: dict) -> dict:
         },
     }
     traffic = [{"latestRevision": True, "percent": 100}]
+    if service.get("pinned"):
+        traffic = [{"revisionName": service["pinned"], "percent": 100}]
     return {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
@@ -84,7 +86,7 @@ def as_service(name: str, service: dict) -> dict:
             "latestCreatedRevisionName": service["created"],
             "latestReadyRevisionName": service.get("ready"),
             "observedGeneration": service["number"],
-            "traffic": [{**traffic[0], "revisionName": service.get("ready")}],
+            "traffic": [{"revisionName": service.get("ready"), **traffic[0]}],
             "url": service["url"],
         },
     }
@@ -129,12 +131,25 @@ def delete_service(args):
     print(f"Deleted service [{args.SERVICE}].", file=sys.stderr)
 
 
-@command("run services update-traffic", "SERVICE", "--region", "--to-latest!")
+@command("run services update-traffic", "SERVICE", "--region", "--to-latest!", "--to-revisions")
 def update_traffic(args):
-    """Here all calls go to the latest revision that is ready, always."""
-    if not args.to_latest:
-        raise Failed("the local target knows --to-latest only")
-    service_of(args.SERVICE)
+    """All calls to the latest revision that is ready, or to one from before it: a roll-back."""
+    with state.locked(f"service.{args.SERVICE}"):
+        service, pinned = service_of(args.SERVICE), None
+        if not args.to_latest:
+            pinned, _, percent = (args.to_revisions or "").partition("=")
+            if percent != "100":
+                raise Failed("the local target knows --to-latest, and --to-revisions=REVISION=100")
+            if pinned not in revisions.of_service(args.SERVICE):
+                raise Failed(f"Revision {pinned} of Service {args.SERVICE} is not found.")
+        state.write(f"services/{args.SERVICE}", {**service, "pinned": pinned})
+        wanted = pinned or service.get("ready")
+        if wanted and wanted != service["serving"]["revision"]:
+            processes.wait_or_kill(wanted, revisions.PATIENCE)
+            try:
+                revisions.serve(args.SERVICE, wanted, revisions.start(wanted))
+            except revisions.StartFailed as error:
+                raise Failed(f"{wanted} does not start: {error}") from None
 
 
 @command("run revisions list", "--service", "--region?")

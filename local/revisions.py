@@ -153,9 +153,11 @@ def forget(revision: str) -> None:
 
 
 def clear(name: str) -> None:
-    """Removes revisions that do not serve and have ended."""
-    serving = state.read(f"services/{name}").get("serving", {}).get("revision")
-    for revision in of_service(name):
-        if revision != serving and not processes.running(revision):
-            forget(revision)
-            (STATE / "run" / revision).unlink(missing_ok=True)
+    """Removes revisions that have ended, but for three to go back to."""
+    service = state.read(f"services/{name}")
+    needed = {service.get("serving", {}).get("revision"), service.get("ready"), service["created"]}
+    ended = [r for r in of_service(name) if r not in needed and not processes.running(r)]
+    ended.sort(key=lambda revision: state.read(f"revisions/{revision}")["deployed"])
+    for revision in ended[:-3]:
+        forget(revision)
+        (STATE / "run" / revision).unlink(missing_ok=True)

@@ -86,20 +86,11 @@ def pytest_addoption(parser):
     )
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(config, items):
     if config.getoption("--cloud"):
         wanted = [item for item in items if item.get_closest_marker("deployed")]
         config.hook.pytest_deselected(items=[item for item in items if item not in wanted])
         items[:] = wanted
-    in_one_process(items, "project")
-
-
-def in_one_process(items, fixture, folder=ROOT):
-    """What uses a fixture that takes seconds to make runs in one process, which makes it once."""
-    for item in items:
-        if fixture in item.fixturenames and item.path.is_relative_to(folder):
-            item.add_marker(pytest.mark.xdist_group(fixture))
 
 
 def stage(function, folder):

@@ -1,9 +1,14 @@
-"""Stand-ins for the two network edges of a function: real servers on real sockets."""
+"""Stand-ins for the network edges of a function: real servers on real sockets.
+
+One of a service outside runs by itself, too, and says at which free port:
+    .venv/bin/python -m tests.fakes '{"paid": true}'
+"""
 
 import collections
 import contextlib
 import json
 import socket
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -125,3 +130,10 @@ class FakeMetadata(Fake):
     @property
     def identity_requests(self):
         return [r for r in self.requests if "/identity" in r.path]
+
+
+if __name__ == "__main__":
+    fake = Fake()
+    fake.answer = as_json(200, json.loads(sys.argv[1]))
+    print(f"http://{fake.address}", flush=True)
+    threading.Event().wait()

@@ -5,13 +5,7 @@ import shutil
 
 import pytest
 
-from local.testing import in_one_process
 from recorded_cloud import TOY, Cloud
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    in_one_process(items, "deployed")
 
 
 @pytest.fixture

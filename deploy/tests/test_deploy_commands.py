@@ -108,6 +108,20 @@ def test_flags_and_variables_of_a_function_go_to_the_cloud(cloud):
     assert pairs["BACK_URL"] == "https://back-123456789012.us-east1.run.app"
 
 
+def test_a_variable_can_take_its_value_from_the_shell_that_deploys(cloud):
+    (cloud.app / "functions" / "front" / "variables").write_text("PAYMENTS_URL=$PAY\n")
+    refused = cloud.deploy_sh()
+    assert refused.returncode == 1 and cloud.commands() == []
+    said = "functions/front/variables: PAYMENTS_URL=$PAY, but PAY is not set in this shell"
+    assert said in refused.stderr
+    cloud.env["PAY"] = "https://payments.example"
+    cloud.deploy_sh()
+    [front] = [c for c in cloud.changes() if c[1:4] == ["run", "deploy", "front"]]
+    assert "PAYMENTS_URL=https://payments.example" in value(front, "--set-env-vars")
+    del cloud.env["PAY"]
+    assert cloud.deploy_sh("env").returncode == 0
+
+
 def test_an_added_function_rebuilds_itself_and_its_callers_alone(cloud):
     cloud.deploy_sh()
     cloud.forget()

@@ -3,18 +3,12 @@
 `inner` may be called by `outer`, `outer` by you, `closed` by nobody.
 """
 
-import pathlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from local.testing import in_one_process, succeeded
+from local.testing import succeeded
 from toys import Local
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    in_one_process(items, "local", pathlib.Path(__file__).parent)
 
 
 @pytest.fixture(scope="session")

@@ -255,6 +255,26 @@ def test_a_dead_function_is_not_ready_and_up_brings_it_back(local, works):
     assert call(works).text == "good"
 
 
+def test_a_roll_back_lasts_until_all_goes_to_the_latest_again(local):
+    local.up("rolls")
+    succeeded(local.deploy("rolls", GOOD, "--revision-suffix=one", entry="entry"))
+    local.let_in("allUsers", "rolls")
+    url, better = local.url("rolls"), GOOD.replace("good", "better")
+    succeeded(local.deploy("rolls", better, "--revision-suffix=two", entry="entry"))
+    assert call(url).text == "better"
+    local.gcloud("run services update-traffic rolls REGION --to-revisions=rolls-one=100")
+    assert call(url).text == "good"
+    traffic = "value(status.traffic.map().extract(latestRevision,percent))"
+    traffic = f"run services describe rolls REGION --format='{traffic}'"
+    assert local.gcloud(traffic) != "[True, 100]"
+    succeeded(local.deploy("rolls", better, "--revision-suffix=three", entry="entry"))
+    assert call(url).text == "good"
+    local.gcloud("run services update-traffic rolls REGION --to-latest")
+    assert call(url).text == "better" and local.gcloud(traffic) == "[True, 100]"
+    said = local.refused("run services update-traffic rolls REGION --to-revisions=rolls-no=100")
+    assert "rolls-no of Service rolls is not found" in said
+
+
 # ---- flags
 
 

@@ -9,11 +9,11 @@ def full(request):
 
 
 def pytest_collection_modifyitems(items):
-    """The longest tests begin first, but not two behind one another: a worker takes two at a time."""
+    """The longest tests begin first, each on a worker of its own: a worker takes two at a time."""
     long = [item for item in items if item.get_closest_marker("long")]
-    others = [item for item in items if item not in long and "project" not in item.fixturenames]
-    shared = [item for item in items if "project" in item.fixturenames]
-    items[:] = [*long[:1], *shared, *long[1:3], *others[:4], *long[3:], *others[4:]]
+    others = [item for item in items if item not in long]
+    items[:] = [item for pair in zip(long, others, strict=False) for item in pair]
+    items += others[len(long) :]
 
 
 def pytest_terminal_summary(terminalreporter):

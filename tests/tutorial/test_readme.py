@@ -1,5 +1,6 @@
 """README.md cannot drift: its commands are run, in order, and print what it says they print."""
 
+import itertools
 import json
 import os
 import re
@@ -32,11 +33,11 @@ SHAPES = {  # what changes from run to run
 def blocks(text=README):
     """(language, mark, content, output): an unmarked block after a command's is its output."""
     found = [match.groups() for match in BLOCK.finditer(text)]
-    for (language, mark, content), following in zip(
-        found, [*found[1:], ("sh", "", "")], strict=True
+    for (language, mark, content), (next_language, _, output) in itertools.pairwise(
+        [*found, ("sh", "", "")]
     ):
         if language:
-            yield language, mark, content, None if following[0] else following[2]
+            yield language, mark, content, None if next_language else output
 
 
 def commands(mark):
@@ -133,13 +134,21 @@ def test_gcloud_knows_every_command(tmp_path):
     gcloud = shutil.which("gcloud")
     if not gcloud:
         pytest.skip("left out: gcloud is not installed")
-    text = "".join(content for kind, _, content, _ in blocks() if kind == "sh")
-    found = re.findall(r"gcloud (?:[^\n|)\"]|\\\n)+", text.replace("\\\n", ""))
+    shown = [*blocks(), *blocks((ROOT / "RECIPES.md").read_text())]
+    text = "".join(content for kind, _, content, _ in shown if kind == "sh")
+    word = r"""[^\n|)"'<>]|"[^"\n]*"|'[^'\n]*'"""
+    found = re.findall(rf"(?<![\w-])gcloud (?:{word})+", text.replace("\\\n", ""))
     values = {
         "REGION": "us-central1",
         "LOGIN_ACCOUNT": "login-sa@p.iam.gserviceaccount.com",
         "USER_PROFILES_URL": "https://user-profiles-1.us-central1.run.app",
         "KEY_ID": "0123456789abcdef",
+        "SEARCH_URL": "https://search-1.us-central1.run.app",
+        "RECEIVED_URL": "https://received-1.us-central1.run.app",
+        "SEARCH_ACCOUNT": "search-sa@p.iam.gserviceaccount.com",
+        "PROJECT_ID": "p",
+        "POOL": "projects/1/locations/global/workloadIdentityPools/github",
+        "BEFORE": "search-1",
     }
     lines = {re.sub(r"\$(\w+)", lambda m: values[m[1]], " ".join(line.split())) for line in found}
     assert len(lines) > 6

@@ -6,16 +6,23 @@ import subprocess
 import textwrap
 
 import pytest
+from test_readme import README, Shell, blocks, matches
 
 from local.testing import ROOT, run, succeeded
 
 RECIPES = (ROOT / "RECIPES.md").read_text()
-HEADINGS = [h for h in re.findall(r"^\*\*(.+?)\*\*", RECIPES, re.M) if h != "Before each of them"]
+CHANGES, HOW_DO_I = RECIPES.split("\n## How do I …?\n")
+QUESTIONS = re.findall(r"^### (.+)", HOW_DO_I, re.M)
+HEADINGS = [h for h in re.findall(r"^\*\*(.+?)\*\*", CHANGES, re.M) if h != "Before each of them"]
 
 
 def steps(heading):
     """(sentence, code) of each numbered step under a bold heading."""
-    section = RECIPES.partition(f"**{heading}**")[2].partition("\n**")[0]
+    section = CHANGES.partition(f"**{heading}**")[2].partition("\n**")[0]
+    yield from numbered(section)
+
+
+def numbered(section):
     for step in re.split(r"^\d\. ", section, flags=re.M)[1:]:
         sentence, _, rest = step.partition("\n\n")
         code = rest.partition("   ```")[2].partition("\n")[2].partition("   ```")[0]
@@ -38,9 +45,12 @@ def perform(clone, sentence, code):
     elif sentence.startswith("Rename "):
         files[0].rename(files[1])
     elif sentence.startswith("Run "):
-        assert names[0].startswith("./deploy.sh ")
-        succeeded(clone.deploy_sh(*names[0].split()[1:]))
-    elif ", add the line:" in sentence:
+        succeeded(run("bash", "-c", names[0], env=clone.env, cwd=clone.root))
+    elif ", change the line of " in sentence:
+        left, changed = re.subn(rf"^{names[1]}\b.*\n", code, files[0].read_text(), flags=re.M)
+        assert changed == 1
+        files[0].write_text(left)
+    elif ", add the line" in sentence:
         files[0].write_text(files[0].read_text() + code)
     elif ", delete the line " in sentence:
         left, deleted = re.subn(rf"^{names[1]}\b.*\n", "", files[0].read_text(), flags=re.M)
@@ -88,27 +98,34 @@ def test_the_recipes_are_the_promised_ones():
     ]
 
 
+def pytest_generate_tests(metafunc):
+    """Two recipes in one copy, one after the other, so that half as many tests run; with --full each alone."""
+    if "recipes" in metafunc.fixturenames:
+        add, page, search, rename, own = HEADINGS
+        copies = [[own], [add, rename], [page, search]]
+        if metafunc.config.getoption("--full"):
+            copies = [[heading] for heading in HEADINGS[::-1]]
+        metafunc.parametrize("recipes", copies, ids=[", ".join(c) for c in copies])
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("heading", HEADINGS[::-1])
-def test_after_a_recipe_the_tests_are_green(heading, clone, full, record_property):
+def test_after_a_recipe_the_tests_are_green(recipes, clone, full, record_property):
     """Of the real fork all tests run, the tool's included; of the others the app's, or all with --full."""
     follow("Before each of them", clone)
-    follow(heading, clone)
+    for heading in recipes:
+        follow(heading, clone)
     clone.end()
     for part in ("deploy.sh", "deploy", "local"):
         assert run("diff", "-r", "-x", "__pycache__", ROOT / part, clone.root / part).stdout == ""
-    whole = full or heading == "Start your own app"
+    whole = full or recipes == ["Start your own app"]
     options = ["--full"] if full else []
     said = outcome_of_tests(clone, *(["-n3", *options] if whole else ["-n0", "tests"]))
-    record_property(heading, said.splitlines()[-1].strip(" ="))
+    record_property(", ".join(recipes), said.splitlines()[-1].strip(" ="))
     skipped = re.findall(r"^SKIPPED .*", said, re.M)
     assert all("left out: " in line for line in skipped), skipped
-    # What the recipe took out is gone from every file that a deploy reads.
-    gone = {"Leave out search": "search", "Rename": "login", "Start your own app": "login|profiles"}
-    if heading in gone:
+    if recipes == ["Start your own app"]:  # nothing of the demo is left
         app = [clone.root / "trust-map", *(clone.root / "functions").rglob("*.py")]
-        found = [f for f in app if re.search(rf"\b({gone[heading]})\b(?! in| asks)", f.read_text())]
-        assert not found or heading != "Start your own app", found
+        assert not any(re.search("login|profiles|search", f.read_text()) for f in app)
 
 
 def test_an_added_function_can_be_called_as_the_map_says(clone):
@@ -128,6 +145,51 @@ def test_the_real_fork_works(clone):
     ordered = clone.request("POST", "orders", "/tea")
     assert (ordered.status_code, ordered.json()) == (201, {"ordered": "tea", "left": 7})
     assert clone.request("GET", "stock", "/tea").status_code == 403
+
+
+# ---- How do I …?
+
+
+@pytest.mark.long
+def test_what_the_answers_say_is_seen(clone):
+    """Each is followed in one clone that is deployed, and finds the app as it is in the repository."""
+    succeeded(clone.deploy_sh())
+    clone.enter()
+    shell = Shell(clone.root, clone.env)
+    try:
+        (setting,) = re.findall("^YOU=.*", README, re.M)
+        assert shell.run(setting).strip() == ""
+        for question in QUESTIONS:
+            section = HOW_DO_I.partition(f"### {question}\n")[2].partition("\n### ")[0]
+            for sentence, code in numbered(re.sub(r"^```.*?^```$", "", section, flags=re.M | re.S)):
+                perform(clone, sentence, code)
+            for _, mark, block, output in blocks(section):
+                if not mark:
+                    said = shell.run(block)
+                    should = f"{block}\nprints, and RECIPES.md should show:\n{said}"
+                    assert matches(said, output or ""), should
+            as_it_was(clone)
+    finally:
+        shell.close()
+
+
+def as_it_was(clone):
+    for folder in (clone.root / "functions").iterdir():
+        if not (ROOT / "functions" / folder.name).exists():
+            succeeded(clone.deploy_sh("destroy", folder.name))
+    shutil.rmtree(clone.root / "functions")
+    shutil.copytree(ROOT / "functions", clone.root / "functions")
+    shutil.copy(ROOT / "trust-map", clone.root)
+
+
+def test_actionlint_finds_nothing_in_the_workflows(tmp_path):
+    if not shutil.which("actionlint"):
+        pytest.skip("left out: actionlint is not installed")
+    section = HOW_DO_I.partition("### Deploy from GitHub\n")[2].partition("\n### ")[0]
+    [(_, workflow)] = numbered(re.sub(r"^```.*?^```$", "", section, flags=re.M | re.S))
+    (tmp_path / "deploy.yml").write_text(workflow)
+    for file in (tmp_path / "deploy.yml", *(ROOT / ".github" / "workflows").iterdir()):
+        succeeded(run("actionlint", str(file)))
 
 
 def test_the_tool_knows_no_function_of_this_app_by_name():
