@@ -166,7 +166,7 @@ def roll_out(args, before: dict, source: pathlib.Path, template: dict) -> None:
     except revisions.StartFailed as error:
         problem = f"{name} failed to start and listen on the port: {error}"
         state.write(f"services/{name}", {**service, "problem": problem})
-        revisions.clear(name)
+        revisions.forget(revision)
         raise Failed(f"Container Healthcheck failed: {problem}\n  Its log: {log}") from None
     state.write(f"services/{name}", {**service, "ready": revision, "problem": None})
     if service.get("pinned"):  # after a roll-back, a new revision is not called

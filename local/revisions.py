@@ -150,14 +150,14 @@ def of_service(name: str) -> list[str]:
 def forget(revision: str) -> None:
     shutil.rmtree(folder(revision), ignore_errors=True)
     state.remove(f"revisions/{revision}")
+    (STATE / "run" / revision).unlink(missing_ok=True)
 
 
 def clear(name: str) -> None:
     """Removes revisions that have ended, but for three to go back to."""
     service = state.read(f"services/{name}")
-    needed = {service.get("serving", {}).get("revision"), service.get("ready"), service["created"]}
+    needed = {service.get("serving", {}).get("revision"), service.get("ready")}
     ended = [r for r in of_service(name) if r not in needed and not processes.running(r)]
     ended.sort(key=lambda revision: state.read(f"revisions/{revision}")["deployed"])
     for revision in ended[:-3]:
         forget(revision)
-        (STATE / "run" / revision).unlink(missing_ok=True)

@@ -73,7 +73,7 @@ class Terminal:
         self.said = ""
 
     def until(self, text):
-        end = time.monotonic() + 30
+        end = time.monotonic() + 90
         while text not in self.said:
             assert time.monotonic() < end, self.said
             if select.select([self.fd], [], [], 0.1)[0]:
