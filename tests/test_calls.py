@@ -184,10 +184,11 @@ def test_one_deadline_covers_token_connection_and_answer(function, metadata, rec
 
 
 def test_a_slow_answer_is_asked_for_once(function, receiver):
+    function.call("GET", "/")  # now it has a token and a connection
     receiver.answer = receiver.hang
     with pytest.raises(TimedOut):
         function.call("GET", "/", timeout=0.3)
-    assert len(receiver.requests) <= 1  # on a slow machine the time is over before the first
+    assert len(receiver.requests) <= 2  # on a slow machine the time may be over before it is sent
 
 
 # ---- Connections that have died
