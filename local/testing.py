@@ -80,6 +80,11 @@ def pytest_addoption(parser):
         help="run the end-to-end tests against what ./deploy.sh env names; they leave profiles behind",
     )
 
+    parser.addoption(
+        "--running",
+        action="store_true",
+        help="use the local project of this clone, deployed where it is not current; profiles stay in it",
+    )
     parser.addoption("--pictures", action="store_true", help="take the README's pictures anew")
     parser.addoption(
         "--full", action="store_true", help="run the load tests at full size: it takes some minutes"
@@ -303,16 +308,19 @@ def project(request, tmp_path_factory):
         project.enter()
         yield project
         return
-    project = LocalProject(state=tmp_path_factory.mktemp("local") / "state")
+    running = request.config.getoption("--running")
+    project = LocalProject(state=None if running else tmp_path_factory.mktemp("local") / "state")
     result = project.deploy_sh()
     try:
         assert result.returncode == 0, result.stdout + result.stderr
         project.first_deploy = result.stdout
         project.enter()
         yield project
-        keeps_no_secret(project)
+        if not running:
+            keeps_no_secret(project)
     finally:
-        project.deploy_sh("destroy")
+        if not running:
+            project.deploy_sh("destroy")
 
 
 def copied(folder):
