@@ -16,11 +16,5 @@ def pytest_collection_modifyitems(items):
     items += others[len(long) :]
 
 
-def pytest_terminal_summary(terminalreporter):
-    for report in terminalreporter.getreports("passed"):
-        for recipe, said in report.user_properties:
-            terminalreporter.write_line(f"{recipe}: {said}")
-
-
 def pytest_configure(config):
     config.addinivalue_line("markers", "long: runs the tests of a whole copy")
