@@ -109,7 +109,7 @@ def install(folder: pathlib.Path, place: pathlib.Path, wanted: str) -> None:
     what = ["-r", "requirements.txt"] if wanted.strip() else []
     if not re.search(rf"^{FRAMEWORK}", wanted, re.M):
         what.append(FRAMEWORK)
-    installing = ["pip", "install", "--quiet", "--no-config", *into, *what]
+    installing = ["pip", "install", "--quiet", *into, *what]
     # What is locked is the same from the cache as from the network, which can be slow or away.
     if not (is_locked(wanted) and uv_can(*installing, "--offline", cwd=folder)):
         uv(*installing, cwd=folder)
