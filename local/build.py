@@ -133,7 +133,8 @@ def uv_can(*words: str, cwd) -> bool:
 def uv(*words: str, cwd) -> None:
     """Runs uv. What is not to be had from the network is in its cache; else the build fails."""
     # As pip does: a network that checks what comes in has its certificate in the system's store.
-    env = {"UV_SYSTEM_CERTS": "1", **os.environ}
+    # Of 50 connections at once, which is uv's own number, some networks keep a few waiting for seconds.
+    env = {"UV_SYSTEM_CERTS": "1", "UV_CONCURRENT_DOWNLOADS": "8", **os.environ}
     env |= {"UV_NO_PROGRESS": "1", "NO_COLOR": "1", "UV_PYTHON_DOWNLOADS": "never"}
     done = subprocess.run(
         [UV, *words], cwd=cwd, env=env, text=True, capture_output=True, stdin=subprocess.DEVNULL
