@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -234,7 +235,7 @@ def starts():
     }
     env = {
         **urls("127.0.0.1:9"),
-        "PROFILES_STORE": "firestore:profiles",
+        "STORE": "firestore:profiles",
         "FIRESTORE_EMULATOR_HOST": "127.0.0.1:9",
         "GOOGLE_CLOUD_PROJECT": "p",
     }
@@ -327,6 +328,8 @@ def hang():
 def edit_loop():
     """From a save to the new answer, with --watch, beside a bare restart of functions-framework."""
     clone = copied(WORK / "watched")
+    trust_map = clone / "trust-map"
+    trust_map.write_text(re.sub("(?m)^search +-", "search  you", trust_map.read_text()))
     project = LocalProject(clone)
     command = [str(clone / "deploy.sh"), "--local", "--watch"]
     watching = subprocess.Popen(command, env=project.env, text=True, stdout=subprocess.PIPE)
@@ -340,8 +343,6 @@ def edit_loop():
         shutil.copytree(clone / "functions" / "search", bare)
         shutil.copytree(clone / "shared", bare / "shared")
         text, running = main.read_text(), []
-        member = f"--member=user:you@example.com --role=roles/run.invoker --region={project.env['REGION']}"
-        project.gcloud(f"run services add-iam-policy-binding search {member}")
 
         def save():
             save.n += 1
