@@ -47,7 +47,7 @@ found_elsewhere() {   # the other regions of the project that have functions of 
     echo "$FOUND" | awk -F '|' -v m="$MADE_BY" -v r="$REGION" '$3 == m && $2 != r { print $2 }' | sort -u
 }
 
-found_beside() {   # what was deployed from another checkout, or with another PREFIX
+found_beside() {   # what was deployed with another PREFIX
     echo "$FOUND" | awk -F '|' -v m="$MADE_BY" '$3 != m && $3 ~ /function-trust-map$/ { print $1 }'
 }
 

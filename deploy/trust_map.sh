@@ -106,14 +106,16 @@ everyone() { if [ ! -e "$WORK/not-public.$1" ]; then echo anonymous; fi; }   # w
 
 members_of() {   # the same, as a policy names them
     local who
-    for who in $(callers_of "$1"); do
-        case $who in
-            you) echo "$YOU" ;;
-            anonymous) echo allUsers ;;
-            *:*) echo "$who" ;;
-            *) echo "serviceAccount:$(email_of "$who")" ;;
-        esac
-    done | sort -u
+    for who in $(callers_of "$1"); do as_member "$who"; done | sort -u
+}
+
+as_member() {   # CALLER
+    case $1 in
+        you) echo "$YOU" ;;
+        anonymous) echo allUsers ;;
+        *:*) echo "$1" ;;
+        *) echo "serviceAccount:$(email_of "$1")" ;;
+    esac
 }
 
 roles_of() {   # what an account may do in the project: role|condition, a line each

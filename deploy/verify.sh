@@ -78,7 +78,7 @@ allowed_by_policy() {   # NAME: the members that its policy lets in
 
 measure() {   # CALLER FUNCTIONS: calls each function; notes what came, and whether it is what the map says
     local caller=$1 name token known='' expected cell hook member
-    member=$(member "$caller")
+    member=$(as_member "$caller" | in_small_letters)
     hook=$(folder_of "$caller")/verify
     if token=$(token_of "$caller" 2> /dev/null < /dev/null); then known=1; fi
     for name in $2; do
@@ -98,15 +98,6 @@ measure() {   # CALLER FUNCTIONS: calls each function; notes what came, and whet
 }
 
 cell_of() { echo "$WORK/cell.${1//\//_}.$2"; }   # CALLER FUNCTION: the file with what was measured
-
-member() {   # CALLER: as a policy names it, in small letters
-    case $1 in
-        anonymous) echo allUsers ;;
-        you) echo "$YOU" ;;
-        *:*) echo "$1" ;;
-        *) echo "serviceAccount:$(email_of "$1")" ;;
-    esac | in_small_letters
-}
 
 expected_of() {   # MEMBER MEMBERS: in or refused, by the map; either, where a group decides whose members nobody sees here
     if among allusers "$2" || among "$1" "$2"; then echo in; return; fi

@@ -346,7 +346,7 @@ def edit_loop():
 
         def save():
             save.n += 1
-            main.write_text(text.replace('{"results": ', f'{{"n": {save.n}, "results": '))
+            main.write_text(text.replace('"results": [', f'"n": {save.n}, "results": ['))
             next(line for line in watching.stdout if "search is deployed" in line)
             assert project.request("GET", "search").json()["n"] == save.n
 
