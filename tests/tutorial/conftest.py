@@ -1,5 +1,7 @@
 """What the tests of README.md and RECIPES.md need."""
 
+import itertools
+
 import pytest
 
 
@@ -12,8 +14,8 @@ def pytest_collection_modifyitems(items):
     """The longest tests begin first, each on a worker of its own: a worker takes two at a time."""
     long = [item for item in items if item.get_closest_marker("long")]
     others = [item for item in items if item not in long]
-    items[:] = [item for pair in zip(long, others, strict=False) for item in pair]
-    items += others[len(long) :]
+    pairs = itertools.zip_longest(long, others[: len(long)])
+    items[:] = [item for pair in pairs for item in pair if item] + others[len(long) :]
 
 
 def pytest_configure(config):
