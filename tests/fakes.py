@@ -83,6 +83,7 @@ class Fake(ThreadingHTTPServer):
     def close(self):
         self.released.set()
         self.shutdown()
+        self.hang_up()
         self.server_close()
 
     def hang(self, _request=None):

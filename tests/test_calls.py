@@ -197,17 +197,14 @@ def test_a_slow_answer_is_asked_for_once(function, receiver):
 class Dying(Fake):
     """Answers the first request of a connection, and resets it when a second one comes."""
 
-    def process_request_thread(self, request, client_address):
-        request.settimeout(30)
-        try:
-            if self.read(request):
-                request.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-                                b"Content-Length: 2\r\n\r\n{}")  # fmt: skip
-                self.read(request)
-                linger = b"\x01\x00\x00\x00\x00\x00\x00\x00"
-                request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        finally:
-            request.close()
+    def finish_request(self, request, client_address):
+        if self.read(request):
+            request.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+                            b"Content-Length: 2\r\n\r\n{}")  # fmt: skip
+            self.read(request)
+            linger = b"\x01\x00\x00\x00\x00\x00\x00\x00"
+            request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        request.close()
 
     def read(self, connection):
         asked = b""
