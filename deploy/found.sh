@@ -38,7 +38,10 @@ look_at_services() {
 enabled() { among "$1.googleapis.com" "$ENABLED"; }
 
 found() {   # FUNCTION COLUMN
-    echo "$FOUND" | awk -F '|' -v f="$1" -v r="$REGION" -v n="$2" '$1 == f && $2 == r { print $n }'
+    local columns
+    while IFS='|' read -ra columns; do
+        if [ "${columns[0]:-}|${columns[1]:-}" = "$1|$REGION" ]; then echo "${columns[$2 - 1]:-}"; fi
+    done <<< "$FOUND"
 }
 
 found_ours() { echo "$FOUND" | awk -F '|' -v m="$MADE_BY" -v r="$REGION" '$3 == m && $2 == r { print $1 }'; }
