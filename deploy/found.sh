@@ -194,7 +194,7 @@ see_granted() {   # the policies of the project and above it: ABOVE has member|r
         --format="value[separator='|']($fields)" 2> /dev/null < /dev/null); then   # what is above may be hidden from you
         ABOVE=$(attempt gcloud projects get-iam-policy "$PROJECT" --flatten='bindings[].members' \
             --format='value[separator="|"](bindings.members,bindings.role,bindings.condition.title)') || return
-        ABOVE=$(echo "$ABOVE" | sed "s/\$/|project|$PROJECT; what is above it is not visible to you/")
+        ABOVE=$(echo "$ABOVE" | sed "s/\$/|project|$PROJECT/") HIDDEN="the policies above project $PROJECT"
     fi
     GRANTED=$(echo "$ABOVE" | awk -F '|' '$4 == "project" { print $1 "|" $2 "|" $3 }')
 }
