@@ -123,8 +123,9 @@ def test_a_clean_project_shows_its_owner_alone():
 
 
 def test_everyone_comes_first_and_an_open_check_is_everyone():
-    lines = [on("project", "p", EVE, "invoke"), on("function", "r/back", "allUsers", "invoke")]
-    assert [one["principal"] for one in found(*lines)["reached_by"]] == ["allUsers", EVE]
+    signed_in = on("account", FRONT, "allAuthenticatedUsers", "token")
+    said = found(INVOKE, signed_in, on("project", "p", EVE, "invoke"))["reached_by"]
+    assert [one["principal"] for one in said][0] == "allAuthenticatedUsers"  # though EVE's way is shorter
     is_open = [line.replace("|False", "|True") for line in BASE]
     facts = who.Facts([*is_open, *ROLE_LINES])
     [one] = who.found_by(facts, "p", "r/back")["reached_by"]
@@ -169,6 +170,11 @@ def test_what_the_map_wants_is_marked_and_no_way_round_it():
     assert [(one["principal"], one["wanted"]) for one in said["reached_by"]] == [
         (f"serviceAccount:{FRONT}", True), (EVE, False),
     ]  # fmt: skip
+
+
+def test_whom_the_map_wants_and_who_comes_another_way_is_not_as_the_map_says():
+    [_, eve] = found(INVOKE, f"wanted|{EVE}", on("account", FRONT, EVE, "token"))["reached_by"]
+    assert not eve["wanted"]
 
 
 def test_mermaid_draws_each_step_once():
