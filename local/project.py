@@ -11,7 +11,7 @@ from local.state import STATE, YOU
 
 OURS = {
     "accounts", "audit.log", "certificate.pem", "config.json", "environments", "faults.json", "ids", "key.pem",
-    "locks", "logs", "policies", "project.json", "propagation.json", "after_change.json", "revisions", "run", "services",
+    "locks", "logs", "policies", "project.json", "propagation.json", "after_change.json", "revisions", "roles", "run", "services",
 }  # fmt: skip
 PATIENCE = 20  # seconds that a process may take to end or to open its ports
 

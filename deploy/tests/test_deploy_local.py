@@ -428,6 +428,7 @@ def test_a_role_of_the_project_s_own_is_looked_into(deployed):
     assert rows(deployed.deploy_sh("verify"))["you"] == ["200 ok", "200 inherited", "200 inherited"]
     assert f"may call closed ({role} on project local-project)" in deployed.deploy_sh("who", "closed").stdout
     succeeded(deployed.gcloud(f"projects remove-iam-policy-binding {binding}"))
+    succeeded(deployed.deploy_sh())
 
 
 def test_the_map_is_also_a_picture_and_json(deployed):
