@@ -21,7 +21,7 @@ def refuse_foreign_folder() -> None:
     for file in sorted(STATE.iterdir()) if STATE.exists() else ():
         # The functions' own database, data.db for one, may stand there, too.
         if not (file.name in OURS or file.suffix == ".new" or ".db" in file.name):
-            raise SystemExit(f"ERROR: {STATE} holds {file.name}, which is not the local project's")
+            raise SystemExit(f"ERROR: {STATE} holds {file.name}, which is not the local project's. Move it away")
 
 
 def up(project_id: str, region: str, *functions: str) -> None:
