@@ -16,7 +16,7 @@ ROLE_ELSEWHERE = re.compile(r"roles/[a-z][A-Za-z0-9]*\.[A-Za-z0-9.]+")
 def check(member: str, role: str, resource: str) -> None:
     """Raises what IAM answers to a member or a role that there cannot be."""
     # Of other services' roles the stand-in does not know which there are: a project may have them.
-    known = roles.is_known(role) or state.permissions(role)
+    known = roles.is_known(role) or (role.startswith("projects/") and state.permissions(role))
     if not known and not (resource == "_project" and ROLE_ELSEWHERE.fullmatch(role)):
         raise Failed(f"INVALID_ARGUMENT: Role {role} is not supported for this resource.")
     if member in ("allUsers", "allAuthenticatedUsers"):
