@@ -9,6 +9,7 @@ TOOL=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$TOOL/deploy/found.sh"       # what is there already
 . "$TOOL/deploy/staging.sh"     # the folder and the flags that a function is deployed with
 . "$TOOL/deploy/verify.sh"      # the trust map as measured
+. "$TOOL/deploy/explain.sh"     # why a token is let in, or is not
 . "$TOOL/deploy/destroy.sh"     # the way back
 . "$TOOL/deploy/watch.sh"       # deploying again whenever a file is saved
 
@@ -28,6 +29,8 @@ usage: ./deploy.sh [VERB] [OPTION...]
   (no verb)        deploy the functions and their bindings, then verify; safe to run again
   verify           call every function as every caller, and print the trust map as measured
   env              print what a shell needs to try things out: eval "\$(./deploy.sh env)"
+  explain URL      say why the platform answers a token (on standard input) with 401, 403 or 404, or lets it in;
+                   exit status: 0 let in, 3 refused or unknown, 1 error
   destroy [NAME]   remove what was deployed, or one function
   help             print this
 
@@ -46,7 +49,7 @@ END
 }
 
 main() {
-    VERB='' ONLY='' LOCAL='' PROJECT='' REGION='' APP=$TOOL PUBLIC='' DRY_RUN='' WATCH='' QUIET='' DELETE_DATA=''
+    VERB='' ONLY='' URL='' LOCAL='' PROJECT='' REGION='' APP=$TOOL PUBLIC='' DRY_RUN='' WATCH='' QUIET='' DELETE_DATA=''
     local word
     for word; do
         case $word in
@@ -61,19 +64,24 @@ main() {
             --region=?*) REGION=${word#*=} ;;
             --app=?*) APP=${word#*=} ;;
             -*) die "unknown option: $word (./deploy.sh help lists them)" ;;
-            deploy | verify | env | destroy | help)
+            deploy | verify | env | explain | destroy | help)
                 [ -z "$VERB" ] || die "one verb at a time, not $VERB and $word"
                 VERB=$word ;;
             *)
-                if [ "$VERB$ONLY" != destroy ]; then die "unknown verb: $word (./deploy.sh help lists them)"; fi
-                ONLY=$word ;;
+                case $VERB$ONLY$URL in
+                    destroy) ONLY=$word ;;
+                    explain) URL=$word ;;
+                    explain*) die 'explain takes one URL; the token comes by standard input' ;;
+                    *) die "unknown verb: $word (./deploy.sh help lists them)" ;;
+                esac ;;
         esac
     done
     VERB=${VERB:-deploy}
     if [ "$VERB" = help ]; then help; exit; fi
     if [ -n "$WATCH" ] && [ "$VERB$LOCAL" != deploy1 ]; then die '--watch goes with --local, and with no verb'; fi
+    if [ "$VERB" = explain ]; then check_url; fi
     cd "$APP" || die "there is no folder $APP"
-    if [ "$VERB" = destroy ]; then FUNCTIONS='' MAP=''; else read_map; fi
+    case $VERB in destroy | explain) FUNCTIONS='' MAP='' ;; *) read_map ;; esac
     start
     "$VERB"
 }
