@@ -10,6 +10,7 @@ TOOL=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$TOOL/deploy/staging.sh"     # the folder and the flags that a function is deployed with
 . "$TOOL/deploy/verify.sh"      # the trust map as measured
 . "$TOOL/deploy/who.sh"         # who could make a function run
+. "$TOOL/deploy/explain.sh"     # why a token is let in, or is not
 . "$TOOL/deploy/diff.sh"        # what a change of trust-map opens
 . "$TOOL/deploy/destroy.sh"     # the way back
 . "$TOOL/deploy/watch.sh"       # deploying again whenever a file is saved
@@ -30,6 +31,8 @@ usage: ./deploy.sh [VERB] [OPTION...]
   (no verb)        deploy the functions and their bindings, then verify; safe to run again
   verify           call every function as every caller, and print the trust map as measured
   who FUNCTION     print every principal that could make the function run, how, and what ends it
+  explain URL      say why the platform lets in a token (on standard input), or answers it with 401, 403 or 404;
+                   exit status: 0 let in, 3 refused or unknown
   diff COMMIT      print what trust-map opens and closes, compared with that commit; fails if it opens something
   env              print what a shell needs to try things out: eval "\$(./deploy.sh env)"
   destroy [NAME]   remove what was deployed, or one function
@@ -71,23 +74,27 @@ main() {
             --region=?*) REGION=${word#*=} ;;
             --app=?*) APP=${word#*=} ;;
             -*) die "unknown option: $word (./deploy.sh help lists them)" ;;
-            deploy | verify | who | diff | env | destroy | help)
+            deploy | verify | who | explain | diff | env | destroy | help)
                 [ -z "$VERB" ] || die "one verb at a time, not $VERB and $word"
                 VERB=$word ;;
             *)
-                case $VERB$ONLY in destroy | who | diff) ;; *) die "unknown verb: $word (./deploy.sh help lists them)" ;; esac
-                ONLY=$word ;;
+                case $VERB$ONLY in
+                    destroy | who | diff | explain) ONLY=$word ;;
+                    explain*) die 'explain takes one URL; the token comes by standard input' ;;   # it may be what follows
+                    *) die "unknown verb: $word (./deploy.sh help lists them)" ;;
+                esac ;;
         esac
     done
     VERB=${VERB:-deploy}
     if [ "$VERB" = help ]; then help; exit; fi
     if [ -n "$WATCH" ] && [ "$VERB$LOCAL" != deploy1 ]; then die '--watch goes with --local, and with no verb'; fi
-    if [ "$AS_EVERYONE" ] && [ "$VERB" != verify ]; then die '--as-everyone goes with verify'; fi
+    if [ -n "$AS_EVERYONE" ] && [ "$VERB" != verify ]; then die '--as-everyone goes with verify'; fi
     if [ "$FORMAT" != text ] && [ "$VERB" != verify ] && [ "$VERB" != who ]; then die '--format goes with verify and who'; fi
     case $PROPAGATION in *[!0-9]*) die '--propagation needs a number of seconds' ;; esac
     if [ -n "$PROPAGATION" ] && [ "$VERB$LOCAL" != deploy1 ]; then die '--propagation goes with --local, and with no verb'; fi
+    if [ "$VERB" = explain ]; then check_url; fi
     cd "$APP" || die "there is no folder $APP"
-    if [ "$VERB" = destroy ]; then FUNCTIONS='' MAP=''; else read_map; fi
+    case $VERB in destroy | explain) FUNCTIONS='' MAP='' ;; *) read_map ;; esac
     if [ "$VERB" = diff ]; then diff; exit; fi
     start
     "$VERB"

@@ -7,7 +7,7 @@ start() {
     trap 'rm -rf "$WORK"' EXIT
     heed_signals
     export CLOUDSDK_CORE_DISABLE_PROMPTS=1   # no question, and no API enabled by the way
-    case $VERB in verify | env) DRY_RUN='' ;; esac   # they change nothing
+    case $VERB in verify | who | env | explain) DRY_RUN='' ;; esac   # they change nothing
     STAGED=$WORK   # each run's own: two may run at the same time
     if [ -n "$DRY_RUN" ]; then STAGED=.build; fi
     NUMBER='' FOUND='' ACCOUNTS='' STRANGERS='' MADE_AT='' ENABLED='' GRANTED='' ABOVE='' HIDDEN='' GRANTS_CHANGED='' LENT='' JOBS='' ADDRESSES=''
