@@ -321,7 +321,7 @@ def main(url: str, folder: str) -> None:
     answer, why, command = verdict(url, sent, known, time.time())
     print(f"{answer}: {why}.")
     if command:
-        print(shlex.join(command))
+        print(f"this changes it: {shlex.join(command)}")
     raise SystemExit(0 if answer == "let in" else 3)
 
 

@@ -201,7 +201,8 @@ def explained(local, url, sent):
     holds_nothing_of(done.stdout + done.stderr, sent)
     answer = done.stdout.partition(":")[0]
     assert (done.stderr, done.returncode) == ("", 0 if answer == "let in" else 3)
-    return explain.Verdict(answer, *(done.stdout.split("\n")[:2]))
+    sentence, command, *_ = done.stdout.split("\n")
+    return explain.Verdict(answer, sentence, command.removeprefix("this changes it: "))
 
 
 def holds_nothing_of(text, sent):
