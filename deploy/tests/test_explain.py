@@ -169,7 +169,7 @@ def known(local, urls, tmp_path_factory):
         os.close(main)
         os.close(terminal)
     assert (said, waiting.returncode) == (("403: no token came, and back does not let in everyone.\n"
-        "gcloud auth print-identity-token\n", ""), 3)  # fmt: skip
+        "this changes it: gcloud auth print-identity-token\n", ""), 3)  # fmt: skip
     return explain.collected(folder / "kept")
 
 
