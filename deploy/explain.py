@@ -74,12 +74,11 @@ def verdict(url: str, sent: str, known: Known, now: float) -> Verdict:
     """What the platform answers to a call of `url` with the token that was `sent`."""
     name, host, path = known.name, urlsplit(url).netloc, unquote(urlsplit(url).path)
     if not name:
-        listing = ("gcloud", "run", "services", "list", f"--project={known.project}")
+        listing = f"gcloud run services list --project={known.project} shows what there is"
         if known.at_platform:
-            why = f"project {known.project} has no service at {host} (of another one? --project=ID)"
-            return Verdict("404", why, listing)
+            return Verdict("404", f"this project has no service at {host}: {listing}")
         why = f"at {host} is a proxy or load balancer, or nothing; ask with the service's own URL"
-        return Verdict("unknown", why, listing)
+        return Verdict("unknown", f"{why}: {listing}")
     if RESERVED.fullmatch(path):
         return Verdict("404", f"the platform keeps {shown(path)} to itself: no function sees it")
     if known.ingress != "all":
