@@ -218,6 +218,7 @@ token_of() {   # CALLER: an ID token of the caller; anonymous has none
 
 act_as_everyone() {   # lets you make tokens of each function's account, until this ends
     local name email makers role=roles/iam.serviceAccountTokenCreator
+    [ -n "$YOU" ] || die 'who you are is not in the credentials, so nothing can be granted to you'
     echo "Until verify ends, you may make tokens of the accounts of the functions ($role)." >&3
     trap 'give_back; rm -rf "$WORK"' EXIT
     for name in $FUNCTIONS; do
