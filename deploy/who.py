@@ -11,7 +11,8 @@
 
 Which permission makes what possible is taken from Google's documentation of each permission. Not
 known here, and therefore neither said to be so nor not to be so: what deny policies take away, who is
-in a group, who could take over an account of another project. Python 3.9 is enough.
+in a group, who may change what a role allows, who could take over an account of another project.
+Python 3.9 is enough.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import heapq
 import itertools
 import json
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -210,7 +212,7 @@ def pairs(grants, others) -> Iterator[tuple[Grant, Grant]]:
             yield grant, min(same, key=lambda other: (not other.certain, str(other)))
 
 
-def ends(step: Step, facts: Facts, project: str, function: str) -> str:
+def ends(step: Step, project: str, function: str) -> str:
     """The command that takes away the first step of a chain."""
     region, _, name = function.partition("/")
     if not step.by:
@@ -225,7 +227,7 @@ def ends(step: Step, facts: Facts, project: str, function: str) -> str:
         "organization": f"organizations remove-iam-policy-binding {grant.id}",
     }[grant.kind]
     whatever = " --all" if grant.condition else ""
-    return f"gcloud {command} --member={grant.member} --role={grant.role}{whatever}"
+    return f"gcloud {command} --member={shlex.quote(grant.member)} --role={grant.role}{whatever}"
 
 
 def found_by(facts: Facts, project: str, function: str) -> dict:
@@ -233,7 +235,7 @@ def found_by(facts: Facts, project: str, function: str) -> dict:
     chains = Reach(facts, function).chains()
     ordered = sorted(chains, key=lambda who: (who not in EVERYONE, chains[who].rank))
     people = [who for who in ordered if not AGENT.fullmatch(who)]
-    unknown = [f"who is in {who}" for who in people if who.startswith(("group:", "domain:"))]
+    unknown = [f"who is in {who}" for who in people if who.startswith(("group:", "domain:", "principalSet:"))]
     roles = sorted(role for role, held in facts.roles.items() if held is None)
     unknown += [f"what {role} allows" for role in roles] + facts.unread
     return {
@@ -247,7 +249,7 @@ def found_by(facts: Facts, project: str, function: str) -> dict:
                     {"who": s.who, "does": s.does, "by": [str(grant) for grant in s.by]}
                     for s in chains[who].steps
                 ],
-                "ends": ends(chains[who].steps[0], facts, project, function),
+                "ends": ends(chains[who].steps[0], project, function),
             }
             for who in people
         ],
@@ -257,7 +259,9 @@ def found_by(facts: Facts, project: str, function: str) -> dict:
 
 
 def as_text(found: dict) -> Iterator[str]:
-    yield f"{found['function']} can be reached by" + ("" if found["reached_by"] else " nobody")
+    agents = found["agents_of_google"]
+    nobody = "" if found["reached_by"] or agents else " nobody"
+    yield f"{found['function']} can be reached by{nobody}"
     for one in found["reached_by"]:
         yield f"  {one['principal']}" + (", as trust-map says" if one["wanted"] else "")
         for step in one["steps"]:
@@ -268,11 +272,11 @@ def as_text(found: dict) -> Iterator[str]:
             yield "      (perhaps: a condition decides, or a role that cannot be looked into)"
         if not one["wanted"]:
             yield f"      this ends it: {one['ends']}"
-    if agents := found["agents_of_google"]:
-        yield f"  and Google's own service agents ({len(agents)}), for instance {agents[0]}"
+    if agents:
+        yield f"  Google's own service agents ({len(agents)}), for instance {agents[0]}"
     for what in found["unknown"]:
         yield f"Not known: {what}"
-    yield "Not looked at: deny policies, and who could take over an account of another project."
+    yield "Not looked at: deny policies, who may change a role, and accounts of other projects."
 
 
 def as_mermaid(found: dict) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """deploy/who.py: which principals could make a function run, and by which chain."""
 
 import random
+import shlex
 
 import pytest
 
@@ -122,6 +123,11 @@ def test_a_clean_project_shows_its_owner_alone():
     )
 
 
+def test_a_command_can_be_pasted_whatever_the_address():
+    [one] = found(on("function", "r/back", "user:o'brien@example.com", "invoke"))["reached_by"]
+    assert shlex.split(one["ends"])[-2] == "--member=user:o'brien@example.com"
+
+
 def test_everyone_comes_first_and_an_open_check_is_everyone():
     signed_in = on("account", FRONT, "allAuthenticatedUsers", "token")
     said = found(INVOKE, signed_in, on("project", "p", EVE, "invoke"))["reached_by"]
@@ -161,7 +167,7 @@ def test_agents_of_google_are_folded():
     agents = [f"serviceAccount:service-{n}@gcp-sa-x.iam.gserviceaccount.com" for n in (1, 2)]
     said = found(*(on("project", "p", agent, "invoke") for agent in agents))
     assert said["reached_by"] == [] and said["agents_of_google"] == agents
-    assert "Google's own service agents (2)" in "\n".join(who.as_text(said))
+    assert "reached by\n  Google's own service agents (2)" in "\n".join(who.as_text(said))
 
 
 def test_what_the_map_wants_is_marked_and_no_way_round_it():
