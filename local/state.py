@@ -131,6 +131,8 @@ def put_policy(name: str, bindings: list[dict]) -> None:
     delay = read("propagation") or 0
     until = {"before": in_effect(policy(name)), "from": time.time() + delay} if delay else {}
     write(f"policies/{name}", {"bindings": bindings, **until})
+    with open(STATE / "audit.log", "a") as log:
+        log.write(f"# policy {name} {json.dumps(bindings)}\n")
 
 
 def allowed(permission: str, account: dict | None, *resources: str) -> bool:
