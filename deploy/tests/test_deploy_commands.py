@@ -237,6 +237,7 @@ def test_a_check_that_is_switched_off_is_switched_on(cloud):
         {
             "front": ({3: "", 4: "front-00007-abc", 5: "front-00007-abc"}, "its revision front-00007-abc was not made by deploy.sh"),
             "back": ({8: "1-compute@developer.gserviceaccount.com"}, "it runs as 1-compute@developer.gserviceaccount.com, not as back-sa@"),
+            "closed": ({11: "internal\n"}, "its ingress is internal, not all"),
         },
         {
             "front": ({7: "[False, 100]"}, "not all calls go to its latest revision"),
@@ -279,6 +280,10 @@ def test_roles_that_the_map_does_not_give_are_taken_back(cloud):
         )
         granted.write(f"{member}|roles/editor|on my terms|project|p-1\n")
         granted.write("user:ada@example.com|roles/editor||project|p-1\n")
+    cloud.forget()
+    verified = cloud.deploy_sh("verify")
+    assert verified.returncode == 1 and "trust-map says: closed" in verified.stderr
+    assert "its service account has roles/editor, which trust-map does not give it" in verified.stdout
     cloud.forget()
     again = cloud.deploy_sh()
     [taken] = cloud.changes()
