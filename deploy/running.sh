@@ -63,6 +63,8 @@ in_a_group() {   # COMMAND...: in a process group of its own, for gcloud is a sh
 
 # ---- trying again
 
+LAST_ERROR=/dev/null   # what the last command that failed said
+
 attempt() {   # COMMAND...: its output. What passes by itself is waited for, within a limit of time.
     local wait=1 began=$SECONDS errors output reason said=''
     errors=$(mktemp "$WORK/XXXXXX") output=$errors.output
@@ -75,7 +77,7 @@ attempt() {   # COMMAND...: its output. What passes by itself is waited for, wit
             explain_refusal "$errors"
             return 1
         fi
-        if [ "$reason" != "$said" ] && [ -z "${SILENT:-}" ]; then printf '\n    waiting for %s ...' "${reason#*|}" >&3; fi
+        if [ "$reason" != "$said" ] && [ -z "${SILENT:-}" ]; then say_waiting "${reason#*|}"; fi
         said=$reason
         pause $wait
         wait=$((wait < 16 ? wait * 2 : 16))
@@ -112,7 +114,8 @@ youngest_account() {   # the age in seconds of the youngest of our accounts
 explain_refusal() {   # FILE: the error, and where a permission is missing the role that holds it
     local text permission role prefix
     text=$(error_in "$1")
-    { echo; echo "$text"; } >&2
+    { if [ -n "${STEP:-}" ]; then echo; fi; echo "$text" | sed "1s/^/${ABOUT:+  $ABOUT}/"; } >&2
+    case $text in *'Service Agent'*) return ;; esac   # one of Google's own, and not you
     permission=$(echo "$text" | sed -n "s/.*[Pp]ermission[: ]*'\{0,1\}\([a-zA-Z]*\.[a-zA-Z.]*[a-zA-Z]\)'\{0,1\}.*/\1/p" | head -1)
     if [ -z "$permission" ]; then return; fi
     while IFS='|' read -r role prefix _; do
@@ -123,12 +126,16 @@ explain_refusal() {   # FILE: the error, and where a permission is missing the r
     done < <(sed -e '/^#/d' -e '/^$/d' -e 's/ *| */|/g' "$TOOL/deploy/roles.txt")
 }
 
+say_waiting() {   # SENTENCE: below the line of a step; what runs beside others says for which function
+    if [ -n "${STEP:-}" ]; then printf '\n    waiting for %s ...' "$1" >&3; else echo "  ${ABOUT:-}waiting for $1" >&3; fi
+}
+
 wait_for() {   # SENTENCE COMMAND...: until the command succeeds, or for $PATIENCE seconds
     local sentence=$1 wait=1 began=$SECONDS
     shift
     until "$@"; do
         if [ $((SECONDS - began)) -ge "$PATIENCE" ]; then return 1; fi
-        if [ $wait = 1 ]; then printf '\n    waiting for %s ...' "$sentence" >&3; fi
+        if [ $wait = 1 ]; then say_waiting "$sentence"; fi
         pause $wait
         wait=$((wait < 16 ? wait * 2 : 16))
     done

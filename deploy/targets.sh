@@ -64,7 +64,7 @@ on_google_cloud() {
     REGION=${REGION:-$DEFAULT_REGION}
     case $PROJECT in
         *[!0-9]*) ;;
-        *) PROJECT=$(attempt gcloud projects describe "$PROJECT" --format='value(projectId)') || die 'the project cannot be seen' ;;
+        *) PROJECT=$(attempt gcloud projects describe "$PROJECT" --format='value(projectId)') || die "project $PROJECT cannot be seen. See the error above" ;;
     esac
     if [ "$VERB$DRY_RUN" = deploy1 ]; then   # nobody is asked: what is not known stays a variable
         NUMBER=\$PROJECT_NUMBER YOU=\$YOU

@@ -443,6 +443,17 @@ def test_where_the_organisation_forbids_all_users_nothing_loops(cloud):
     assert "--no-invoker-iam-check" in deployed.stderr
 
 
+def test_a_policy_that_is_refused_does_not_hide_that_the_function_is_deployed(cloud):
+    cloud.deploy_sh()
+    (cloud.app / "functions" / "front" / "variables").write_text("A=1\n")
+    refusal = "ERROR: (gcloud) One or more users named in the policy do not belong to a permitted customer,  perhaps due to an organization policy.\n"
+    cloud.answer("set-iam-policy front", stderr=refusal, status=1)
+    deployed = cloud.deploy_sh("--public")
+    assert deployed.returncode == 1
+    assert "front is deployed, but its policy is not the one of trust-map" in deployed.stderr
+    assert "front is not deployed" not in deployed.stderr
+
+
 def test_where_the_organisation_forbids_you_you_are_named(cloud):
     refusal = "ERROR: (gcloud) One or more users named in the policy do not belong to a permitted customer,  perhaps due to an organization policy.\n"
     cloud.answer("set-iam-policy front", stderr=refusal, status=1)

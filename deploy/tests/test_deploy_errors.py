@@ -123,7 +123,8 @@ def test_broken_code_is_never_built_again(cloud):
 def test_success_is_not_believed_where_the_revision_does_not_serve(cloud):
     cloud.answer("run services describe closed", stdout="closed-old-1|closed-new|closed-old|['Ready', 'False']\n")
     failed = cloud.deploy_sh()
-    assert failed.returncode == 1 and "closed is not deployed." in failed.stderr
+    assert failed.returncode == 1 and "unbound" not in failed.stderr
+    assert "closed is not deployed. gcloud reported success, but revision closed-" in failed.stderr
 
 
 def test_an_answer_that_was_lost_is_no_failure(cloud):
@@ -138,6 +139,41 @@ def test_an_answer_that_was_lost_is_no_failure(cloud):
     assert "waiting" not in cloud.deploy_sh().stderr
     destroyed = cloud.deploy_sh("destroy", "--quiet")
     assert destroyed.returncode == 0 and "waiting" not in destroyed.stderr
+
+
+def test_a_role_that_was_taken_back_though_the_answer_was_lost_is_gone(cloud):
+    cloud.deploy_sh()
+    with (cloud.folder / "granted").open("a") as granted:
+        granted.write("serviceAccount:Closed-SA@p-1.iam.gserviceaccount.com|roles/editor||project|p-1\n")
+    recorder = cloud.folder / "gcloud"
+    taken = """'projects remove-iam-policy-binding'*)
+    grep roles/editor "$RECORD/granted" > /dev/null || { echo 'ERROR: Policy binding with the specified member, role, and condition not found!' >&2; exit 1; }
+    sed -i.old /editor/d "$RECORD/granted"; echo "ERROR: UNAVAILABLE: the answer was lost" >&2; exit 1 ;;
+"""
+    recorder.write_text(recorder.read_text().replace("  'projects get-anc", f"  {taken}  'projects get-anc"))
+    again = cloud.deploy_sh()
+    assert "took roles/editor back" in again.stderr and "not found" not in again.stderr
+    assert "front is unchanged" in again.stdout
+
+
+def test_what_is_waited_for_or_fails_names_its_function(cloud):
+    """Functions are deployed side by side: a line of one can stand between those of another."""
+    cloud.env["PATIENCE"] = "1"
+    recorder = cloud.folder / "gcloud"
+    once = """'run deploy back'*) if mkdir "$RECORD/once" 2> /dev/null; then echo 'ERROR: ABORTED: no' >&2; exit 1; fi ;;&
+"""
+    recorder.write_text(recorder.read_text().replace("  'run deploy'*)", f"  {once}  'run deploy'*)", 1))
+    cloud.answer("run deploy closed", stderr="ERROR: (gcloud.run.deploy) PERMISSION_DENIED: no\n", status=1)
+    said = cloud.deploy_sh().stderr.splitlines()
+    assert "  back: waiting for another change to end" in said
+    assert "  closed: ERROR: (gcloud.run.deploy) PERMISSION_DENIED: no" in said
+
+
+def test_the_lack_of_a_service_agent_of_google_s_is_not_yours(cloud):
+    lacks = "Google Cloud Run Service Agent service-1@x lacks permission 'artifactregistry.repositories.get'"
+    cloud.answer("run deploy closed", stderr=f"ERROR: (gcloud.run.deploy) {lacks}\n", status=1)
+    said = cloud.deploy_sh().stderr
+    assert lacks in said and "You lack" not in said
 
 
 def test_what_cannot_be_read_is_neither_there_nor_gone(cloud):
