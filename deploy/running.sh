@@ -16,7 +16,10 @@ step() {   # SENTENCE COMMAND...: one line a step, with its time
     shift
     if [ -n "$DRY_RUN" ]; then echo "# $STEP"; "$@"; return; fi
     printf '  %s ...' "$STEP"
-    "$@" || exit 1   # it has said why
+    "$@" || {   # it has said why
+        echo "deploy.sh: $STEP: not finished. What was done so far stays. Correct the error above, and run this again: it goes on from there" >&2
+        exit 1
+    }
     printf ' %d s\n' $((SECONDS - started))
 }
 
@@ -112,12 +115,24 @@ youngest_account() {   # the age in seconds of the youngest of our accounts
 }
 
 explain_refusal() {   # FILE: the error, and where a permission is missing the role that holds it
-    local text permission role prefix
+    local text permission role prefix command commands roles=''
     text=$(error_in "$1")
     { if [ -n "${STEP:-}" ]; then echo; fi; echo "$text" | sed "1s/^/${ABOUT:+  $ABOUT}/"; } >&2
     case $text in *'Service Agent'*) return ;; esac   # one of Google's own, and not you
     permission=$(echo "$text" | sed -n "s/.*[Pp]ermission[: ]*'\{0,1\}\([a-zA-Z]*\.[a-zA-Z.]*[a-zA-Z]\)'\{0,1\}.*/\1/p" | head -1)
-    if [ -z "$permission" ]; then return; fi
+    if [ -z "$permission" ]; then   # then the command tells
+        case $(echo "$text" | tr '[:upper:]' '[:lower:]') in
+            *'has not been used in project'* | *service_disabled*) return ;;
+            *permission_denied* | *'not have permission'* | *'access denied'*) ;;
+            *) return ;;
+        esac
+        command=$(echo "$text" | sed -n 's/^ERROR: (gcloud\.\([a-z.-]*\)).*/\1/p' | head -1 | tr . ' ')
+        while IFS='|' read -r role prefix commands; do
+            case $command in "$commands"*) among "$role" "$roles" || roles="$roles${roles:+ or }$role" ;; esac
+        done < <(sed -e '/^#/d' -e '/^$/d' -e 's/ *| */|/g' "$TOOL/deploy/roles.txt")
+        if [ -n "$roles" ]; then echo "  You lack a permission in project $PROJECT that gcloud $command needs. $roles holds it; an owner of the project can grant it." >&2; fi
+        return
+    fi
     while IFS='|' read -r role prefix _; do
         case $permission in $prefix*)
             echo "  You lack the permission $permission in project $PROJECT. The role $role holds it; an owner of the project can grant it." >&2

@@ -100,6 +100,30 @@ def test_what_does_not_pass_is_named_and_the_others_are_deployed(cloud):
     assert len(deployed(cloud, "closed")) == 1
 
 
+@pytest.mark.parametrize(
+    "words, error, role",
+    [
+        ("services enable", "(gcloud.services.enable) PERMISSION_DENIED: Permission denied to enable service [run.googleapis.com]", "roles/serviceusage.serviceUsageAdmin"),
+        ("projects add-iam-policy-binding", "(gcloud.projects.add-iam-policy-binding) [dev@example.com] does not have permission to access projects instance [p-1:setIamPolicy] (or it may not exist): Policy update access denied.", "roles/resourcemanager.projectIamAdmin"),
+        ("run services set-iam-policy back", "(gcloud.run.services.set-iam-policy) PERMISSION_DENIED: The caller does not have permission", "roles/run.admin"),
+        ("run deploy back", "(gcloud.run.deploy) PERMISSION_DENIED: The caller does not have permission", "roles/iam.serviceAccountUser or roles/run.sourceDeveloper"),
+    ],
+)  # fmt: skip
+def test_where_google_names_no_permission_the_command_tells_the_role(cloud, words, error, role):
+    cloud.answer(words, stderr=f"ERROR: {error}\n", status=1)
+    failed = cloud.deploy_sh()
+    assert failed.returncode == 1
+    command = " ".join(words.split()[:3]).removesuffix(" back")
+    assert f"You lack a permission in project p-1 that gcloud {command} needs. {role} holds it; an owner" in failed.stderr
+
+
+def test_a_step_that_fails_says_what_stays_and_what_to_do(cloud):
+    denied = "ERROR: (gcloud.projects.add-iam-policy-binding) PERMISSION_DENIED: Permission 'resourcemanager.projects.setIamPolicy' denied\n"
+    cloud.answer("projects add-iam-policy-binding", stderr=denied, status=1)
+    said = cloud.deploy_sh().stderr
+    assert said.endswith("deploy.sh: Granting roles: not finished. What was done so far stays. Correct the error above, and run this again: it goes on from there\n")
+
+
 def test_a_failed_build_is_built_once_more_where_its_account_is_new_and_shows_its_log(cloud):
     failure = "ERROR: (gcloud.run.deploy) Build failed; check build logs for details\n"
     cloud.answer("run deploy closed", stderr=failure, status=1)
