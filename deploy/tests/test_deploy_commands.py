@@ -189,9 +189,10 @@ def test_requirements_are_joined_line_by_line(cloud):
 def test_what_git_ignores_is_not_staged_and_what_is_new_is(cloud):
     folder = cloud.app / "functions" / "front"
     run("git", "init", "-q", cwd=cloud.app)
-    (cloud.app / ".gitignore").write_text("key.json\n*.orig\n")
+    shutil.copy(ROOT / ".gitignore", cloud.app)
     before = revision(cloud)
-    for name in ("key.json", "main.py.orig"):
+    (folder / ".venv").mkdir()
+    for name in ("key.json", ".env", ".venv/x", ".DS_Store", "main.py.orig", "main.py~", ".main.py.swp"):
         (folder / name).write_text("secret")
     assert revision(cloud) == before
     (folder / "new file ä.txt").write_text("x")
