@@ -92,10 +92,11 @@ preflight() {
     done
 }
 
-again() {   # [WORDS]: this script, with the same project, region and prefix
+again() {   # [WORDS]: this script, with the same project, region, prefix and app
     local where="--project=$PROJECT --region=$REGION"
     if [ -n "$LOCAL" ]; then where=--local; fi
     if [ -n "$LOCAL" ] && [ "$PROJECT" != local-project ]; then where="--local --project=$PROJECT"; fi
+    if [ "$APP" != "$TOOL" ]; then where="$where --app=$(quoted "$APP")"; fi
     echo "${PREFIX:+PREFIX=$PREFIX }./deploy.sh${1:+ $1} $where"
 }
 

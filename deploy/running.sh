@@ -69,12 +69,13 @@ in_a_group() {   # COMMAND...: in a process group of its own, for gcloud is a sh
 LAST_ERROR=/dev/null   # what the last command that failed said
 
 attempt() {   # COMMAND...: its output. What passes by itself is waited for, within a limit of time.
-    local wait=1 began=$SECONDS errors output reason said=''
+    local wait=1 began='' errors output reason said=''
     errors=$(mktemp "$WORK/XXXXXX") output=$errors.output
     until in_a_group "$@" > "$output" 2> "$errors"; do
         LAST_ERROR=$errors
         # The answer may have been lost on its way, and the change made.
         if [ -n "${DONE:-}" ] && $DONE > /dev/null 2>&1; then return; fi
+        began=${began:-$SECONDS}   # of the waiting: a build takes minutes itself
         reason=$(verdict "$errors")
         if [ "${reason%%|*}" -le $((SECONDS - began)) ]; then
             explain_refusal "$errors"

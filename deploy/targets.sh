@@ -56,7 +56,8 @@ on_google_cloud() {
             die 'gcloud is not installed. See https://cloud.google.com/sdk/docs/install, or use --local'
         who_you_are
         if [ -z "$PROJECT" ] || [ -z "$REGION" ]; then
-            configured=$(gcloud config list --format='value[separator="|"](core.project,run.region)' 2> /dev/null)
+            configured=$(gcloud config list --format='value[separator="|"](core.project,run.region)' 2> /dev/null) ||
+                die 'gcloud does not work here. To see why, run gcloud config list'
             PROJECT=${PROJECT:-${configured%%|*}} REGION=${REGION:-${configured#*|}}
         fi
     fi
@@ -88,7 +89,8 @@ leave_stand_in() {   # takes the stand-in of this or another clone out of PATH
 
 who_you_are() {   # whoever is logged in, as a policy names them
     local override=${CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE:-}
-    YOU=$(gcloud auth list --filter=status:ACTIVE --format='value(account)' 2> /dev/null)
+    YOU=$(gcloud auth list --filter=status:ACTIVE --format='value(account)' 2> /dev/null) ||
+        die 'gcloud does not work here. To see why, run gcloud auth list'
     if [ -z "$YOU" ] && [ -e "$override" ]; then   # as google-github-actions/auth leaves it
         YOU=$(sed -n -e 's/.*"client_email": *"\([^"]*\)".*/\1/p' \
             -e 's/.*serviceAccounts\/\([^:"]*\):generateAccessToken.*/\1/p' "$override" | head -1)

@@ -55,6 +55,7 @@ wanted_policy() {
 }
 
 problems_of() {   # NAME: what is not as a deploy makes it, a line each
+    local line
     if ! among "$1" "$FUNCTIONS"; then echo "it is no longer in trust-map. This removes it: $(again "destroy $1")"; return; fi
     if [ ! -e "$WORK/right.$1" ]; then
         case $(cat "$WORK/policy.$1") in
@@ -67,7 +68,7 @@ problems_of() {   # NAME: what is not as a deploy makes it, a line each
         changed_by_hand "$1"
         # A deploy has just put the roles right, and may still read them as they were before.
         case $VERB$ABOVE in verify\?*) ;; verify*) roles_changed "$1" ;; esac
-    } | sed "s|\$|. Run $(again)|"
+    } | while read -r line; do echo "$line. Run $(again)"; done
 }
 
 allowed_by_policy() {   # NAME: the members that its policy lets in

@@ -378,6 +378,14 @@ def test_what_is_missing_is_said_before_anything_is_made(cloud, words, stdout, m
     assert cloud.changes() == []
 
 
+@pytest.mark.parametrize("words", ["auth list", "config list"])
+def test_a_gcloud_that_does_not_work_is_named(cloud, words):
+    cloud.answer(words, stderr="ERROR: gcloud failed to load\n", status=1)
+    refused = run(str(ROOT / "deploy.sh"), f"--app={cloud.app}", env=cloud.env)
+    assert refused.returncode == 1
+    assert f"deploy.sh: gcloud does not work here. To see why, run gcloud {words}" in refused.stderr
+
+
 def test_the_stand_in_of_any_clone_is_left_and_nothing_else(cloud, tmp_path):
     other, mine = tmp_path / "clone" / "local", tmp_path / "my" / "local" / "bin"
     (other / "bin").mkdir(parents=True)
@@ -533,10 +541,8 @@ def test_a_function_that_left_the_map_is_named_and_removed_by_its_name(cloud):
     cloud.forget()
     for verb in ("deploy", "verify"):
         said = cloud.deploy_sh(verb)
-        assert (
-            "./deploy.sh destroy closed --project=p-1 --region=us-east1"
-            in said.stdout + said.stderr
-        )
+        again = "./deploy.sh destroy closed --project=p-1 --region=us-east1 --app="
+        assert again + str(cloud.app).replace(" ", r"\ ") in said.stdout + said.stderr
     assert not any("delete" in c for c in cloud.changes())
     cloud.forget()
     removed = cloud.deploy_sh("destroy", "closed", "--quiet")

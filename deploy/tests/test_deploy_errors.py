@@ -81,6 +81,14 @@ def test_a_warning_is_no_error(tmp_path):
     assert verdict(warning, 0, tmp_path)[0] == 0
 
 
+def test_the_wait_counts_from_the_first_error_not_from_the_start_of_a_build(tmp_path):
+    once = f'sleep 2; if mkdir {tmp_path}/once; then echo "ERROR: no" >&2; exit 1; fi; echo built'
+    script = f"""TOOL={ROOT} WORK={tmp_path} MADE_AT=''; exec 3>&2; . {ROOT}/deploy/running.sh
+        verdict() {{ echo '1|the sun to shine'; }}; attempt bash -c '{once}'"""
+    decided = run("bash", "-euo", "pipefail", "-c", script)
+    assert (decided.returncode, decided.stdout) == (0, "built\n"), decided.stderr
+
+
 # ---- in a deploy
 
 

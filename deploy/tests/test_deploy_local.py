@@ -438,12 +438,12 @@ def test_environments_live_side_by_side_and_end_alone(deployed):
         assert dev.members("dev-back") == members
         ended = succeeded(dev.deploy_sh("destroy")).stdout
         assert ended.endswith("Kept: the local project, for back closed front\n")
-        assert "Run PREFIX=dev- ./deploy.sh --local\n" in dev.deploy_sh("verify").stderr
+        assert "Run PREFIX=dev- ./deploy.sh --local --app=" in dev.deploy_sh("verify").stderr
         succeeded(deployed.deploy_sh("verify"))
         succeeded(prod.deploy_sh("destroy", "--project=shop-prod"))
         assert not prod.state.exists()
         said = prod.deploy_sh("verify", "--project=shop-prod").stderr
-        assert "Run ./deploy.sh --local --project=shop-prod\n" in said
+        assert "Run ./deploy.sh --local --project=shop-prod --app=" in said
     finally:
         prod.end()
         dev.deploy_sh("destroy")
