@@ -52,7 +52,7 @@ found_beside() {   # what was deployed with another PREFIX
     echo "$FOUND" | awk -F '|' -v m="$MADE_BY" '$3 != m && $3 ~ /function-trust-map$/ { print $1 }'
 }
 
-found_number() { echo "$FOUND" | awk -F '|' '{ print $11; exit }'; }
+found_number() { echo "$FOUND" | awk -F '|' 'NR == 1 { print $11 }'; }
 
 left_the_map() {   # functions of ours that are deployed, and have no line any more
     local name

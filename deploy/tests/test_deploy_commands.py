@@ -441,6 +441,13 @@ def test_env_tells_the_shell_and_gcloud_where_it_was_deployed(cloud):
     ]
 
 
+def test_a_project_may_have_many_services_of_others(cloud):
+    cloud.deploy_sh()
+    (cloud.folder / "services" / "zz").write_text(("stranger" + STRANGER) * 2000)
+    shown = cloud.deploy_sh("env")
+    assert (shown.returncode, shown.stderr) == (0, "")
+
+
 def test_where_the_organisation_forbids_all_users_nothing_loops(cloud):
     map_file = cloud.app / "trust-map"
     map_file.write_text(map_file.read_text().replace("closed   -  ", "closed   anonymous"))
