@@ -95,7 +95,10 @@ verdict() {   # FILE: what to do about an error: SECONDS to wait at most, and wh
     while IFS='|' read -r limit sentence pattern; do
         # shellcheck disable=SC2254 # the pattern is one
         case $text in *$pattern*)
-            if [ "$limit" = age ]; then limit=$(($(youngest_account) < 180 ? 999999 : 0)); fi
+            case $limit in
+                age) limit=$(($(youngest_account) < 180 ? 999999 : 0)) ;;
+                api) limit=${ENABLED:+300} limit=${limit:-0} ;;
+            esac
             echo "$limit|$sentence"
             return ;;
         esac

@@ -48,11 +48,11 @@ STAYS = [
 ]
 
 
-def verdict(text, age, tmp_path):
+def verdict(text, age, tmp_path, enabled="run.googleapis.com"):
     """(seconds to wait, what for), as deploy/running.sh decides it where the youngest account is so old."""
     made_at = int(time.time()) - age
     (tmp_path / "error").write_text(text)
-    script = f'TOOL={ROOT}; MADE_AT="{made_at}"; . {ROOT}/deploy/running.sh; verdict {tmp_path}/error'
+    script = f'TOOL={ROOT}; MADE_AT="{made_at}" ENABLED="{enabled}"; . {ROOT}/deploy/running.sh; verdict {tmp_path}/error'
     decided = run("bash", "-euo", "pipefail", "-c", script)
     assert decided.returncode == 0, decided.stderr
     seconds, _, what = decided.stdout.strip().partition("|")
@@ -73,6 +73,13 @@ def test_what_does_not_pass_is_reported_at_once(tmp_path, text):
 @pytest.mark.parametrize("text", [t for t, what in PASSES.items() if what == "new service account"])
 def test_an_old_account_is_not_waited_for(tmp_path, text):
     assert verdict(f"ERROR: {text}", 3600, tmp_path)[0] == 0
+
+
+def test_an_api_is_not_waited_for_before_any_could_be_enabled(tmp_path):
+    """As where the deployer impersonates, in a project without the API for that."""
+    text = "IAM Service Account Credentials API has not been used in project 1 before or it is disabled."
+    for error in (text, "PERMISSION_DENIED: reason: SERVICE_DISABLED"):
+        assert verdict(f"ERROR: {error}", 0, tmp_path, enabled="")[0] == 0
 
 
 def test_a_warning_is_no_error(tmp_path):
