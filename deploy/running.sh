@@ -50,6 +50,8 @@ all_of() {   # waits for what runs beside; fails if one of them failed
     local job failed=''
     for job in $JOBS; do wait "$job" || failed=1; done
     JOBS=''
+    if [ -n "$failed" ] && [ -e "$WORK/missing" ]; then sort -u "$WORK/missing" >&2; fi
+    rm -f "$WORK/missing"
     [ -z "$failed" ]
 }
 
@@ -119,30 +121,40 @@ youngest_account() {   # the age in seconds of the youngest of our accounts
 }
 
 explain_refusal() {   # FILE: the error, and where a permission is missing the role that holds it
-    local text permission role prefix command commands roles=''
+    local text role
     text=$(error_in "$1")
     { if [ -n "${STEP:-}" ]; then echo; fi; echo "$text" | sed "1s/^/${ABOUT:+  $ABOUT}/"; } >&2
-    case $text in *'Service Agent'*) return ;; esac   # one of Google's own, and not you
-    permission=$(echo "$text" | sed -n "s/.*[Pp]ermission[: ]*'\{0,1\}\([a-zA-Z]*\.[a-zA-Z.]*[a-zA-Z]\)'\{0,1\}.*/\1/p" | head -1)
-    if [ -z "$permission" ]; then   # then the command tells
-        case $(echo "$text" | tr '[:upper:]' '[:lower:]') in
+    role=$(missing_role "$text")
+    if [ -z "$role" ]; then return; fi
+    if [ -n "${BESIDE:-}" ]; then echo "$role" >> "$WORK/missing"; else echo "$role" >&2; fi   # all_of says it once
+}
+
+missing_role() {   # ERROR
+    local text permission role prefix command commands roles=''
+    text=$(echo "$1" | tr '[:upper:]' '[:lower:]')
+    case $text in *'service agent'*) return ;; esac   # one of Google's own, and not you
+    permission=$(echo "$1" | sed -n "s/.*[Pp]ermission[: ]*'\{0,1\}\([a-zA-Z]*\.[a-zA-Z.]*[a-zA-Z]\)'\{0,1\}.*/\1/p" | head -1)
+    command=$(echo "$1" | sed -n 's/^ERROR: (gcloud\.\([a-z.-]*\)).*/\1/p' | head -1 | tr . ' ')
+    if [ -z "$permission" ]; then
+        case $text in
             *'has not been used in project'* | *service_disabled*) return ;;
             *permission_denied* | *'not have permission'* | *'access denied'*) ;;
             *) return ;;
         esac
-        command=$(echo "$text" | sed -n 's/^ERROR: (gcloud\.\([a-z.-]*\)).*/\1/p' | head -1 | tr . ' ')
-        while IFS='|' read -r role prefix commands; do
-            case $command in "$commands"*) among "$role" "$roles" || roles="$roles${roles:+ or }$role" ;; esac
-        done < <(sed -e '/^#/d' -e '/^$/d' -e 's/ *| */|/g' "$TOOL/deploy/roles.txt")
-        if [ -n "$roles" ]; then echo "  You lack a permission in project $PROJECT that gcloud $command needs. $roles holds it; an owner of the project can grant it." >&2; fi
-        return
     fi
-    while IFS='|' read -r role prefix _; do
+    while IFS='|' read -r role prefix commands; do
+        if [ -z "$permission" ]; then   # then the command tells
+            case $command in "$commands"*) among "$role" "$roles" || roles="$roles${roles:+ or }$role" ;; esac
+            continue
+        fi
         case $permission in $prefix*)
-            echo "  You lack the permission $permission in project $PROJECT. The role $role holds it; an owner of the project can grant it." >&2
+            echo "  You lack the permission $permission in project $PROJECT. The role $role holds it; an owner of the project can grant it."
             return ;;
         esac
     done < <(sed -e '/^#/d' -e '/^$/d' -e 's/ *| */|/g' "$TOOL/deploy/roles.txt")
+    if [ -n "$roles" ]; then
+        echo "  You lack a permission in project $PROJECT that gcloud $command needs. $roles holds it; an owner of the project can grant it."
+    fi
 }
 
 say_waiting() {   # SENTENCE: below the line of a step; what runs beside others says for which function

@@ -132,6 +132,14 @@ def test_where_google_names_no_permission_the_command_tells_the_role(cloud, word
     assert f"You lack a permission in project p-1 that gcloud {command} needs. {role} holds it; an owner" in failed.stderr
 
 
+def test_a_role_that_all_functions_need_is_named_once(cloud):
+    denied = "ERROR: (gcloud.run.deploy) PERMISSION_DENIED: Permission 'run.services.create' denied on resource\n"
+    cloud.answer("run deploy", stderr=denied, status=1)
+    said = cloud.deploy_sh().stderr
+    assert said.count(" is not deployed.") == 3
+    assert said.count("You lack the permission run.services.create") == 1
+
+
 def test_a_step_that_fails_says_what_stays_and_what_to_do(cloud):
     denied = "ERROR: (gcloud.projects.add-iam-policy-binding) PERMISSION_DENIED: Permission 'resourcemanager.projects.setIamPolicy' denied\n"
     cloud.answer("projects add-iam-policy-binding", stderr=denied, status=1)
