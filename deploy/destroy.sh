@@ -93,7 +93,7 @@ delete_function() {
 }
 
 take_back_roles() {   # EMAIL...: also what a deleted account of this name has left behind
-    local email member role secret DONE
+    local email member role secret secrets DONE
     see_granted || return
     for email; do
         while IFS='|' read -r member role; do
@@ -105,8 +105,12 @@ take_back_roles() {   # EMAIL...: also what a deleted account of this name has l
             { m = tolower($1); w = tolower(e) }
             (m == w || index(m, "deleted:" w "?") == 1) && !seen[$1 $2]++ { print $1 "|" $2 }')
     done
-    if [ -n "$DRY_RUN" ] || ! enabled secretmanager; then return; fi
-    for secret in $(attempt gcloud secrets list --project="$PROJECT" --format='value(name.basename())'); do
+    if [ -n "$DRY_RUN" ] || [ $# = 0 ] || ! enabled secretmanager; then return; fi
+    if ! secrets=$(attempt gcloud secrets list --project="$PROJECT" --format='value(name.basename())' 2> /dev/null); then
+        printf '\n    The secrets of project %s cannot be listed. A binding of theirs that names one of these service accounts stays; it lets nobody in once the account is deleted ...' "$PROJECT" >&3
+        return
+    fi
+    for secret in $secrets; do
         for member in $(readers_of "$secret"); do
             if ! among "${member#serviceAccount:}" "$@"; then continue; fi
             DONE="reader_is_gone $secret $member"

@@ -511,6 +511,20 @@ def test_destroy_removes_what_was_made_without_map_and_functions(cloud):
     assert "Kept: the database" in destroyed.stdout and (cloud.folder / "database").exists()
 
 
+def test_secrets_that_cannot_be_listed_are_said_and_do_not_stop_a_destroy(cloud):
+    (cloud.app / "functions" / "front" / "flags").write_text("--set-secrets=KEY=k:latest\n")
+    cloud.deploy_sh()
+    denied = "ERROR: (gcloud.secrets.list) PERMISSION_DENIED: Permission 'secretmanager.secrets.list' denied\n"
+    cloud.answer("secrets list", stderr=denied, status=1)
+    destroyed = cloud.deploy_sh("destroy", "--quiet")
+    assert destroyed.returncode == 0 and "ERROR" not in destroyed.stderr
+    assert "The secrets of project p-1 cannot be listed" in destroyed.stderr
+    cloud.forget()
+    (cloud.folder / "accounts").unlink()
+    cloud.deploy_sh("destroy", "--quiet")
+    assert not any(c[1] == "secrets" for c in cloud.commands())  # nobody is left who could be named
+
+
 def test_destroy_removes_nothing_of_others(cloud):
     """Neither a stranger's, nor what a copy of this with a prefix has made."""
     cloud.deploy_sh()
