@@ -200,7 +200,7 @@ deploy_function() {
             echo "  $name is not deployed. gcloud reported success, but revision $revision is not seen to serve: gcloud run services describe $name --region=$REGION --project=$PROJECT" >&2
             return 1
         fi
-        set_policy "$name" || refused=1
+        if [ -z "$refused" ]; then set_policy "$name" || refused=1; fi
         : > "$WORK/deployed"
         deployed="deployed. $((SECONDS - began)) s"
     fi

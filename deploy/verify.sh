@@ -2,7 +2,7 @@
 # "deploy.sh verify": calls every function as every caller, and says who was let in.
 
 verify() {
-    local name caller callers cell left width wrong='' shown lines
+    local name caller callers cell left width wrong='' unread='' shown lines
     must_be_deployed
     shown="$FUNCTIONS $(left_the_map | paste -s -d ' ' -)"   # what has left the map can still be called
     see_inherited
@@ -29,7 +29,8 @@ verify() {
     for name in $shown; do
         printf '  %-*s%s\n' "$width" "$name" "$(allowed_by_policy "$name" | paste -s -d ' ' - | sed 's/^$/nobody/')"
         lines=$(problems_of "$name")
-        if [ -n "$lines" ]; then echo "      ${lines//$'\n'/$'\n'      }"; wrong="$wrong $name"; fi
+        if [ -n "$lines" ]; then echo "      ${lines//$'\n'/$'\n'      }"; fi
+        case $lines in '') ;; 'its policy cannot be read') unread="$unread $name" ;; *) wrong="$wrong $name" ;; esac
     done
     if [ -n "$INHERITED" ]; then
         echo 'And every one of them, by a role on the project or above it:'
@@ -37,6 +38,7 @@ verify() {
     fi
     explain_marks "$shown"
     if [ -n "$wrong" ]; then die "this is not what trust-map says:$wrong"; fi
+    if [ -n "$unread" ]; then die "whether all is as trust-map says is not known: the policy of$unread cannot be read"; fi
     echo 'Every call that could be made was answered as the map says.'
 }
 

@@ -232,6 +232,16 @@ def test_a_check_that_is_switched_off_is_switched_on(cloud):
     )
 
 
+def test_a_policy_that_cannot_be_read_is_unknown_and_not_wrong(cloud):
+    cloud.deploy_sh()
+    denied = "ERROR: (gcloud.run.services.get-iam-policy) PERMISSION_DENIED: no\n"
+    cloud.answer("run services get-iam-policy closed", stderr=denied, status=1)
+    verified = cloud.deploy_sh("verify")
+    assert verified.returncode == 1 and "WRONG" not in verified.stdout
+    assert "this is not what" not in verified.stderr
+    assert "whether all is as trust-map says is not known: the policy of closed cannot be read" in verified.stderr
+
+
 @pytest.mark.parametrize(
     "drift",
     [
@@ -459,15 +469,20 @@ def test_where_the_organisation_forbids_all_users_nothing_loops(cloud):
     assert "--no-invoker-iam-check" in deployed.stderr
 
 
-def test_a_policy_that_is_refused_does_not_hide_that_the_function_is_deployed(cloud):
+@pytest.mark.parametrize("refusal", [
+    "One or more users named in the policy do not belong to a permitted customer,  perhaps due to an organization policy.",
+    "PERMISSION_DENIED: The caller does not have permission",
+])  # fmt: skip
+def test_a_policy_that_is_refused_does_not_hide_that_the_function_is_deployed(cloud, refusal):
     cloud.deploy_sh()
     (cloud.app / "functions" / "front" / "variables").write_text("A=1\n")
-    refusal = "ERROR: (gcloud) One or more users named in the policy do not belong to a permitted customer,  perhaps due to an organization policy.\n"
+    refusal = f"ERROR: (gcloud.run.services.set-iam-policy) {refusal}\n"
     cloud.answer("set-iam-policy front", stderr=refusal, status=1)
     deployed = cloud.deploy_sh("--public")
     assert deployed.returncode == 1
     assert "front is deployed, but its policy is not the one of trust-map" in deployed.stderr
     assert "front is not deployed" not in deployed.stderr
+    assert deployed.stderr.count("ERROR") == 1
 
 
 def test_where_the_organisation_forbids_you_you_are_named(cloud):

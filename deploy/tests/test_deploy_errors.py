@@ -15,6 +15,7 @@ PASSES = {
     "INVALID_ARGUMENT: Service account front-sa@p.iam.gserviceaccount.com does not exist.": "new service account",
     "Service account projects/-/serviceAccounts/front-sa@p.iam.gserviceaccount.com was not found.": "new service account",
     "Permission 'iam.serviceaccounts.actAs' denied on service account front-sa@p.iam.gserviceaccount.com (or it may not exist)": "new service account",
+    "Deployment endpoint was not found.": "new service account",
     "Cloud Run Admin API has not been used in project 1 before or it is disabled. Enable it by visiting": "API that was just enabled",
     "PERMISSION_DENIED: reason: SERVICE_DISABLED": "API that was just enabled",
     "[160009] Operation encountered internal error with failed services [run.googleapis.com]": "APIs to be enabled",
