@@ -76,6 +76,19 @@ def test_an_old_account_is_not_waited_for(tmp_path, text):
     assert verdict(f"ERROR: {text}", 3600, tmp_path)[0] == 0
 
 
+def table():
+    """deploy/errors.txt: (seconds, what for, words)."""
+    lines = (ROOT / "deploy" / "errors.txt").read_text().splitlines()
+    return [[c.strip() for c in line.split("|")] for line in lines if line and line[0] != "#"]
+
+
+def test_no_line_of_the_table_hides_one_below_it(tmp_path):
+    for seconds, what, words in table():
+        said = verdict(f"ERROR: {words.replace('*', ' x ')}", 0, tmp_path)
+        expected = {"age": 999999, "api": 300}.get(seconds) or int(seconds)
+        assert said == (expected, what), words
+
+
 def test_an_api_is_not_waited_for_before_any_could_be_enabled(tmp_path):
     """As where the deployer impersonates, in a project without the API for that."""
     text = "IAM Service Account Credentials API has not been used in project 1 before or it is disabled."
