@@ -9,6 +9,9 @@ TOOL=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$TOOL/deploy/found.sh"       # what is there already
 . "$TOOL/deploy/staging.sh"     # the folder and the flags that a function is deployed with
 . "$TOOL/deploy/verify.sh"      # the trust map as measured
+. "$TOOL/deploy/who.sh"         # who could make a function run
+. "$TOOL/deploy/explain.sh"     # why a token is let in, or is not
+. "$TOOL/deploy/diff.sh"        # what a change of trust-map opens
 . "$TOOL/deploy/destroy.sh"     # the way back
 . "$TOOL/deploy/watch.sh"       # deploying again whenever a file is saved
 
@@ -27,6 +30,10 @@ usage: ./deploy.sh [VERB] [OPTION...]
 
   (no verb)        deploy the functions and their bindings, then verify; safe to run again
   verify           call every function as every caller, and print the trust map as measured
+  who FUNCTION     print every principal that could make the function run, how, and what ends it
+  explain URL      say why the platform lets in a token (on standard input), or answers it with 401, 403 or 404;
+                   exit status: 0 let in, 3 refused or unknown
+  diff COMMIT      print what trust-map opens and closes, compared with that commit; fails if it opens something
   env              print what a shell needs to try things out: eval "\$(./deploy.sh env)"
   destroy [NAME]   remove what was deployed, or one function
   help             print this
@@ -37,7 +44,10 @@ usage: ./deploy.sh [VERB] [OPTION...]
   --app=DIR       the folder of trust-map and functions/; default: the one of deploy.sh
   --public        let everyone call what "you" may call; give it to verify, too
   --dry-run       print the commands that would change something, and run none
+  --as-everyone   with verify: let yourself act as each function's account, until verify ends
+  --format=FORM   with verify and who: text, json or mermaid
   --watch         with --local: deploy again whenever a file is saved, until Ctrl-C
+  --propagation=SECONDS   with --local: how long a change of a policy takes, as on Google Cloud
   --quiet         destroy without asking first
   --delete-data   with destroy: the database, too
 
@@ -46,7 +56,7 @@ END
 }
 
 main() {
-    VERB='' ONLY='' LOCAL='' PROJECT='' REGION='' APP=$TOOL PUBLIC='' DRY_RUN='' WATCH='' QUIET='' DELETE_DATA=''
+    VERB='' ONLY='' LOCAL='' PROJECT='' REGION='' APP=$TOOL PUBLIC='' DRY_RUN='' WATCH='' QUIET='' DELETE_DATA='' AS_EVERYONE='' FORMAT=text PROPAGATION=''
     local word
     for word; do
         case $word in
@@ -57,23 +67,35 @@ main() {
             --watch) WATCH=1 ;;
             --quiet) QUIET=1 ;;
             --delete-data) DELETE_DATA=1 ;;
+            --as-everyone) AS_EVERYONE=1 ;;
+            --format=text | --format=json | --format=mermaid) FORMAT=${word#*=} ;;
+            --propagation=?*) PROPAGATION=${word#*=} ;;
             --project=?*) PROJECT=${word#*=} ;;
             --region=?*) REGION=${word#*=} ;;
             --app=?*) APP=${word#*=} ;;
             -*) die "unknown option: $word (./deploy.sh help lists them)" ;;
-            deploy | verify | env | destroy | help)
+            deploy | verify | who | explain | diff | env | destroy | help)
                 [ -z "$VERB" ] || die "one verb at a time, not $VERB and $word"
                 VERB=$word ;;
             *)
-                if [ "$VERB$ONLY" != destroy ]; then die "unknown verb: $word (./deploy.sh help lists them)"; fi
-                ONLY=$word ;;
+                case $VERB$ONLY in
+                    destroy | who | diff | explain) ONLY=$word ;;
+                    explain*) die 'explain takes one URL; the token comes by standard input' ;;   # it may be what follows
+                    *) die "unknown verb: $word (./deploy.sh help lists them)" ;;
+                esac ;;
         esac
     done
     VERB=${VERB:-deploy}
     if [ "$VERB" = help ]; then help; exit; fi
     if [ -n "$WATCH" ] && [ "$VERB$LOCAL" != deploy1 ]; then die '--watch goes with --local, and with no verb'; fi
+    if [ -n "$AS_EVERYONE" ] && [ "$VERB" != verify ]; then die '--as-everyone goes with verify'; fi
+    if [ "$FORMAT" != text ] && [ "$VERB" != verify ] && [ "$VERB" != who ]; then die '--format goes with verify and who'; fi
+    case $PROPAGATION in *[!0-9]*) die '--propagation needs a number of seconds' ;; esac
+    if [ -n "$PROPAGATION" ] && [ "$VERB$LOCAL" != deploy1 ]; then die '--propagation goes with --local, and with no verb'; fi
+    if [ "$VERB" = explain ]; then check_url; fi
     cd "$APP" || die "there is no folder $APP"
-    if [ "$VERB" = destroy ]; then FUNCTIONS='' MAP=''; else read_map; fi
+    case $VERB in destroy | explain) FUNCTIONS='' MAP='' ;; *) read_map ;; esac
+    if [ "$VERB" = diff ]; then diff; exit; fi
     start
     "$VERB"
 }

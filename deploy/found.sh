@@ -39,7 +39,10 @@ look_at_services() {
 enabled() { among "$1.googleapis.com" "$ENABLED"; }
 
 found() {   # FUNCTION COLUMN
-    echo "$FOUND" | awk -F '|' -v f="$1" -v r="$REGION" -v n="$2" '$1 == f && $2 == r { print $n }'
+    local columns
+    while IFS='|' read -ra columns; do
+        if [ "${columns[0]:-}|${columns[1]:-}" = "$1|$REGION" ]; then echo "${columns[$2 - 1]:-}"; fi
+    done <<< "$FOUND"
 }
 
 found_ours() { echo "$FOUND" | awk -F '|' -v m="$MADE_BY" -v r="$REGION" '$3 == m && $2 == r { print $1 }'; }
@@ -194,7 +197,7 @@ see_granted() {   # the policies of the project and above it: ABOVE has member|r
         --format="value[separator='|']($fields)" 2> /dev/null < /dev/null); then   # what is above may be hidden from you
         ABOVE=$(attempt gcloud projects get-iam-policy "$PROJECT" --flatten='bindings[].members' \
             --format='value[separator="|"](bindings.members,bindings.role,bindings.condition.title)') || return
-        ABOVE=$(echo "$ABOVE" | sed "s/\$/|project|$PROJECT; what is above it is not visible to you/")
+        ABOVE=$(echo "$ABOVE" | sed "s/\$/|project|$PROJECT/") HIDDEN="the policies above project $PROJECT"
     fi
     GRANTED=$(echo "$ABOVE" | awk -F '|' '$4 == "project" { print $1 "|" $2 "|" $3 }')
 }

@@ -76,7 +76,7 @@ attempt() {   # COMMAND...: its output. What passes by itself is waited for, wit
     until in_a_group "$@" > "$output" 2> "$errors"; do
         LAST_ERROR=$errors
         # The answer may have been lost on its way, and the change made.
-        if [ -n "${DONE:-}" ] && $DONE > /dev/null 2>&1; then return; fi
+        if [ -n "${DONE:-}" ] && $DONE > /dev/null 2>&1; then return 0; fi
         began=${began:-$SECONDS}   # of the waiting: a build takes minutes itself
         reason=$(verdict "$errors")
         if [ "${reason%%|*}" -le $((SECONDS - began)) ]; then
@@ -174,7 +174,8 @@ wait_for() {   # SENTENCE COMMAND...: until the command succeeds, or for $PATIEN
 
 change() {   # COMMAND...: runs what changes something, or with --dry-run only prints it
     local word line=''
-    if [ -z "$DRY_RUN" ]; then attempt "$@" > /dev/null; return; fi
+    # In a trap, a return without a number returns what came before the trap.
+    if [ -z "$DRY_RUN" ]; then attempt "$@" > /dev/null; return $?; fi
     for word; do line="$line $(quoted "$word")"; done
     echo "${line# }"
 }

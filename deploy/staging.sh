@@ -37,7 +37,7 @@ joined() {   # LINES: as one value of gcloud's, with a separator that does not o
 }
 
 stage() {   # the folder that is deployed: the function, a copy of shared/, one requirements.txt
-    local from to=$STAGED/$1 file files
+    local from to=$STAGED/$1 file files place
     from=$(folder_of "$1")
     rm -rf "$to"
     mkdir -p "$to"
@@ -46,8 +46,9 @@ stage() {   # the folder that is deployed: the function, a copy of shared/, one 
         case $file in "$from"/flags | "$from"/variables | "$from"/verify | "$from"/requirements.*) continue ;; esac
         if [ -d "$file" ]; then echo "  $file is a link to a folder, which gcloud would leave out. Put a copy of the folder there" >&2; return 1; fi
         if [ ! -e "$file" ]; then continue; fi   # deleted, and git has not been told yet
-        mkdir -p "$to/$(dirname "${file#"$from"/}")"
-        cp "$file" "$to/${file#"$from"/}"
+        place=$to/${file#"$from"/}
+        [ -d "${place%/*}" ] || mkdir -p "${place%/*}"
+        cp "$file" "$place"
     done <<< "$files"
     for file in requirements.txt "$from/requirements.txt"; do
         if [ -e "$file" ]; then awk '{ sub(/\r$/, ""); print }' "$file"; fi   # ends the last line, too

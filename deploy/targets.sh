@@ -7,10 +7,10 @@ start() {
     trap 'rm -rf "$WORK"' EXIT
     heed_signals
     export CLOUDSDK_CORE_DISABLE_PROMPTS=1   # no question, and no API enabled by the way
-    case $VERB in verify | env) DRY_RUN='' ;; esac   # they change nothing
+    case $VERB in verify | who | env | explain) DRY_RUN='' ;; esac   # they change nothing
     STAGED=$WORK   # each run's own: two may run at the same time
     if [ -n "$DRY_RUN" ]; then STAGED=.build; fi
-    NUMBER='' FOUND='' ACCOUNTS='' STRANGERS='' MADE_AT='' ENABLED='' GRANTED='' ABOVE='' GRANTS_CHANGED='' JOBS='' ADDRESSES=''
+    NUMBER='' FOUND='' ACCOUNTS='' STRANGERS='' MADE_AT='' ENABLED='' GRANTED='' ABOVE='' HIDDEN='' GRANTS_CHANGED='' LENT='' JOBS='' ADDRESSES=''
     if [ -n "$LOCAL" ]; then on_this_machine; else on_google_cloud; fi
     # A checksum in the database's name: nobody else's has it by accident, so what has it is ours.
     DATABASE=${PREFIX}data-$(printf %s "$MADE_BY $PROJECT" | cksum | cut -d ' ' -f 1)
@@ -23,23 +23,27 @@ on_this_machine() {
     if [ "$PROJECT" = local-project ]; then LOCAL_STATE=${LOCAL_STATE:-$PWD/.local}; fi
     export LOCAL_STATE=${LOCAL_STATE:-$PWD/.local-$PROJECT}   # each project has its own
     export LOCAL_SECRETS=${LOCAL_SECRETS:-$PWD/.secrets} LOCAL_GROUPS=${LOCAL_GROUPS:-$PWD/.groups}
-    REGION=${REGION:-$DEFAULT_REGION} PATIENCE=${PATIENCE:-0}
-    YOU=user:you@example.com
+    REGION=${REGION:-$DEFAULT_REGION} YOU=user:you@example.com
     if [ "$VERB" = deploy ] && [ -z "$DRY_RUN" ]; then
         "$TOOL/local/venv"
         # shellcheck disable=SC2086 # the names of the functions are words
         step 'Starting front end, metadata servers and token endpoint' local_project up "$PROJECT" "$REGION" $FUNCTIONS
+        if [ -n "$PROPAGATION" ]; then echo "$PROPAGATION" > "$LOCAL_STATE/propagation.json"; fi
     elif [ "$VERB" = destroy ] && [ ! -e "$LOCAL_STATE/project.json" ]; then
         if [ -d "$LOCAL_STATE" ]; then end_local_project; else echo 'There is no local project.'; fi
         exit
     elif [ "$VERB" != deploy ] && [ ! -e "$LOCAL_STATE/project.json" ]; then
         die "nothing is deployed on this machine yet. Run $(again)"
     fi
+    if [ -e "$LOCAL_STATE/propagation.json" ]; then PROPAGATION=$(< "$LOCAL_STATE/propagation.json"); fi
+    PATIENCE=${PATIENCE:-$((PROPAGATION ? PROPAGATION + 10 : 0))}
     PATH=$TOOL/local/bin:$PATH   # from here on, gcloud is the stand-in
     if [ -e "$LOCAL_STATE/project.json" ]; then ADDRESSES=$(local_project addresses); fi
 }
 
-local_project() { "$TOOL/.venv/bin/python" -I "$TOOL/local/__main__.py" "$@"; }
+local_project() { python "$TOOL/local/__main__.py" "$@"; }
+
+python() { if [ -n "$LOCAL" ]; then "$TOOL/.venv/bin/python" -I "$@"; else python3 "$@"; fi; }
 
 end_local_project() {
     if [ -z "$DRY_RUN" ]; then step 'Ending the local project' local_project down; fi
@@ -54,6 +58,8 @@ on_google_cloud() {
     if [ -z "$DRY_RUN" ]; then
         command -v gcloud > /dev/null ||
             die 'gcloud is not installed. See https://cloud.google.com/sdk/docs/install, or use --local'
+        command -v python3 > /dev/null ||
+            die 'python3 is not installed, and is needed to see who could call a function. 3.9 is enough'
         who_you_are
         if [ -z "$PROJECT" ] || [ -z "$REGION" ]; then
             configured=$(gcloud config list --format='value[separator="|"](core.project,run.region)' 2> /dev/null) ||

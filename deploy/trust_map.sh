@@ -36,7 +36,12 @@ folders_without_a_line() {
 
 folder_of() { local name=${1#"$PREFIX"}; echo "functions/${name//-/_}"; }
 
-column() { echo "$MAP" | awk -F '|' -v f="${1#"$PREFIX"}" -v n="$2" '$1 == f { gsub(",", " ", $n); print $n }'; }   # FUNCTION N
+column() {   # FUNCTION N
+    local columns
+    while IFS='|' read -ra columns; do
+        if [ "${columns[0]:-}" = "${1#"$PREFIX"}" ]; then echo "${columns[$2 - 1]//,/ }"; fi
+    done <<< "$MAP"
+}
 
 lines_of() { if [ -e "$1" ]; then awk '{ gsub(/^[ \t]+|\r$/, "") } /^[^#]/' "$1"; fi; }   # FILE: awk ends the last line, too
 
@@ -82,9 +87,11 @@ refuse_flags() {   # FUNCTION: flags that would undo what a deploy makes true
 }
 
 flag() {   # FUNCTION NAME DEFAULT: the value of a flag
-    local value
-    value=$(lines_of "$(folder_of "$1")/flags" | sed -n "s/^--$2=//p" | tail -1)
-    echo "${value:-$3}"
+    local line value=$3
+    while read -r line; do
+        case $line in "--$2="?*) value=${line#*=} ;; esac
+    done < <(lines_of "$(folder_of "$1")/flags")
+    echo "$value"
 }
 
 # ---- who may call whom

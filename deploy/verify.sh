@@ -4,6 +4,7 @@
 verify() {
     local name caller callers cell left width wrong='' unread='' shown lines
     must_be_deployed
+    if [ -n "$AS_EVERYONE" ]; then act_as_everyone; fi
     shown="$FUNCTIONS $(left_the_map | paste -s -d ' ' -)"   # what has left the map can still be called
     see_inherited
     gcloud auth print-identity-token > "$WORK/token" 2> /dev/null < /dev/null || rm "$WORK/token"
@@ -13,6 +14,7 @@ verify() {
     for caller in $callers; do beside measure "$caller" "$shown"; done
     all_of || true
 
+    if [ "$FORMAT" != text ]; then as_"$FORMAT" "$callers" "$shown"; return; fi
     # shellcheck disable=SC2086 # the names are words
     left=$(printf '%s\n' $callers | column_width) width=$( { printf '%s\n' '             ' $shown; cat "$WORK"/cell.*; } | column_width)
     printf '\nThe trust map as measured: may the caller on the left call the function above?\n  %*s' "$left" ''
@@ -36,11 +38,44 @@ verify() {
         echo 'And every one of them, by a role on the project or above it:'
         echo "$INHERITED" | awk -F '|' '{ printf "  %s  %s (%s %s)\n", $1, $2, $3, $4 }'
     fi
+    if [ -n "$HIDDEN" ]; then echo "Not known: $HIDDEN. They are not visible to you."; fi
     explain_marks "$shown"
     if [ -n "$wrong" ]; then die "this is not what trust-map says:$wrong"; fi
     if [ -n "$unread" ]; then die "whether all is as trust-map says is not known: the policy of$unread cannot be read"; fi
     echo 'Every call that could be made was answered as the map says.'
 }
+
+as_json() {   # CALLERS FUNCTIONS: each call and its answer, in the words of the table
+    local caller name between=''
+    echo '['
+    for caller in $1; do
+        for name in $2; do
+            printf '%s  {"caller": "%s", "function": "%s", "measured": "%s"}' "$between" "$caller" "$name" "$(cat "$(cell_of "$caller" "$name")")"
+            between=$',\n'
+        done
+    done
+    printf '\n]\n'
+}
+
+as_mermaid() {   # CALLERS FUNCTIONS: an arrow for each call that was let in, dotted where it was not measured
+    local caller name arrow called=''
+    echo 'flowchart LR'
+    for caller in $1; do
+        for name in $2; do
+            case $(cat "$(cell_of "$caller" "$name")") in
+                in,*) arrow='-.->' ;;
+                *) arrow='-->'; [ -e "$(cell_of "$caller" "$name").in" ] || continue ;;
+            esac
+            echo "    $(node "$caller") $arrow $(node "$name")"
+            called="$called $name"
+        done
+    done
+    for name in $2; do
+        if ! among "$name" "$called"; then echo "    ${name//-/_}[\"$name<br>lets nobody in\"]"; fi
+    done
+}
+
+node() { local id=${1//[!A-Za-z0-9]/_}; if [ "$id" = "$1" ]; then echo "$id"; else echo "$id[\"$1\"]"; fi; }
 
 column_width() { awk '{ if (length > w) w = length } END { print w + 3 }'; }
 
@@ -90,6 +125,7 @@ measure() {   # CALLER FUNCTIONS: calls each function; notes what came, and whet
     if token=$(token_of "$caller" 2> /dev/null < /dev/null); then known=1; fi
     for name in $2; do
         expected=$(expected_of "$member" "$(< "$WORK/members.$name")")
+        ANSWER=''
         if [ -z "$known" ]; then cell=$(by_policy "$caller" "$name" "$expected")
         elif comes_true "$name" "$caller" "$expected" ask "$token" "$name"; then cell="$STATUS ok"
         elif [ "$ANSWER" = unknown ]; then cell="? $STATUS"
@@ -101,6 +137,7 @@ measure() {   # CALLER FUNCTIONS: calls each function; notes what came, and whet
             elif [ "$ANSWER" != unknown ]; then cell="$ANSWER WRONG*"; fi
         fi
         echo "$cell" > "$(cell_of "$caller" "$name")"
+        if [ "$ANSWER" = in ]; then : > "$(cell_of "$caller" "$name").in"; fi
     done
 }
 
@@ -166,8 +203,9 @@ by_policy() {   # CALLER NAME EXPECTED: where nothing can be measured, what the 
     echo "$said, by policy"
 }
 
-you_inherit() {   # or may do, as a member of a group, or where it cannot be read
-    echo "$INHERITED" | awk -F '|' -v you="$YOU" 'tolower($1) == tolower(you) || /^(group|domain|\?)/ { found = 1 } END { exit !found }'
+you_inherit() {   # or may do, as a member of a group, or by what cannot be read
+    if [ -n "$HIDDEN" ]; then return; fi
+    echo "$INHERITED" | awk -F '|' -v you="$YOU" 'tolower($1) == tolower(you) || /^(group|domain)/ { found = 1 } END { exit !found }'
 }
 
 token_of() {   # CALLER: an ID token of the caller; anonymous has none
@@ -183,53 +221,54 @@ token_of() {   # CALLER: an ID token of the caller; anonymous has none
     esac
 }
 
-# ---- roles
+# ---- as everyone
 
-see_inherited() {   # INHERITED: who may call every function by a role on the project or above: member|role|type|id
-    local role member title type id
-    if [ "$VERB" != deploy ] || [ -n "$GRANTS_CHANGED" ]; then
-        see_granted 2> /dev/null || ABOVE="? cannot be read|any role||project|$PROJECT"
-    fi
-    # The two roles that a deploy itself gives do not hold run.routes.invoke. All others are looked into.
-    for role in $(echo "$ABOVE" | cut -d '|' -f 2 | sort -u); do
-        case $role in
-            any | role) ;;
-            roles/run.builder | roles/datastore.user) echo no > "$(note_of "$role")" ;;
-            *) beside note_role "$role" ;;
-        esac
+act_as_everyone() {   # lets you make tokens of each function's account, until this ends
+    local name email makers role=roles/iam.serviceAccountTokenCreator
+    [ -n "$YOU" ] || die 'who you are is not in the credentials, so nothing can be granted to you'
+    echo "Until verify ends, you may make tokens of the accounts of the functions ($role)." >&3
+    trap 'give_back; rm -rf "$WORK"' EXIT
+    for name in $FUNCTIONS; do
+        email=$(email_of "$name")
+        makers=$(makers_of "$email") || die "who may make tokens of $email cannot be seen"
+        if echo "$makers" | grep -ixF "$YOU|$role" > /dev/null; then continue; fi
+        LENT="$LENT $email"   # noted first: whatever happens, it is taken back
+        change gcloud iam service-accounts add-iam-policy-binding "$email" --project="$PROJECT" \
+            --member="$YOU" --role=$role --condition=None --format=none || die "you may not let yourself act as $name"
     done
-    all_of || true
-    INHERITED=$(echo "$ABOVE" | while IFS='|' read -r member role title type id; do
-        case $role in '') continue ;; 'any role') echo "$member|$role|$type|$id"; continue ;; esac
-        case $(about_role "$role") in
-            yes) echo "$member|$role${title:+ (if $title)}|$type|$id" ;;
-            unknown) echo "$member|$role, which cannot be looked into|$type|$id" ;;
-        esac
-    done)
+    for name in $FUNCTIONS; do
+        wait_for "your tokens of $name" token_of "$name" > /dev/null 2>&1 || true
+    done
 }
 
-note_of() { echo "$WORK/role.$(echo "$1" | tr / _)"; }   # ROLE
-
-note_role() {   # ROLE: whether it holds run.routes.invoke: yes, no, or unknown where it cannot be looked into
-    local permissions SILENT=1
-    permissions=$(attempt gcloud iam roles describe "$1" --format='value(includedPermissions)' 2> /dev/null) ||
-        permissions=unknown
-    case ";$permissions;" in
-        *";run.routes.invoke;"*) echo yes ;;
-        ';unknown;') echo unknown ;;
-        *) echo no ;;
-    esac > "$(note_of "$1")"
+makers_of() {   # EMAIL: who may make tokens of the account: member|role
+    attempt gcloud iam service-accounts get-iam-policy "$1" --project="$PROJECT" \
+        --flatten='bindings[].members' --format='value[separator="|"](bindings.members,bindings.role)'
 }
 
-about_role() {   # ROLE
-    if [ ! -e "$(note_of "$1")" ]; then note_role "$1"; fi
-    cat "$(note_of "$1")"
+is_given_back() {   # EMAIL
+    local DONE='' SILENT=1 makers
+    makers=$(makers_of "$1" 2> /dev/null) || return 2
+    ! echo "$makers" | grep -ixF "$YOU|roles/iam.serviceAccountTokenCreator" > /dev/null
+}
+
+give_back() {
+    local email DONE role=roles/iam.serviceAccountTokenCreator
+    for email in $LENT; do
+        DONE="is_given_back $email"
+        if change gcloud iam service-accounts remove-iam-policy-binding "$email" --project="$PROJECT" \
+            --member="$YOU" --role=$role --condition=None --format=none; then
+            echo "Taken back: your tokens of $email" >&3
+        else
+            echo "deploy.sh: you may still make tokens of $email. This ends it: gcloud iam service-accounts remove-iam-policy-binding $email --project=$PROJECT --member=$YOU --role=$role" >&2
+        fi
+    done
 }
 
 explain_marks() {   # what the marks in the table mean, where they occur
     local caller hidden='' others=''
     if grep 'ok\*\|WRONG\*' "$WORK"/cell.* > /dev/null; then echo '* asked through the caller itself, by its file verify'; fi
-    if grep inherited "$WORK"/cell.you.* > /dev/null; then echo 'inherited: you may call every function of this project, by a role listed above'; fi
+    if grep inherited "$WORK"/cell.you.* > /dev/null; then echo 'inherited: you may call every function of this project, by a role on it or above it'; fi
     if grep '^? [0-9n]' "$WORK"/cell.* > /dev/null; then echo '? the call got no answer from which one could tell'; fi
     if [ ! -e "$WORK/token" ]; then echo 'you: there is no ID token for you. See gcloud auth print-identity-token'; fi
     for caller in $FUNCTIONS $(members_in_map); do

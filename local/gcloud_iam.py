@@ -6,7 +6,7 @@ import pathlib
 import re
 import sys
 
-from local import roles, state
+from local import state
 from local.gcloud import Failed, command
 from local.gcloud_policy import change_policy, set_policy, shown_policy, take_out
 from local.state import SECRETS
@@ -88,7 +88,7 @@ def add_account_binding(args):
     return change_policy(f"account.{account_of(args.EMAIL)['email']}", args, add=True)
 
 
-@command("iam service-accounts remove-iam-policy-binding", "EMAIL", *BINDING)
+@command("iam service-accounts remove-iam-policy-binding", "EMAIL", *BINDING, "--all!")
 def remove_account_binding(args):
     return change_policy(f"account.{account_of(args.EMAIL)['email']}", args, add=False)
 
@@ -148,15 +148,22 @@ def keep_keys(account: dict, keys: dict) -> None:
 # ---- roles
 
 
+@command("iam roles create", "NAME", "--permissions", "--title", "--stage")
+def create_role(args):
+    permissions = sorted((args.permissions or "").split(","))
+    state.write(f"roles/{args.NAME}", {"permissions": permissions})
+    print(f"Created role [{args.NAME}].", file=sys.stderr)
+
+
 @command("iam roles describe", "ROLE")
 def describe_role(args):
-    if not roles.is_known(args.ROLE):
-        raise Failed(f"NOT_FOUND: The role named {args.ROLE} was not found.")
-    return {
-        "includedPermissions": list(roles.permissions(args.ROLE)),
-        "name": args.ROLE,
-        "stage": "GA",
-    }
+    name = args.ROLE
+    if args.project and "/" not in name:  # with --project it is one of the project's own
+        name = f"projects/{state.read('project')['id']}/roles/{name}"
+    permissions = state.permissions(name)
+    if not permissions:
+        raise Failed(f"NOT_FOUND: The role named {name} was not found.")
+    return {"includedPermissions": list(permissions), "name": name, "stage": "GA"}
 
 
 # ---- secrets: a file each, in a folder that git does not see

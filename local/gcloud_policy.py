@@ -16,7 +16,8 @@ ROLE_ELSEWHERE = re.compile(r"roles/[a-z][A-Za-z0-9]*\.[A-Za-z0-9.]+")
 def check(member: str, role: str, resource: str) -> None:
     """Raises what IAM answers to a member or a role that there cannot be."""
     # Of other services' roles the stand-in does not know which there are: a project may have them.
-    if not roles.is_known(role) and not (resource == "_project" and ROLE_ELSEWHERE.fullmatch(role)):
+    known = roles.is_known(role) or (role.startswith("projects/") and state.permissions(role))
+    if not known and not (resource == "_project" and ROLE_ELSEWHERE.fullmatch(role)):
         raise Failed(f"INVALID_ARGUMENT: Role {role} is not supported for this resource.")
     if member in ("allUsers", "allAuthenticatedUsers"):
         return
@@ -85,8 +86,14 @@ def change_policy(name: str, args, add: bool) -> dict:
     with state.locked("policies"):
         bindings = state.policy(name)["bindings"]
         condition = condition_of(args)
+        whatever = getattr(args, "all", False)  # whatever the condition
         binding = next(
-            (b for b in bindings if (b["role"], b.get("condition")) == (args.role, condition)), None
+            (
+                b
+                for b in bindings
+                if b["role"] == args.role and (whatever or b.get("condition") == condition)
+            ),
+            None,
         )
         members = {m.lower() for m in binding["members"]} if binding else set()
         if add and not binding:

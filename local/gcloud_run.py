@@ -201,7 +201,7 @@ def add_binding(args):
     return change_policy(args.SERVICE, args, add=True)
 
 
-@command("run services remove-iam-policy-binding", "SERVICE", "--region", *BINDING)
+@command("run services remove-iam-policy-binding", "SERVICE", "--region", *BINDING, "--all!")
 def remove_binding(args):
     service_of(args.SERVICE)
     return change_policy(args.SERVICE, args, add=False)

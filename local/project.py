@@ -11,7 +11,7 @@ from local.state import STATE, YOU
 
 OURS = {
     "accounts", "audit.log", "certificate.pem", "config.json", "environments", "faults.json", "ids", "key.pem",
-    "locks", "logs", "policies", "project.json", "propagation.json", "after_change.json", "revisions", "run", "services",
+    "locks", "logs", "policies", "project.json", "propagation.json", "after_change.json", "revisions", "roles", "run", "services",
 }  # fmt: skip
 PATIENCE = 20  # seconds that a process may take to end or to open its ports
 
@@ -21,7 +21,7 @@ def refuse_foreign_folder() -> None:
     for file in sorted(STATE.iterdir()) if STATE.exists() else ():
         # The functions' own database, data.db for one, may stand there, too.
         if not (file.name in OURS or file.suffix == ".new" or ".db" in file.name):
-            raise SystemExit(f"ERROR: {STATE} holds {file.name}, which is not the local project's")
+            raise SystemExit(f"ERROR: {STATE} holds {file.name}, which is not the local project's. Move it away")
 
 
 def up(project_id: str, region: str, *functions: str) -> None:

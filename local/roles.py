@@ -9,6 +9,7 @@ ACT_AS = "iam.serviceAccounts.actAs"
 ID_TOKEN = "iam.serviceAccounts.getOpenIdToken"
 ACCESS_TOKEN = "iam.serviceAccounts.getAccessToken"
 SECRET = "secretmanager.versions.access"
+SHELL = "run.services.sshRead run.services.sshRoot"
 
 _RUN_VIEW = "run.services.get run.services.getIamPolicy run.services.list run.revisions.get run.revisions.list"
 _RUN_EDIT = f"{_RUN_VIEW} {INVOKE} run.services.create run.services.delete run.services.update"
@@ -29,8 +30,8 @@ _ROLES = {
     "writer": _EDIT,
     "reader": _VIEW,
     "browser": "resourcemanager.projects.get",
-    "run.admin": f"{_RUN_EDIT} run.services.setIamPolicy",
-    "run.developer": _RUN_EDIT,
+    "run.admin": f"{_RUN_EDIT} {SHELL} run.services.setIamPolicy",
+    "run.developer": f"{_RUN_EDIT} {SHELL}",
     "run.editor": _RUN_EDIT,
     "run.sourceDeveloper": _RUN_EDIT,
     "run.invoker": f"run.instances.invoke run.jobs.run {INVOKE}",
@@ -43,7 +44,7 @@ _ROLES = {
     "cloudfunctions.editor": f"cloudfunctions.functions.create {_RUN_EDIT}",
     "cloudfunctions.viewer": f"cloudfunctions.functions.get {_RUN_VIEW}",
     "cloudfunctions.invoker": "cloudfunctions.functions.invoke",
-    "iam.serviceAccountTokenCreator": f"{ACCESS_TOKEN} {ID_TOKEN} iam.serviceAccounts.signBlob iam.serviceAccounts.signJwt",
+    "iam.serviceAccountTokenCreator": f"{ACCESS_TOKEN} {ID_TOKEN} iam.serviceAccounts.implicitDelegation iam.serviceAccounts.signBlob iam.serviceAccounts.signJwt",
     "iam.serviceAccountOpenIdTokenCreator": ID_TOKEN,
     "iam.serviceAccountUser": f"{ACT_AS} {_IAM_VIEW}",
     "iam.serviceAccountAdmin": f"{_IAM_VIEW} iam.serviceAccounts.create iam.serviceAccounts.delete iam.serviceAccounts.setIamPolicy",

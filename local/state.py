@@ -6,6 +6,7 @@ ids/UNIQUEID       the email address of the account
 services/NAME      its ports and URL; once deployed, what was deployed, and what serves
 revisions/NAME     how to start a revision again; its source is in the folder beside it
 policies/NAME      the policy of a service; _project, account.EMAIL and secret.NAME likewise
+roles/NAME         a role of the project's own, and its permissions
 """
 
 import contextlib
@@ -135,11 +136,17 @@ def put_policy(name: str, bindings: list[dict]) -> None:
         log.write(f"# policy {name} {json.dumps(bindings)}\n")
 
 
+def permissions(role: str) -> tuple[str, ...]:
+    """What the role may do. One of the project's own is called projects/ID/roles/NAME."""
+    own = read(f"roles/{role.rpartition('/')[2]}") if role.startswith("projects/") else None
+    return tuple(own["permissions"]) if own else roles.permissions(role)
+
+
 def allowed(permission: str, account: dict | None, *resources: str) -> bool:
     """Whether a policy of the resources or of the project gives the account the permission."""
     wanted = members(account)
     return any(
-        permission in roles.permissions(binding["role"])
+        permission in permissions(binding["role"])
         and wanted & {member.lower() for member in binding["members"]}
         for resource in (*resources, "_project")
         for binding in in_effect(policy(resource))

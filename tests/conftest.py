@@ -51,6 +51,8 @@ def load(monkeypatch, own_logging, metadata, receiver):
     Every other function is `receiver`. Keywords are variables of the environment.
     """
     path = list(sys.path)
+    # Loading a function puts this function's own in the place of it, for good.
+    monkeypatch.setattr(functions_framework, "errorhandler", functions_framework.errorhandler)
 
     def load(name, **variables):
         forget()

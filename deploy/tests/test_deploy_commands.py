@@ -613,6 +613,73 @@ def test_a_prefix_keeps_two_copies_in_one_project_apart(cloud, verb):
     assert "=function-trust-map" not in changes
 
 
+# ---- who could call a function
+
+GRANTS = """\
+user:dev@example.com|roles/owner||project|p-1
+user:eve@example.com|projects/p-1/roles/opener||project|p-1
+group:ops@example.com|organizations/9/roles/hidden||organization|9
+"""
+
+
+@pytest.fixture
+def granted(cloud):
+    """A deployed project in which others have roles, two of them of its own and of the organisation."""
+    cloud.deploy_sh()
+    cloud.answer("get-ancestors-iam-policy", stdout=GRANTS)
+    cloud.answer("roles describe roles/owner", stdout="run.routes.invoke;run.services.update\n")
+    cloud.answer("roles describe opener --project=p-1", stdout="run.routes.invoke\n")
+    denied = "ERROR: (gcloud.iam.roles.describe) PERMISSION_DENIED: You don't have permission\n"
+    cloud.answer("roles describe hidden --organization=9", stderr=denied, status=1)
+    cloud.forget()
+    return cloud
+
+
+def test_roles_are_looked_into_wherever_they_are_kept(granted):
+    said = granted.deploy_sh("who", "closed")
+    assert said.returncode == 0, said.stderr
+    assert [line.strip() for line in said.stdout.splitlines()][:4] == [
+        "closed can be reached by",
+        "user:dev@example.com",
+        "may call closed (roles/owner on project p-1)",
+        "this ends it: gcloud projects remove-iam-policy-binding p-1 --member=user:dev@example.com --role=roles/owner",
+    ]
+    assert "may call closed (projects/p-1/roles/opener on project p-1)" in said.stdout
+    assert "may call closed (organizations/9/roles/hidden on organization 9)" in said.stdout
+    assert "Not known: what organizations/9/roles/hidden allows" in said.stdout
+    assert granted.changes() == []
+    lines = {shlex.join(c) for c in granted.commands()}
+    assert unknown_to_gcloud(lines, granted.folder) == []
+
+
+def test_verify_lists_the_same(granted):
+    said = granted.deploy_sh("verify").stdout
+    assert "  user:eve@example.com  projects/p-1/roles/opener (project p-1)" in said
+    assert "organizations/9/roles/hidden, which cannot be looked into (organization 9)" in said
+
+
+def test_what_you_may_not_read_is_not_known(granted):
+    granted.answer("get-iam-policy front-sa@", stderr="ERROR: PERMISSION_DENIED: no\n", status=1)
+    ancestors = granted.folder / "answers" / "0"
+    (ancestors / "stderr").write_text("ERROR: PERMISSION_DENIED: no\n")
+    (ancestors / "status").write_text("1")
+    granted.answer("projects get-iam-policy", stdout="user:dev@example.com|roles/owner|\n")
+    said = granted.deploy_sh("who", "back").stdout
+    assert "user:dev@example.com" in said
+    assert "Not known: the policies above project p-1" in said
+    assert "Not known: the policy of account front-sa@p-1.iam.gserviceaccount.com" in said
+    assert "They are not visible to you" in granted.deploy_sh("verify").stdout
+
+
+def test_without_python_it_says_what_is_needed(cloud, tmp_path):
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for tool in ("bash", "dirname", "mktemp", "cat", "rm", "sed", "awk", "tr", "cut", "cksum", "basename"):
+        (tools / tool).symlink_to(shutil.which(tool))
+    cloud.env["PATH"] = f"{cloud.folder}:{tools}"
+    assert "python3 is not installed" in cloud.deploy_sh("who", "front").stderr
+
+
 # ---- gcloud itself
 
 

@@ -405,6 +405,105 @@ def merged(process):
         process.stderr.close()
 
 
+# ---- who could call a function
+
+TOKENS = "roles/iam.serviceAccountTokenCreator"
+EVE = "--member=user:eve@example.com"
+
+
+def test_an_opened_door_is_shown_with_what_closes_it(deployed):
+    front = "front-sa@local-project.iam.gserviceaccount.com"
+    succeeded(deployed.gcloud(f"iam service-accounts add-iam-policy-binding {front} {EVE} --role={TOKENS}"))
+    said = succeeded(deployed.deploy_sh("who", "back")).stdout
+    assert f"serviceAccount:{front}, as trust-map says" in said
+    assert "  user:eve@example.com\n" in said and f"may make tokens of {front}" in said
+    shown = json.loads(succeeded(deployed.deploy_sh("who", "back", "--format=json")).stdout)
+    [eve] = [one for one in shown["reached_by"] if one["principal"] == "user:eve@example.com"]
+    assert len(eve["steps"]) == 2 and eve["ends"] in said
+    succeeded(deployed.gcloud(eve["ends"].removeprefix("gcloud ")))
+    assert "eve" not in succeeded(deployed.deploy_sh("who", "back")).stdout
+    assert "closed can be reached by nobody" in succeeded(deployed.deploy_sh("who", "closed")).stdout
+    assert "nothing is not deployed" in deployed.deploy_sh("who", "nothing").stderr
+
+
+def test_a_role_of_the_project_s_own_is_looked_into(deployed):
+    role = "projects/local-project/roles/opener"
+    binding = f"local-project --member=user:you@example.com --role={role}"
+    succeeded(deployed.gcloud("iam roles create opener --project=local-project --permissions=run.routes.invoke"))
+    succeeded(deployed.gcloud(f"projects add-iam-policy-binding {binding} --condition=None"))
+    said = succeeded(deployed.deploy_sh("verify")).stdout
+    assert f"  user:you@example.com  {role} (project local-project)" in said
+    assert rows(deployed.deploy_sh("verify"))["you"] == ["200 ok", "200 inherited", "200 inherited"]
+    assert f"may call closed ({role} on project local-project)" in deployed.deploy_sh("who", "closed").stdout
+    succeeded(deployed.gcloud(f"projects remove-iam-policy-binding {binding}"))
+    succeeded(deployed.deploy_sh())
+
+
+def test_the_map_is_also_a_picture_and_json(deployed):
+    drawn = succeeded(deployed.deploy_sh("verify", "--format=mermaid")).stdout.splitlines()
+    assert [" ".join(line.split()) for line in drawn] == [
+        "flowchart LR", "you --> front", "front --> back", 'closed["closed<br>lets nobody in"]',
+    ]  # fmt: skip
+    cells = json.loads(succeeded(deployed.deploy_sh("verify", "--format=json")).stdout)
+    assert {"caller": "you", "function": "front", "measured": "200 ok"} in cells and len(cells) == 15
+
+
+@pytest.fixture
+def powerless(deployed):
+    """A project in which you may not act as anybody, as an owner on Google Cloud may not at first."""
+    binding = f"local-project --member=user:you@example.com --role={TOKENS}"
+    succeeded(deployed.gcloud(f"projects remove-iam-policy-binding {binding}"))
+    yield deployed
+    succeeded(deployed.gcloud(f"projects add-iam-policy-binding {binding} --condition=None"))
+
+
+def makers(local):
+    """Who may make tokens of each function's account."""
+    emails = [f"{name}-sa@local-project.iam.gserviceaccount.com" for name in NAMES]
+    shown = [local.gcloud(f"iam service-accounts get-iam-policy {email} --format=json") for email in emails]
+    return [json.loads(succeeded(one).stdout).get("bindings", []) for one in shown]
+
+
+def test_as_everyone_measures_all_and_takes_back_what_it_needed(powerless):
+    assert rows(powerless.deploy_sh("verify"))["front"] == ["refused, by policy", "in, by policy", "refused, by policy"]
+    front = "front-sa@local-project.iam.gserviceaccount.com"
+    you = "--member=user:you@example.com"
+    succeeded(powerless.gcloud(f"iam service-accounts add-iam-policy-binding {front} {you} --role={TOKENS}"))
+    before = makers(powerless)
+    done = succeeded(powerless.deploy_sh("verify", "--as-everyone"))
+    assert rows(done)["back"] == ["403 ok", "403 ok", "403 ok"] and "by policy" not in rows(done)["front"]
+    assert done.stderr.startswith("Until verify ends, you may make tokens")
+    assert makers(powerless) == before  # front's, which was there, stays
+    succeeded(powerless.gcloud(f"iam service-accounts remove-iam-policy-binding {front} {you} --role={TOKENS}"))
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_as_everyone_takes_back_when_it_is_interrupted(powerless, sent):
+    process = start(powerless, "verify", "--as-everyone")
+    (powerless.state / "after_change.json").write_text(
+        json.dumps({"number": 2, "then": f"kill -{sent.value} {process.pid}"})
+    )
+    said = process.communicate(timeout=120)
+    (powerless.state / "after_change.json").unlink()
+    assert process.returncode == 128 + sent, said
+    assert makers(powerless) == [[], [], []]
+    assert said[1].count("Taken back: ") == 2
+
+
+def test_propagation_is_waited_for_and_can_be_watched(local):
+    succeeded(local.deploy_sh("--propagation=2"))  # verify waits for what has not come yet
+    local.set_policy("closed", "user:you@example.com")
+    address, token = url(local, "closed"), local.gcloud("auth print-identity-token").stdout.strip()
+    headers = {"Authorization": f"Bearer {token}"}
+    assert requests.get(address, headers=headers, timeout=20).status_code == 403
+    until = time.monotonic() + 30
+    while requests.get(address, headers=headers, timeout=20).status_code == 403:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert local.deploy_sh("--propagation=soon").returncode == 1
+    assert local.deploy_sh("verify", "--propagation=2").returncode == 1
+
+
 # ---- several at once
 
 

@@ -55,7 +55,7 @@ def test_help_names_every_verb_and_option(word):
     shown = run(DEPLOY_SH, word).stdout
     accepted = re.findall(r"^ +(--[a-z-]+)(?:=\?\*)?\)", (ROOT / "deploy.sh").read_text(), re.M)
     assert len(accepted) > 8
-    for word in (*accepted, "verify", "env", "destroy", "PREFIX="):
+    for word in (*accepted, "verify", "env", "explain", "destroy", "PREFIX="):
         assert word in shown
 
 

@@ -99,14 +99,19 @@ def test_every_command_prints_what_the_readme_says(clone):
         shell.close()
 
 
-def test_every_link_leads_where_it_says():
-    for text, target in re.findall(r"\[([^]]*)\]\(([^)]+)\)", README):
-        if target.startswith(("https://", "#")):
+@pytest.mark.parametrize("page", ["README.md", "RECIPES.md", "TROUBLESHOOTING.md", "PRODUCTION.md"])
+def test_every_link_leads_where_it_says(page):
+    for text, target in re.findall(r"\[([^]]*)\]\(([^)]+)\)", (ROOT / page).read_text()):
+        if target.startswith("https://"):
             continue
-        file, _, line = target.partition("#L")
-        assert (ROOT / file).exists(), target
-        if line:
-            assert text.strip("`") in (ROOT / file).read_text().splitlines()[int(line) - 1], target
+        file, _, place = target.partition("#")
+        assert (ROOT / (file or page)).exists(), target
+        if place and not file.endswith(".md") and file:
+            line = (ROOT / file).read_text().splitlines()[int(place.removeprefix("L")) - 1]
+            assert text.strip("`") in line, target
+        elif place:
+            headings = re.findall("^#+ (.+)", (ROOT / (file or page)).read_text(), re.M)
+            assert place in [re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings], target
 
 
 def test_every_block_is_run_or_marked_and_correct():
@@ -121,6 +126,12 @@ def test_every_block_is_run_or_marked_and_correct():
         "gcloud run services proxy login --region=$REGION --port=8080\n",
         "./deploy.sh --local --watch\n",
     ]
+
+
+def test_the_picture_is_what_verify_draws(project):
+    [picture] = [content for kind, _, content, _ in blocks() if kind == "mermaid"]
+    drawn = project.deploy_sh("verify", "--format=mermaid").stdout
+    assert picture == drawn, f"README.md should show:\n{drawn}"
 
 
 def test_what_is_shown_of_a_file_stands_in_it():
@@ -263,7 +274,7 @@ ELSEWHERE = {  # by tests that look for the message in what they see
     "Container Healthcheck failed": "local/tests/test_local_build.py",
     "your organisation forbids allUsers": "deploy/tests/test_deploy_commands.py",
 }
-TROUBLE = README.partition("## Troubleshooting")[2].partition("\n## ")[0]
+TROUBLE = (ROOT / "TROUBLESHOOTING.md").read_text()
 
 
 @pytest.mark.parametrize("message", PROVOKED)
