@@ -151,7 +151,7 @@ create_database() {
         type=$(database_type) || return
         case $type in
             FIRESTORE_NATIVE) return ;;
-            ?*) { echo; echo "  The database $DATABASE is in Datastore mode, and Firestore's is needed. Delete it."; } >&2; return 1 ;;
+            ?*) { echo; echo "  The database $DATABASE is in Datastore mode, and Firestore's is needed. Take another PREFIX, or delete it: gcloud firestore databases delete --database=$DATABASE --project=$PROJECT"; } >&2; return 1 ;;
         esac
     fi
     change gcloud firestore databases create --database="$DATABASE" --project="$PROJECT" \
@@ -161,18 +161,20 @@ create_database() {
 }
 
 grant_roles() {   # one after the other: two changes of one policy at the same time collide
-    local name member role database granted condition secret taken
+    local name member role database granted condition secret taken DONE
     see_granted || return
     for name in $FUNCTIONS "$BUILDER"; do
         member=serviceAccount:$(email_of "$name") granted=$(granted_to "$(email_of "$name")") taken=''
         for role in $granted; do   # role|condition: what the map does not give is taken back
             if among "$role" "$(roles_of "$name")" || among "${role%%|*}" "$taken"; then continue; fi
+            DONE="role_is_gone $member ${role%%|*}"
             change gcloud projects remove-iam-policy-binding "$PROJECT" --member="$member" \
                 --role="${role%%|*}" --all --format=none || return
             GRANTS_CHANGED=1 taken="$taken ${role%%|*}"
             printf '\n    took %s back from %s ...' "${role%%|*}" "$member" >&3
             granted=$(echo "$granted" | grep -v "^${role%%|*}|" || true)
         done
+        DONE=''
         for role in $(roles_of "$name"); do
             if among "$role" "$granted"; then continue; fi
             database=${role#*|} condition=None
@@ -190,7 +192,7 @@ grant_roles() {   # one after the other: two changes of one policy at the same t
 }
 
 deploy_function() {
-    local name=$1 print revision failed='' deployed=unchanged began=$SECONDS DONE=''
+    local name=$1 print revision failed='' refused='' deployed=unchanged began=$SECONDS DONE='' ABOUT="$1: "
     stage "$name" || return
     settings_of "$name"
     print=$(fingerprint "$name" "${SETTINGS[@]}")
@@ -203,27 +205,28 @@ deploy_function() {
     fi
 
     # What is there already is put right first: a build takes minutes.
-    if [ -n "$(found "$name" 1)" ]; then set_policy "$name" || failed=1; fi
+    if [ -n "$(found "$name" 1)" ]; then set_policy "$name" || refused=1; fi
     if ! is_as_deployed "$name" "$print" || [ -n "$(changed_by_hand "$name")" ]; then
         DONE="now_serves $name $revision"
         if ! run_deploy "$name" "$revision"; then
             if new_builder_failed "$name"; then   # its role takes effect after minutes: that is worth one more build
-                echo "  $name: building once more, for the build account is new" >&2
+                echo "  $name: building once more, because the build account is new" >&2
                 pause "$PATIENCE_FOR_BUILDER"
                 run_deploy "$name" "$revision" || failed=1
             else failed=1; fi
         fi
         DONE=''
+        if [ -n "$failed" ]; then not_deployed "$name"; return 1; fi
         # gcloud can report success for a revision that does not serve.
-        if [ -n "$failed" ] || ! now_serves "$name" "$revision"; then
-            not_deployed "$name"
+        if ! now_serves "$name" "$revision"; then
+            echo "  $name is not deployed. gcloud reported success, but revision $revision is not seen to serve: gcloud run services describe $name --region=$REGION --project=$PROJECT" >&2
             return 1
         fi
-        set_policy "$name" || failed=1
+        if [ -z "$refused" ]; then set_policy "$name" || refused=1; fi
         : > "$WORK/deployed"
         deployed="deployed. $((SECONDS - began)) s"
     fi
-    if [ -n "$failed" ]; then return 1; fi
+    if [ -n "$refused" ]; then echo "  $name is deployed, but its policy is not the one of trust-map" >&2; return 1; fi
     echo "  $name is $deployed"
 }
 
@@ -276,12 +279,12 @@ set_policy() {   # NAME: makes a service's policy exactly what the map says; one
 refused_members() {   # NAME PROBLEM MEMBERS: an organisation may forbid some; without allUsers the rest can be set
     case $2 in *"permitted customer"* | *llowedPolicyMember*) ;; *) return 1 ;; esac
     if among allUsers "$3" && [ ! -e "$WORK/not-public.$1" ]; then
-        echo "  $1 stays private: your organisation forbids allUsers (domain-restricted sharing). Leave out --public, or \"anonymous\" in trust-map; or ask its administrator. Google's own alternative is to switch off the invoker check of this one service (gcloud run services update $1 --no-invoker-iam-check). This script does not do that, for then no policy shows that the function is open." >&2
+        echo "  $1 stays private: your organisation forbids allUsers (domain-restricted sharing). Leave out --public, or \"anonymous\" in trust-map; or ask its administrator. Google's own alternative is to switch off the invoker check of this one service (gcloud run services update $1 --no-invoker-iam-check --project=$PROJECT --region=$REGION). This script does not do that, for then no policy shows that the function is open." >&2
         : > "$WORK/not-public.$1"
         set_policy "$1"
         return 1
     fi
-    echo "  Your organisation forbids one of these as a member in the policy of $1: $3" | paste -s -d ' ' - >&2
+    echo "  Your organisation forbids one of these as a member in the policy of $1: $3. Write other members into trust-map, or ask its administrator" | paste -s -d ' ' - >&2
     return 1
 }
 

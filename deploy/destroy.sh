@@ -44,7 +44,7 @@ destroy_one() {   # NAME: one function with its account, for instance one that h
     fi
     step 'Taking back its roles' take_back_roles "$email"
     step 'Deleting its service account' delete_accounts "$email"
-    echo "Take its line out of trust-map, and run $(again): then no policy names it any more."
+    echo "If trust-map still has its line, take that out, and run $(again): then no policy names it any more."
 }
 
 dry_destroy() {   # what a deploy by the present map would have made
@@ -93,7 +93,7 @@ delete_function() {
 }
 
 take_back_roles() {   # EMAIL...: also what a deleted account of this name has left behind
-    local email member role secret DONE
+    local email member role secret secrets DONE
     see_granted || return
     for email; do
         while IFS='|' read -r member role; do
@@ -105,11 +105,15 @@ take_back_roles() {   # EMAIL...: also what a deleted account of this name has l
             { m = tolower($1); w = tolower(e) }
             (m == w || index(m, "deleted:" w "?") == 1) && !seen[$1 $2]++ { print $1 "|" $2 }')
     done
-    if [ -n "$DRY_RUN" ] || ! enabled secretmanager; then return; fi
-    for secret in $(attempt gcloud secrets list --project="$PROJECT" --format='value(name.basename())'); do
+    if [ -n "$DRY_RUN" ] || [ $# = 0 ] || ! enabled secretmanager; then return; fi
+    if ! secrets=$(attempt gcloud secrets list --project="$PROJECT" --format='value(name.basename())' 2> /dev/null); then
+        printf '\n    The secrets of project %s cannot be listed. A binding of theirs that names one of these service accounts stays; it lets nobody in once the account is deleted ...' "$PROJECT" >&3
+        return
+    fi
+    for secret in $secrets; do
         for member in $(readers_of "$secret"); do
             if ! among "${member#serviceAccount:}" "$@"; then continue; fi
-            DONE=''
+            DONE="reader_is_gone $secret $member"
             change gcloud secrets remove-iam-policy-binding "$secret" --project="$PROJECT" --member="$member" \
                 --role=roles/secretmanager.secretAccessor --format=none || return
         done
@@ -119,7 +123,14 @@ take_back_roles() {   # EMAIL...: also what a deleted account of this name has l
 role_is_gone() {   # MEMBER ROLE
     local DONE='' SILENT=1
     see_granted 2> /dev/null || return 2
-    ! echo "$GRANTED" | cut -d '|' -f 1,2 | grep -xF "$1|$2" > /dev/null
+    ! among "$(echo "$1|$2" | in_small_letters)" "$(echo "$GRANTED" | cut -d '|' -f 1,2 | in_small_letters)"
+}
+
+reader_is_gone() {   # SECRET MEMBER
+    local there DONE='' SILENT=1
+    there=$(attempt gcloud secrets get-iam-policy "$1" --project="$PROJECT" --flatten='bindings[].members' \
+        --format='value(bindings.members)' 2> /dev/null) || return 2
+    ! among "$2" "$there"
 }
 
 delete_accounts() {
@@ -135,7 +146,7 @@ keep_or_delete_database() {
     if ! enabled firestore; then return; fi
     if ! type=$(database_type 2> /dev/null); then
         echo "Whether there is a database $DATABASE cannot be seen." >&2
-        if [ -n "$DELETE_DATA" ]; then die "the database $DATABASE may still be there. The role roles/datastore.owner lets you see and delete it"; fi
+        if [ -n "$DELETE_DATA" ]; then die "the database $DATABASE may still be there. The role roles/datastore.owner lets you see and delete it. Then run $(again "destroy --delete-data")"; fi
     elif [ -z "$type" ]; then return
     elif [ -n "$DELETE_DATA" ]; then step 'Deleting the database' delete_database
     else echo "Kept: the database $DATABASE. --delete-data removes it."; fi

@@ -4,7 +4,7 @@
 #
 # FOUND has a line for each service of the project, with the columns of LOOKED_AT. A revision is
 # named NAME-FINGERPRINT-TIME by a deploy. Whatever else changes a service makes a revision of
-# another name, so that a change by hand shows.
+# another name, so that a change by hand shows. What makes none is compared itself.
 
 LOOKED_AT='metadata.name,metadata.labels."cloud.googleapis.com/location",metadata.labels.made-by'
 LOOKED_AT=$LOOKED_AT',spec.template.metadata.name'
@@ -13,6 +13,7 @@ LOOKED_AT=$LOOKED_AT',status.conditions.map().extract("type","status")'
 LOOKED_AT=$LOOKED_AT',status.traffic.map().extract("latestRevision","percent")'
 LOOKED_AT=$LOOKED_AT',spec.template.spec.serviceAccountName'
 LOOKED_AT=$LOOKED_AT',metadata.annotations."run.googleapis.com/invoker-iam-disabled",metadata.namespace'
+LOOKED_AT=$LOOKED_AT',metadata.annotations."run.googleapis.com/ingress"'
 
 look() {   # notes the enabled APIs, services and accounts of the project
     if [ -n "$DRY_RUN" ]; then return; fi
@@ -54,7 +55,7 @@ found_beside() {   # what was deployed with another PREFIX
     echo "$FOUND" | awk -F '|' -v m="$MADE_BY" '$3 != m && $3 ~ /function-trust-map$/ { print $1 }'
 }
 
-found_number() { echo "$FOUND" | awk -F '|' '{ print $11; exit }'; }
+found_number() { echo "$FOUND" | awk -F '|' 'NR == 1 { print $11 }'; }
 
 left_the_map() {   # functions of ours that are deployed, and have no line any more
     local name
@@ -94,10 +95,11 @@ preflight() {
     done
 }
 
-again() {   # [WORDS]: this script, with the same project, region and prefix
+again() {   # [WORDS]: this script, with the same project, region, prefix and app
     local where="--project=$PROJECT --region=$REGION"
     if [ -n "$LOCAL" ]; then where=--local; fi
     if [ -n "$LOCAL" ] && [ "$PROJECT" != local-project ]; then where="--local --project=$PROJECT"; fi
+    if [ "$APP" != "$TOOL" ]; then where="$where --app=$(quoted "$APP")"; fi
     echo "${PREFIX:+PREFIX=$PREFIX }./deploy.sh${1:+ $1} $where"
 }
 
@@ -133,11 +135,12 @@ serves() {   # CREATED READY CONDITIONS: whether the newest revision is the one 
     case $3 in *"['Ready', 'True']"*) ;; *) return 1 ;; esac
 }
 
-changed_by_hand() {   # NAME: what was changed since the last deploy, if anything; seen by the revision's name
-    local revision
-    revision=$(found "$1" 4)
+changed_by_hand() {   # NAME: what was changed since the last deploy, if anything; most of it is seen by the revision's name
+    local revision ingress
+    revision=$(found "$1" 4) ingress=$(found "$1" 12)
     if ! [[ $revision =~ ^$1-[0-9a-f]{12}-[0-9]+$ ]]; then echo "its revision $(found "$1" 5) was not made by deploy.sh"; fi
     if [ "$(found "$1" 9)" != "$(email_of "$1")" ]; then echo "it runs as $(found "$1" 9), not as $(email_of "$1")"; fi
+    if [ "${ingress:-all}" != "$(flag "$1" ingress all)" ]; then echo "its ingress is $ingress, not $(flag "$1" ingress all)"; fi
     if ! all_to_latest "$1"; then echo 'not all calls go to its latest revision'; fi
     if ! serves "$(found "$1" 5)" "$(found "$1" 6)" "$(found "$1" 7)"; then echo "its latest revision $(found "$1" 5) is not ready"; fi
 }
@@ -201,6 +204,17 @@ see_granted() {   # the policies of the project and above it: ABOVE has member|r
 
 granted_to() {   # EMAIL: role|title of the condition, a word each; the case of an address means nothing
     echo "$GRANTED" | awk -F '|' -v m="serviceAccount:$1" 'tolower($1) == tolower(m) { gsub(" ", "_", $3); print $2 "|" $3 }'
+}
+
+roles_changed() {   # NAME: the roles that its account has against the map, or lacks
+    local role granted
+    granted=$(granted_to "$(email_of "$1")")
+    for role in $granted; do
+        if ! among "$role" "$(roles_of "$1")"; then echo "its service account has ${role%%|*}, which trust-map does not give it"; fi
+    done | uniq
+    for role in $(roles_of "$1"); do
+        if ! among "$role" "$granted"; then echo "its service account lacks ${role%%|*}"; fi
+    done
 }
 
 readers_of() {   # SECRET: the members that may read it; none where its policy cannot be read

@@ -16,7 +16,10 @@ step() {   # SENTENCE COMMAND...: one line a step, with its time
     shift
     if [ -n "$DRY_RUN" ]; then echo "# $STEP"; "$@"; return; fi
     printf '  %s ...' "$STEP"
-    "$@" || exit 1   # it has said why
+    "$@" || {   # it has said why
+        echo "deploy.sh: $STEP: not finished. What was done so far stays. Correct the error above, and run this again: it goes on from there" >&2
+        exit 1
+    }
     printf ' %d s\n' $((SECONDS - started))
 }
 
@@ -47,6 +50,8 @@ all_of() {   # waits for what runs beside; fails if one of them failed
     local job failed=''
     for job in $JOBS; do wait "$job" || failed=1; done
     JOBS=''
+    if [ -n "$failed" ] && [ -e "$WORK/missing" ]; then sort -u "$WORK/missing" >&2; fi
+    rm -f "$WORK/missing"
     [ -z "$failed" ]
 }
 
@@ -63,19 +68,22 @@ in_a_group() {   # COMMAND...: in a process group of its own, for gcloud is a sh
 
 # ---- trying again
 
+LAST_ERROR=/dev/null   # what the last command that failed said
+
 attempt() {   # COMMAND...: its output. What passes by itself is waited for, within a limit of time.
-    local wait=1 began=$SECONDS errors output reason said=''
+    local wait=1 began='' errors output reason said=''
     errors=$(mktemp "$WORK/XXXXXX") output=$errors.output
     until in_a_group "$@" > "$output" 2> "$errors"; do
         LAST_ERROR=$errors
         # The answer may have been lost on its way, and the change made.
         if [ -n "${DONE:-}" ] && $DONE > /dev/null 2>&1; then return 0; fi
+        began=${began:-$SECONDS}   # of the waiting: a build takes minutes itself
         reason=$(verdict "$errors")
         if [ "${reason%%|*}" -le $((SECONDS - began)) ]; then
             explain_refusal "$errors"
             return 1
         fi
-        if [ "$reason" != "$said" ] && [ -z "${SILENT:-}" ]; then printf '\n    waiting for %s ...' "${reason#*|}" >&3; fi
+        if [ "$reason" != "$said" ] && [ -z "${SILENT:-}" ]; then say_waiting "${reason#*|}"; fi
         said=$reason
         pause $wait
         wait=$((wait < 16 ? wait * 2 : 16))
@@ -89,7 +97,10 @@ verdict() {   # FILE: what to do about an error: SECONDS to wait at most, and wh
     while IFS='|' read -r limit sentence pattern; do
         # shellcheck disable=SC2254 # the pattern is one
         case $text in *$pattern*)
-            if [ "$limit" = age ]; then limit=$(($(youngest_account) < 180 ? 999999 : 0)); fi
+            case $limit in
+                age) limit=$(($(youngest_account) < 180 ? 999999 : 0)) ;;
+                api) limit=${ENABLED:+300} limit=${limit:-0} ;;
+            esac
             echo "$limit|$sentence"
             return ;;
         esac
@@ -110,17 +121,44 @@ youngest_account() {   # the age in seconds of the youngest of our accounts
 }
 
 explain_refusal() {   # FILE: the error, and where a permission is missing the role that holds it
-    local text permission role prefix
+    local text role
     text=$(error_in "$1")
-    { echo; echo "$text"; } >&2
-    permission=$(echo "$text" | sed -n "s/.*[Pp]ermission[: ]*'\{0,1\}\([a-zA-Z]*\.[a-zA-Z.]*[a-zA-Z]\)'\{0,1\}.*/\1/p" | head -1)
-    if [ -z "$permission" ]; then return; fi
-    while IFS='|' read -r role prefix _; do
+    { if [ -n "${STEP:-}" ]; then echo; fi; echo "$text" | sed "1s/^/${ABOUT:+  $ABOUT}/"; } >&2
+    role=$(missing_role "$text")
+    if [ -z "$role" ]; then return; fi
+    if [ -n "${BESIDE:-}" ]; then echo "$role" >> "$WORK/missing"; else echo "$role" >&2; fi   # all_of says it once
+}
+
+missing_role() {   # ERROR
+    local text permission role prefix command commands roles=''
+    text=$(echo "$1" | tr '[:upper:]' '[:lower:]')
+    case $text in *'service agent'*) return ;; esac   # one of Google's own, and not you
+    permission=$(echo "$1" | sed -n "s/.*[Pp]ermission[: ]*'\{0,1\}\([a-zA-Z]*\.[a-zA-Z.]*[a-zA-Z]\)'\{0,1\}.*/\1/p" | head -1)
+    command=$(echo "$1" | sed -n 's/^ERROR: (gcloud\.\([a-z.-]*\)).*/\1/p' | head -1 | tr . ' ')
+    if [ -z "$permission" ]; then
+        case $text in
+            *'has not been used in project'* | *service_disabled*) return ;;
+            *permission_denied* | *'not have permission'* | *'access denied'*) ;;
+            *) return ;;
+        esac
+    fi
+    while IFS='|' read -r role prefix commands; do
+        if [ -z "$permission" ]; then   # then the command tells
+            case $command in "$commands"*) among "$role" "$roles" || roles="$roles${roles:+ or }$role" ;; esac
+            continue
+        fi
         case $permission in $prefix*)
-            echo "  You lack the permission $permission in project $PROJECT. The role $role holds it; an owner of the project can grant it." >&2
+            echo "  You lack the permission $permission in project $PROJECT. The role $role holds it; an owner of the project can grant it."
             return ;;
         esac
     done < <(sed -e '/^#/d' -e '/^$/d' -e 's/ *| */|/g' "$TOOL/deploy/roles.txt")
+    if [ -n "$roles" ]; then
+        echo "  You lack a permission in project $PROJECT that gcloud $command needs. $roles holds it; an owner of the project can grant it."
+    fi
+}
+
+say_waiting() {   # SENTENCE: below the line of a step; what runs beside others says for which function
+    if [ -n "${STEP:-}" ]; then printf '\n    waiting for %s ...' "$1" >&3; else echo "  ${ABOUT:-}waiting for $1" >&3; fi
 }
 
 wait_for() {   # SENTENCE COMMAND...: until the command succeeds, or for $PATIENCE seconds
@@ -128,7 +166,7 @@ wait_for() {   # SENTENCE COMMAND...: until the command succeeds, or for $PATIEN
     shift
     until "$@"; do
         if [ $((SECONDS - began)) -ge "$PATIENCE" ]; then return 1; fi
-        if [ $wait = 1 ]; then printf '\n    waiting for %s ...' "$sentence" >&3; fi
+        if [ $wait = 1 ]; then say_waiting "$sentence"; fi
         pause $wait
         wait=$((wait < 16 ? wait * 2 : 16))
     done

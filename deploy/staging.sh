@@ -44,7 +44,7 @@ stage() {   # the folder that is deployed: the function, a copy of shared/, one 
     files=$(tracked "$from" shared)
     while read -r file; do
         case $file in "$from"/flags | "$from"/variables | "$from"/verify | "$from"/requirements.*) continue ;; esac
-        if [ -d "$file" ]; then echo "  $file is a link to a folder, which gcloud would leave out" >&2; return 1; fi
+        if [ -d "$file" ]; then echo "  $file is a link to a folder, which gcloud would leave out. Put a copy of the folder there" >&2; return 1; fi
         if [ ! -e "$file" ]; then continue; fi   # deleted, and git has not been told yet
         place=$to/${file#"$from"/}
         [ -d "${place%/*}" ] || mkdir -p "${place%/*}"

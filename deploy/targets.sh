@@ -62,7 +62,8 @@ on_google_cloud() {
             die 'python3 is not installed, and is needed to see who could call a function. 3.9 is enough'
         who_you_are
         if [ -z "$PROJECT" ] || [ -z "$REGION" ]; then
-            configured=$(gcloud config list --format='value[separator="|"](core.project,run.region)' 2> /dev/null)
+            configured=$(gcloud config list --format='value[separator="|"](core.project,run.region)' 2> /dev/null) ||
+                die 'gcloud does not work here. To see why, run gcloud config list'
             PROJECT=${PROJECT:-${configured%%|*}} REGION=${REGION:-${configured#*|}}
         fi
     fi
@@ -70,7 +71,7 @@ on_google_cloud() {
     REGION=${REGION:-$DEFAULT_REGION}
     case $PROJECT in
         *[!0-9]*) ;;
-        *) PROJECT=$(attempt gcloud projects describe "$PROJECT" --format='value(projectId)') || die 'the project cannot be seen' ;;
+        *) PROJECT=$(attempt gcloud projects describe "$PROJECT" --format='value(projectId)') || die "project $PROJECT cannot be seen. See the error above" ;;
     esac
     if [ "$VERB$DRY_RUN" = deploy1 ]; then   # nobody is asked: what is not known stays a variable
         NUMBER=\$PROJECT_NUMBER YOU=\$YOU
@@ -94,7 +95,8 @@ leave_stand_in() {   # takes the stand-in of this or another clone out of PATH
 
 who_you_are() {   # whoever is logged in, as a policy names them
     local override=${CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE:-}
-    YOU=$(gcloud auth list --filter=status:ACTIVE --format='value(account)' 2> /dev/null)
+    YOU=$(gcloud auth list --filter=status:ACTIVE --format='value(account)' 2> /dev/null) ||
+        die 'gcloud does not work here. To see why, run gcloud auth list'
     if [ -z "$YOU" ] && [ -e "$override" ]; then   # as google-github-actions/auth leaves it
         YOU=$(sed -n -e 's/.*"client_email": *"\([^"]*\)".*/\1/p' \
             -e 's/.*serviceAccounts\/\([^:"]*\):generateAccessToken.*/\1/p' "$override" | head -1)

@@ -2,7 +2,7 @@
 # "deploy.sh verify": calls every function as every caller, and says who was let in.
 
 verify() {
-    local name caller callers cell left width wrong='' shown lines
+    local name caller callers cell left width wrong='' unread='' shown lines
     must_be_deployed
     if [ -n "$AS_EVERYONE" ]; then act_as_everyone; fi
     shown="$FUNCTIONS $(left_the_map | paste -s -d ' ' -)"   # what has left the map can still be called
@@ -31,7 +31,8 @@ verify() {
     for name in $shown; do
         printf '  %-*s%s\n' "$width" "$name" "$(allowed_by_policy "$name" | paste -s -d ' ' - | sed 's/^$/nobody/')"
         lines=$(problems_of "$name")
-        if [ -n "$lines" ]; then echo "      ${lines//$'\n'/$'\n'      }"; wrong="$wrong $name"; fi
+        if [ -n "$lines" ]; then echo "      ${lines//$'\n'/$'\n'      }"; fi
+        case $lines in '') ;; 'its policy cannot be read') unread="$unread $name" ;; *) wrong="$wrong $name" ;; esac
     done
     if [ -n "$INHERITED" ]; then
         echo 'And every one of them, by a role on the project or above it:'
@@ -40,6 +41,7 @@ verify() {
     if [ -n "$HIDDEN" ]; then echo "Not known: $HIDDEN. They are not visible to you."; fi
     explain_marks "$shown"
     if [ -n "$wrong" ]; then die "this is not what trust-map says:$wrong"; fi
+    if [ -n "$unread" ]; then die "whether all is as trust-map says is not known: the policy of$unread cannot be read"; fi
     echo 'Every call that could be made was answered as the map says.'
 }
 
@@ -90,6 +92,7 @@ wanted_policy() {
 }
 
 problems_of() {   # NAME: what is not as a deploy makes it, a line each
+    local line
     if ! among "$1" "$FUNCTIONS"; then echo "it is no longer in trust-map. This removes it: $(again "destroy $1")"; return; fi
     if [ ! -e "$WORK/right.$1" ]; then
         case $(cat "$WORK/policy.$1") in
@@ -98,7 +101,11 @@ problems_of() {   # NAME: what is not as a deploy makes it, a line each
         esac
     fi
     case $(found "$1" 10) in [Tt]rue) echo "its invoker check is switched off: everybody is let in, whatever the policy says. Run $(again)" ;; esac
-    changed_by_hand "$1" | sed "s|\$|. Run $(again)|"
+    {
+        changed_by_hand "$1"
+        # A deploy has just put the roles right, and may still read them as they were before.
+        case $VERB$ABOVE in verify\?*) ;; verify*) roles_changed "$1" ;; esac
+    } | while read -r line; do echo "$line. Run $(again)"; done
 }
 
 allowed_by_policy() {   # NAME: the members that its policy lets in

@@ -132,6 +132,8 @@ def put_policy(name: str, bindings: list[dict]) -> None:
     delay = read("propagation") or 0
     until = {"before": in_effect(policy(name)), "from": time.time() + delay} if delay else {}
     write(f"policies/{name}", {"bindings": bindings, **until})
+    with open(STATE / "audit.log", "a") as log:
+        log.write(f"# policy {name} {json.dumps(bindings)}\n")
 
 
 def permissions(role: str) -> tuple[str, ...]:

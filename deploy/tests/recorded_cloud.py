@@ -32,7 +32,7 @@ case "$*" in
     if [ -e "$RECORD/database" ]; then echo FIRESTORE_NATIVE; else echo 'ERROR: NOT_FOUND: it does not exist' >&2; exit 1; fi ;;
   'run deploy'*)
     revision=$3-$(wanted=--revision-suffix=; option "$@")
-    echo "$3|us-east1|$(wanted=--labels=made-by=; option "$@" | sed 's/.*=//')|$revision|$revision|$revision|['Ready', 'True']|[True, 100]|$(wanted=--service-account=; option "$@")||123456789012" > "$RECORD/services/$3" ;;
+    echo "$3|us-east1|$(wanted=--labels=made-by=; option "$@" | sed 's/.*=//')|$revision|$revision|$revision|['Ready', 'True']|[True, 100]|$(wanted=--service-account=; option "$@")||123456789012|$(wanted=--ingress=; option "$@")" > "$RECORD/services/$3" ;;
   'run services describe'*spec.template*) cut -d '|' -f 4-7 "$RECORD/services/$4" ;;
   'run services list'*value\[*) cat "$RECORD"/services/* 2> /dev/null || true ;;
   'run services list'*) ls "$RECORD/services" ;;

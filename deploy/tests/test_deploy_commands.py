@@ -189,9 +189,10 @@ def test_requirements_are_joined_line_by_line(cloud):
 def test_what_git_ignores_is_not_staged_and_what_is_new_is(cloud):
     folder = cloud.app / "functions" / "front"
     run("git", "init", "-q", cwd=cloud.app)
-    (cloud.app / ".gitignore").write_text("key.json\n*.orig\n")
+    shutil.copy(ROOT / ".gitignore", cloud.app)
     before = revision(cloud)
-    for name in ("key.json", "main.py.orig"):
+    (folder / ".venv").mkdir()
+    for name in ("key.json", ".env", ".venv/x", ".DS_Store", "main.py.orig", "main.py~", ".main.py.swp"):
         (folder / name).write_text("secret")
     assert revision(cloud) == before
     (folder / "new file ä.txt").write_text("x")
@@ -231,12 +232,23 @@ def test_a_check_that_is_switched_off_is_switched_on(cloud):
     )
 
 
+def test_a_policy_that_cannot_be_read_is_unknown_and_not_wrong(cloud):
+    cloud.deploy_sh()
+    denied = "ERROR: (gcloud.run.services.get-iam-policy) PERMISSION_DENIED: no\n"
+    cloud.answer("run services get-iam-policy closed", stderr=denied, status=1)
+    verified = cloud.deploy_sh("verify")
+    assert verified.returncode == 1 and "WRONG" not in verified.stdout
+    assert "this is not what" not in verified.stderr
+    assert "whether all is as trust-map says is not known: the policy of closed cannot be read" in verified.stderr
+
+
 @pytest.mark.parametrize(
     "drift",
     [
         {
             "front": ({3: "", 4: "front-00007-abc", 5: "front-00007-abc"}, "its revision front-00007-abc was not made by deploy.sh"),
             "back": ({8: "1-compute@developer.gserviceaccount.com"}, "it runs as 1-compute@developer.gserviceaccount.com, not as back-sa@"),
+            "closed": ({11: "internal\n"}, "its ingress is internal, not all"),
         },
         {
             "front": ({7: "[False, 100]"}, "not all calls go to its latest revision"),
@@ -279,6 +291,10 @@ def test_roles_that_the_map_does_not_give_are_taken_back(cloud):
         )
         granted.write(f"{member}|roles/editor|on my terms|project|p-1\n")
         granted.write("user:ada@example.com|roles/editor||project|p-1\n")
+    cloud.forget()
+    verified = cloud.deploy_sh("verify")
+    assert verified.returncode == 1 and "trust-map says: closed" in verified.stderr
+    assert "its service account has roles/editor, which trust-map does not give it" in verified.stdout
     cloud.forget()
     again = cloud.deploy_sh()
     [taken] = cloud.changes()
@@ -372,6 +388,14 @@ def test_what_is_missing_is_said_before_anything_is_made(cloud, words, stdout, m
     assert cloud.changes() == []
 
 
+@pytest.mark.parametrize("words", ["auth list", "config list"])
+def test_a_gcloud_that_does_not_work_is_named(cloud, words):
+    cloud.answer(words, stderr="ERROR: gcloud failed to load\n", status=1)
+    refused = run(str(ROOT / "deploy.sh"), f"--app={cloud.app}", env=cloud.env)
+    assert refused.returncode == 1
+    assert f"deploy.sh: gcloud does not work here. To see why, run gcloud {words}" in refused.stderr
+
+
 def test_the_stand_in_of_any_clone_is_left_and_nothing_else(cloud, tmp_path):
     other, mine = tmp_path / "clone" / "local", tmp_path / "my" / "local" / "bin"
     (other / "bin").mkdir(parents=True)
@@ -427,6 +451,13 @@ def test_env_tells_the_shell_and_gcloud_where_it_was_deployed(cloud):
     ]
 
 
+def test_a_project_may_have_many_services_of_others(cloud):
+    cloud.deploy_sh()
+    (cloud.folder / "services" / "zz").write_text(("stranger" + STRANGER) * 2000)
+    shown = cloud.deploy_sh("env")
+    assert (shown.returncode, shown.stderr) == (0, "")
+
+
 def test_where_the_organisation_forbids_all_users_nothing_loops(cloud):
     map_file = cloud.app / "trust-map"
     map_file.write_text(map_file.read_text().replace("closed   -  ", "closed   anonymous"))
@@ -436,6 +467,22 @@ def test_where_the_organisation_forbids_all_users_nothing_loops(cloud):
     assert deployed.returncode == 1
     assert "closed stays private: your organisation forbids allUsers" in deployed.stderr
     assert "--no-invoker-iam-check" in deployed.stderr
+
+
+@pytest.mark.parametrize("refusal", [
+    "One or more users named in the policy do not belong to a permitted customer,  perhaps due to an organization policy.",
+    "PERMISSION_DENIED: The caller does not have permission",
+])  # fmt: skip
+def test_a_policy_that_is_refused_does_not_hide_that_the_function_is_deployed(cloud, refusal):
+    cloud.deploy_sh()
+    (cloud.app / "functions" / "front" / "variables").write_text("A=1\n")
+    refusal = f"ERROR: (gcloud.run.services.set-iam-policy) {refusal}\n"
+    cloud.answer("set-iam-policy front", stderr=refusal, status=1)
+    deployed = cloud.deploy_sh("--public")
+    assert deployed.returncode == 1
+    assert "front is deployed, but its policy is not the one of trust-map" in deployed.stderr
+    assert "front is not deployed" not in deployed.stderr
+    assert deployed.stderr.count("ERROR") == 1
 
 
 def test_where_the_organisation_forbids_you_you_are_named(cloud):
@@ -479,6 +526,20 @@ def test_destroy_removes_what_was_made_without_map_and_functions(cloud):
     assert "Kept: the database" in destroyed.stdout and (cloud.folder / "database").exists()
 
 
+def test_secrets_that_cannot_be_listed_are_said_and_do_not_stop_a_destroy(cloud):
+    (cloud.app / "functions" / "front" / "flags").write_text("--set-secrets=KEY=k:latest\n")
+    cloud.deploy_sh()
+    denied = "ERROR: (gcloud.secrets.list) PERMISSION_DENIED: Permission 'secretmanager.secrets.list' denied\n"
+    cloud.answer("secrets list", stderr=denied, status=1)
+    destroyed = cloud.deploy_sh("destroy", "--quiet")
+    assert destroyed.returncode == 0 and "ERROR" not in destroyed.stderr
+    assert "The secrets of project p-1 cannot be listed" in destroyed.stderr
+    cloud.forget()
+    (cloud.folder / "accounts").unlink()
+    cloud.deploy_sh("destroy", "--quiet")
+    assert not any(c[1] == "secrets" for c in cloud.commands())  # nobody is left who could be named
+
+
 def test_destroy_removes_nothing_of_others(cloud):
     """Neither a stranger's, nor what a copy of this with a prefix has made."""
     cloud.deploy_sh()
@@ -516,10 +577,8 @@ def test_a_function_that_left_the_map_is_named_and_removed_by_its_name(cloud):
     cloud.forget()
     for verb in ("deploy", "verify"):
         said = cloud.deploy_sh(verb)
-        assert (
-            "./deploy.sh destroy closed --project=p-1 --region=us-east1"
-            in said.stdout + said.stderr
-        )
+        again = "./deploy.sh destroy closed --project=p-1 --region=us-east1 --app="
+        assert again + str(cloud.app).replace(" ", r"\ ") in said.stdout + said.stderr
     assert not any("delete" in c for c in cloud.changes())
     cloud.forget()
     removed = cloud.deploy_sh("destroy", "closed", "--quiet")

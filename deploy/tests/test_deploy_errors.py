@@ -15,6 +15,7 @@ PASSES = {
     "INVALID_ARGUMENT: Service account front-sa@p.iam.gserviceaccount.com does not exist.": "new service account",
     "Service account projects/-/serviceAccounts/front-sa@p.iam.gserviceaccount.com was not found.": "new service account",
     "Permission 'iam.serviceaccounts.actAs' denied on service account front-sa@p.iam.gserviceaccount.com (or it may not exist)": "new service account",
+    "Deployment endpoint was not found.": "new service account",
     "Cloud Run Admin API has not been used in project 1 before or it is disabled. Enable it by visiting": "API that was just enabled",
     "PERMISSION_DENIED: reason: SERVICE_DISABLED": "API that was just enabled",
     "[160009] Operation encountered internal error with failed services [run.googleapis.com]": "APIs to be enabled",
@@ -48,11 +49,11 @@ STAYS = [
 ]
 
 
-def verdict(text, age, tmp_path):
+def verdict(text, age, tmp_path, enabled="run.googleapis.com"):
     """(seconds to wait, what for), as deploy/running.sh decides it where the youngest account is so old."""
     made_at = int(time.time()) - age
     (tmp_path / "error").write_text(text)
-    script = f'TOOL={ROOT}; MADE_AT="{made_at}"; . {ROOT}/deploy/running.sh; verdict {tmp_path}/error'
+    script = f'TOOL={ROOT}; MADE_AT="{made_at}" ENABLED="{enabled}"; . {ROOT}/deploy/running.sh; verdict {tmp_path}/error'
     decided = run("bash", "-euo", "pipefail", "-c", script)
     assert decided.returncode == 0, decided.stderr
     seconds, _, what = decided.stdout.strip().partition("|")
@@ -75,10 +76,38 @@ def test_an_old_account_is_not_waited_for(tmp_path, text):
     assert verdict(f"ERROR: {text}", 3600, tmp_path)[0] == 0
 
 
+def table():
+    """deploy/errors.txt: (seconds, what for, words)."""
+    lines = (ROOT / "deploy" / "errors.txt").read_text().splitlines()
+    return [[c.strip() for c in line.split("|")] for line in lines if line and line[0] != "#"]
+
+
+def test_no_line_of_the_table_hides_one_below_it(tmp_path):
+    for seconds, what, words in table():
+        said = verdict(f"ERROR: {words.replace('*', ' x ')}", 0, tmp_path)
+        expected = {"age": 999999, "api": 300}.get(seconds) or int(seconds)
+        assert said == (expected, what), words
+
+
+def test_an_api_is_not_waited_for_before_any_could_be_enabled(tmp_path):
+    """As where the deployer impersonates, in a project without the API for that."""
+    text = "IAM Service Account Credentials API has not been used in project 1 before or it is disabled."
+    for error in (text, "PERMISSION_DENIED: reason: SERVICE_DISABLED"):
+        assert verdict(f"ERROR: {error}", 0, tmp_path, enabled="")[0] == 0
+
+
 def test_a_warning_is_no_error(tmp_path):
     warning = "WARNING: This command is using service account impersonation. Service account x does not exist.\n"
     assert verdict(warning + "ERROR: PERMISSION_DENIED: no", 0, tmp_path)[0] == 0
     assert verdict(warning, 0, tmp_path)[0] == 0
+
+
+def test_the_wait_counts_from_the_first_error_not_from_the_start_of_a_build(tmp_path):
+    once = f'sleep 2; if mkdir {tmp_path}/once; then echo "ERROR: no" >&2; exit 1; fi; echo built'
+    script = f"""TOOL={ROOT} WORK={tmp_path} MADE_AT=''; exec 3>&2; . {ROOT}/deploy/running.sh
+        verdict() {{ echo '1|the sun to shine'; }}; attempt bash -c '{once}'"""
+    decided = run("bash", "-euo", "pipefail", "-c", script)
+    assert (decided.returncode, decided.stdout) == (0, "built\n"), decided.stderr
 
 
 # ---- in a deploy
@@ -98,6 +127,38 @@ def test_what_does_not_pass_is_named_and_the_others_are_deployed(cloud):
     assert failed.stderr.count("PERMISSION_DENIED") == 1
     assert "services logs read" not in failed.stderr  # of a function that was never created
     assert len(deployed(cloud, "closed")) == 1
+
+
+@pytest.mark.parametrize(
+    "words, error, role",
+    [
+        ("services enable", "(gcloud.services.enable) PERMISSION_DENIED: Permission denied to enable service [run.googleapis.com]", "roles/serviceusage.serviceUsageAdmin"),
+        ("projects add-iam-policy-binding", "(gcloud.projects.add-iam-policy-binding) [dev@example.com] does not have permission to access projects instance [p-1:setIamPolicy] (or it may not exist): Policy update access denied.", "roles/resourcemanager.projectIamAdmin"),
+        ("run services set-iam-policy back", "(gcloud.run.services.set-iam-policy) PERMISSION_DENIED: The caller does not have permission", "roles/run.admin"),
+        ("run deploy back", "(gcloud.run.deploy) PERMISSION_DENIED: The caller does not have permission", "roles/iam.serviceAccountUser or roles/run.sourceDeveloper"),
+    ],
+)  # fmt: skip
+def test_where_google_names_no_permission_the_command_tells_the_role(cloud, words, error, role):
+    cloud.answer(words, stderr=f"ERROR: {error}\n", status=1)
+    failed = cloud.deploy_sh()
+    assert failed.returncode == 1
+    command = " ".join(words.split()[:3]).removesuffix(" back")
+    assert f"You lack a permission in project p-1 that gcloud {command} needs. {role} holds it; an owner" in failed.stderr
+
+
+def test_a_role_that_all_functions_need_is_named_once(cloud):
+    denied = "ERROR: (gcloud.run.deploy) PERMISSION_DENIED: Permission 'run.services.create' denied on resource\n"
+    cloud.answer("run deploy", stderr=denied, status=1)
+    said = cloud.deploy_sh().stderr
+    assert said.count(" is not deployed.") == 3
+    assert said.count("You lack the permission run.services.create") == 1
+
+
+def test_a_step_that_fails_says_what_stays_and_what_to_do(cloud):
+    denied = "ERROR: (gcloud.projects.add-iam-policy-binding) PERMISSION_DENIED: Permission 'resourcemanager.projects.setIamPolicy' denied\n"
+    cloud.answer("projects add-iam-policy-binding", stderr=denied, status=1)
+    said = cloud.deploy_sh().stderr
+    assert said.endswith("deploy.sh: Granting roles: not finished. What was done so far stays. Correct the error above, and run this again: it goes on from there\n")
 
 
 def test_a_failed_build_is_built_once_more_where_its_account_is_new_and_shows_its_log(cloud):
@@ -123,7 +184,8 @@ def test_broken_code_is_never_built_again(cloud):
 def test_success_is_not_believed_where_the_revision_does_not_serve(cloud):
     cloud.answer("run services describe closed", stdout="closed-old-1|closed-new|closed-old|['Ready', 'False']\n")
     failed = cloud.deploy_sh()
-    assert failed.returncode == 1 and "closed is not deployed." in failed.stderr
+    assert failed.returncode == 1 and "unbound" not in failed.stderr
+    assert "closed is not deployed. gcloud reported success, but revision closed-" in failed.stderr
 
 
 def test_an_answer_that_was_lost_is_no_failure(cloud):
@@ -138,6 +200,41 @@ def test_an_answer_that_was_lost_is_no_failure(cloud):
     assert "waiting" not in cloud.deploy_sh().stderr
     destroyed = cloud.deploy_sh("destroy", "--quiet")
     assert destroyed.returncode == 0 and "waiting" not in destroyed.stderr
+
+
+def test_a_role_that_was_taken_back_though_the_answer_was_lost_is_gone(cloud):
+    cloud.deploy_sh()
+    with (cloud.folder / "granted").open("a") as granted:
+        granted.write("serviceAccount:Closed-SA@p-1.iam.gserviceaccount.com|roles/editor||project|p-1\n")
+    recorder = cloud.folder / "gcloud"
+    taken = """'projects remove-iam-policy-binding'*)
+    grep roles/editor "$RECORD/granted" > /dev/null || { echo 'ERROR: Policy binding with the specified member, role, and condition not found!' >&2; exit 1; }
+    sed -i.old /editor/d "$RECORD/granted"; echo "ERROR: UNAVAILABLE: the answer was lost" >&2; exit 1 ;;
+"""
+    recorder.write_text(recorder.read_text().replace("  'projects get-anc", f"  {taken}  'projects get-anc"))
+    again = cloud.deploy_sh()
+    assert "took roles/editor back" in again.stderr and "not found" not in again.stderr
+    assert "front is unchanged" in again.stdout
+
+
+def test_what_is_waited_for_or_fails_names_its_function(cloud):
+    """Functions are deployed side by side: a line of one can stand between those of another."""
+    cloud.env["PATIENCE"] = "1"
+    recorder = cloud.folder / "gcloud"
+    once = """
+    if [ "$3" = back ] && mkdir "$RECORD/once" 2> /dev/null; then echo 'ERROR: ABORTED: no' >&2; exit 1; fi"""
+    recorder.write_text(recorder.read_text().replace("  'run deploy'*)", f"  'run deploy'*){once}", 1))
+    cloud.answer("run deploy closed", stderr="ERROR: (gcloud.run.deploy) PERMISSION_DENIED: no\n", status=1)
+    said = cloud.deploy_sh().stderr.splitlines()
+    assert "  back: waiting for another change to end" in said
+    assert "  closed: ERROR: (gcloud.run.deploy) PERMISSION_DENIED: no" in said
+
+
+def test_the_lack_of_a_service_agent_of_google_s_is_not_yours(cloud):
+    lacks = "Google Cloud Run Service Agent service-1@x lacks permission 'artifactregistry.repositories.get'"
+    cloud.answer("run deploy closed", stderr=f"ERROR: (gcloud.run.deploy) {lacks}\n", status=1)
+    said = cloud.deploy_sh().stderr
+    assert lacks in said and "You lack" not in said
 
 
 def test_what_cannot_be_read_is_neither_there_nor_gone(cloud):
