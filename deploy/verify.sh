@@ -104,7 +104,7 @@ problems_of() {   # NAME: what is not as a deploy makes it, a line each
     {
         changed_by_hand "$1"
         # A deploy has just put the roles right, and may still read them as they were before.
-        case $VERB$ABOVE in verify\?*) ;; verify*) roles_changed "$1" ;; esac
+        case $VERB$HIDDEN in verify | verify*' above project '*) roles_changed "$1" ;; esac
     } | while read -r line; do echo "$line. Run $(again)"; done
 }
 
