@@ -116,10 +116,12 @@ must_be_deployed() {
 # ---- a service
 
 fingerprint() {   # NAME ARGUMENT...: changes when the staged folder does, or a setting
-    local name=$1 file
+    local name=$1
     shift
     {
-        find "$STAGED/$name" -type f | LC_ALL=C sort | while read -r file; do echo "${file#"$STAGED"}"; cat "$file"; done
+        # shellcheck disable=SC2016 # macOS has the one, Linux the other
+        (cd "$STAGED" && find "$name" -type f | LC_ALL=C sort | tr '\n' '\0' |
+            xargs -0 sh -c 'sha256sum "$@" 2> /dev/null || shasum -a 256 "$@"' sh)
         echo "${*//"${NUMBER:-\$PROJECT_NUMBER}"/NUMBER}"   # --dry-run does not know it
     } | { sha256sum 2> /dev/null || shasum -a 256; } | cut -c 1-12
 }

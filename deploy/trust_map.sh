@@ -43,7 +43,15 @@ column() {   # FUNCTION N
     done <<< "$MAP"
 }
 
-lines_of() { if [ -e "$1" ]; then awk '{ gsub(/^[ \t]+|\r$/, "") } /^[^#]/' "$1"; fi; }   # FILE: awk ends the last line, too
+lines_of() {   # FILE: without comments, and without what stands before a line; the last one may lack its end
+    local line
+    if [ ! -e "$1" ]; then return; fi
+    while IFS= read -r line || [ -n "$line" ]; do
+        line=${line%$'\r'}
+        line=${line#"${line%%[![:blank:]]*}"}
+        case $line in '' | '#'*) ;; *) printf '%s\n' "$line" ;; esac
+    done < "$1"
+}
 
 check_lines() {   # FILE PATTERN MEANING [WORDS]: dies of a line that neither fits the pattern nor is one of the words
     local line
@@ -137,7 +145,11 @@ roles_of() {   # what an account may do in the project: role|condition, a line e
 }
 
 secrets_of() {   # the names of the secrets that its flags mention
-    lines_of "$(folder_of "$1")/flags" | sed -n 's/^--set-secrets=//p' | tr , '\n' | sed 's/^[^=]*=//; s/:.*//'
+    local line pair
+    while read -r line; do
+        case $line in --set-secrets=*) line=${line#*=} ;; *) continue ;; esac
+        for pair in ${line//,/ }; do pair=${pair#*=}; echo "${pair%%:*}"; done
+    done < <(lines_of "$(folder_of "$1")/flags")
 }
 
 uses_firestore() { among firestore "$(echo "$MAP" | awk -F '|' '{ gsub(",", " ", $3); print $3 }')"; }
