@@ -2,7 +2,12 @@
 # Deploys the functions, and makes exactly those calls possible that trust-map lists.
 # "./deploy.sh help" tells how to use it. Bash 3.2 is enough.
 set -euo pipefail
-TOOL=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+self=${BASH_SOURCE[0]}
+while [ -L "$self" ]; do   # called by a link to it
+    link=$(readlink "$self")
+    case $link in /*) self=$link ;; *) self=$(dirname "$self")/$link ;; esac
+done
+TOOL=$(cd "$(dirname "$self")" && pwd)
 . "$TOOL/deploy/running.sh"     # how a command is run, tried again, interrupted, or only printed
 . "$TOOL/deploy/trust_map.sh"   # the app: trust-map, flags, variables
 . "$TOOL/deploy/targets.sh"     # Google Cloud or this machine
@@ -28,7 +33,7 @@ help() {
     cat <<END
 usage: ./deploy.sh [VERB] [OPTION...]
 
-  (no verb)        deploy the functions and their bindings, then verify; safe to run again
+  (none), deploy   deploy the functions and their bindings, then verify; safe to run again
   verify           call every function as every caller, and print the trust map as measured
   who FUNCTION     print every principal that could make the function run, how, and what ends it
   explain URL      say why the platform lets in a token (on standard input), or answers it with 401, 403 or 404;
@@ -69,10 +74,12 @@ main() {
             --delete-data) DELETE_DATA=1 ;;
             --as-everyone) AS_EVERYONE=1 ;;
             --format=text | --format=json | --format=mermaid) FORMAT=${word#*=} ;;
+            --format=*) die '--format is text, json or mermaid' ;;
             --propagation=?*) PROPAGATION=${word#*=} ;;
             --project=?*) PROJECT=${word#*=} ;;
             --region=?*) REGION=${word#*=} ;;
             --app=?*) APP=${word#*=} ;;
+            --format | --propagation | --project | --region | --app) die "write $word=VALUE, in one word" ;;
             -*) die "unknown option: $word (./deploy.sh help lists them)" ;;
             deploy | verify | who | explain | diff | env | destroy | help)
                 [ -z "$VERB" ] || die "one verb at a time, not $VERB and $word"
@@ -81,6 +88,7 @@ main() {
                 case $VERB$ONLY in
                     destroy | who | diff | explain) ONLY=$word ;;
                     explain*) die 'explain takes one URL; the token comes by standard input' ;;   # it may be what follows
+                    destroy?* | who?* | diff?*) die "$VERB takes one name, not $ONLY and $word" ;;
                     *) die "unknown verb: $word (./deploy.sh help lists them)" ;;
                 esac ;;
         esac
@@ -93,7 +101,7 @@ main() {
     case $PROPAGATION in *[!0-9]*) die '--propagation needs a number of seconds' ;; esac
     if [ -n "$PROPAGATION" ] && [ "$VERB$LOCAL" != deploy1 ]; then die '--propagation goes with --local, and with no verb'; fi
     if [ "$VERB" = explain ]; then check_url; fi
-    cd "$APP" || die "there is no folder $APP"
+    cd "$APP" 2> /dev/null || die "there is no folder $APP"
     case $VERB in destroy | explain) FUNCTIONS='' MAP='' ;; *) read_map ;; esac
     if [ "$VERB" = diff ]; then diff; exit; fi
     start
@@ -116,7 +124,7 @@ deploy() {
     if [ -n "$DRY_RUN" ]; then return; fi
     if [ -e "$WORK/deployed" ]; then look_at_services; fi
     verify
-    if [ -n "$WATCH" ]; then watch; fi
+    if [ -n "$WATCH" ]; then watch; else echo "To try it: eval \"\$($(again env))\""; fi
 }
 
 enable_apis() {
@@ -198,6 +206,7 @@ deploy_function() {
     print=$(fingerprint "$name" "${SETTINGS[@]}")
     revision=$name-$print-$(date +%s)
     if [ -n "$DRY_RUN" ]; then
+        echo "# Deploying $name, of these files"
         (cd "$STAGED" && find "$name" -type f | LC_ALL=C sort | sed 's/^/#   /')
         run_deploy "$name" "$revision"
         set_policy "$name"
@@ -273,6 +282,7 @@ set_policy() {   # NAME: makes a service's policy exactly what the map says; one
         return
     fi
     echo "$problem" >&2
+    case $problem in *'does not exist'*) echo "  $name: trust-map names an account that does not exist. Correct it, or make it: gcloud iam service-accounts create NAME --project=$PROJECT" >&2 ;; esac
     refused_members "$name" "$problem" "$wanted"
 }
 
@@ -291,17 +301,22 @@ refused_members() {   # NAME PROBLEM MEMBERS: an organisation may forbid some; w
 # ---- env
 
 env() {
-    local name
-    must_be_deployed
+    local name there=''
+    look
+    set_number
     for name in $FUNCTIONS; do
+        if [ -z "$(found "$name" 1)" ]; then echo "deploy.sh: $name is not deployed, so it has no $(variable "$name")_URL yet" >&2; continue; fi
+        there=1
         export_line "$(variable "$name")_URL" "$(url_of "$name")"
         export_line "$(variable "$name")_ACCOUNT" "$(email_of "$name")"
         if [ -n "$LOCAL" ]; then export_line "$(variable "$name")_METADATA_HOST" "$(address "$name" 3)"; fi
     done
+    if [ -z "$there$LOCAL" ]; then die "nothing is deployed in project $PROJECT, region $REGION. Run $(again)"; fi
     export_line PROJECT_ID "$PROJECT"
     export_line REGION "$REGION"
     if [ -z "$LOCAL" ]; then export_line CLOUDSDK_CORE_PROJECT "$PROJECT"; return; fi
     export_line LOCAL_STATE "$LOCAL_STATE"
+    if [ -n "$OWN_STATE" ]; then export_line LOCAL_STATE_OF "$PWD"; fi   # so that another clone does not take it for its own
     echo "export PATH=$(quoted "$TOOL/local/bin"):\"\$PATH\""
     # shellcheck disable=SC2016 # the shell that reads it shall expand it
     echo 'export no_proxy="127.0.0.1,localhost${no_proxy:+,$no_proxy}"'

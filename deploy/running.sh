@@ -98,7 +98,7 @@ verdict() {   # FILE: what to do about an error: SECONDS to wait at most, and wh
         # shellcheck disable=SC2254 # the pattern is one
         case $text in *$pattern*)
             case $limit in
-                age) limit=$(($(youngest_account) < 180 ? 999999 : 0)) ;;
+                age) limit=$(($(youngest_account) < 180 ? 999999 : 0)); if names_a_stranger "$text"; then limit=0; fi ;;
                 api) limit=${ENABLED:+300} limit=${limit:-0} ;;
             esac
             echo "$limit|$sentence"
@@ -106,6 +106,15 @@ verdict() {   # FILE: what to do about an error: SECONDS to wait at most, and wh
         esac
     done < <(sed -e '/^#/d' -e '/^$/d' -e 's/ *| */|/g' "$TOOL/deploy/errors.txt")
     echo '0|'
+}
+
+names_a_stranger() {   # ERROR: whether it is about accounts, and none of them is one of ours
+    local name found=''
+    case $1 in *@*) ;; *) return 1 ;; esac
+    for name in $FUNCTIONS "$BUILDER"; do
+        case $1 in *"$(email_of "$name")"*) found=1 ;; esac
+    done
+    [ -z "$found" ]
 }
 
 error_in() {   # FILE: what gcloud said from its first ERROR on, for a warning is none

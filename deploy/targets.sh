@@ -19,9 +19,13 @@ start() {
 }
 
 on_this_machine() {
-    PROJECT=${PROJECT:-local-project}
-    if [ "$PROJECT" = local-project ]; then LOCAL_STATE=${LOCAL_STATE:-$PWD/.local}; fi
-    export LOCAL_STATE=${LOCAL_STATE:-$PWD/.local-$PROJECT}   # each project has its own
+    PROJECT=${PROJECT:-local-project} OWN_STATE=''
+    if [ -n "${LOCAL_STATE_OF:-}" ]; then unset LOCAL_STATE; fi   # "env" has set it, maybe for another clone
+    if [ -z "${LOCAL_STATE:-}" ]; then
+        OWN_STATE=1 LOCAL_STATE=$PWD/.local
+        if [ "$PROJECT" != local-project ]; then LOCAL_STATE=$LOCAL_STATE-$PROJECT; fi   # each project has its own
+    fi
+    export LOCAL_STATE
     export LOCAL_SECRETS=${LOCAL_SECRETS:-$PWD/.secrets} LOCAL_GROUPS=${LOCAL_GROUPS:-$PWD/.groups}
     REGION=${REGION:-$DEFAULT_REGION} YOU=user:you@example.com
     if [ "$VERB" = deploy ] && [ -z "$DRY_RUN" ]; then
@@ -90,6 +94,9 @@ leave_stand_in() {   # takes the stand-in of this or another clone out of PATH
         if [ ! -e "$folder/../gcloud_deploy.py" ]; then path=$path:$folder; fi
     done
     set +f
+    if [ "$PATH" != "${path#:}" ] && [ -z "$PROJECT" ]; then
+        die 'this shell is set up for the local project. Add --local; or, for Google Cloud, open a new shell or give --project=ID'
+    fi
     PATH=${path#:}
 }
 

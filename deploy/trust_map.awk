@@ -23,7 +23,7 @@ END {
         if (!check) { print name "|" invokers[name] "|" uses[name]; continue }
         n = split(invokers[name], words, ",")
         for (j = 1; j <= n; j++) if (!may_invoke(words[j], n))
-            wrong("column 2, " shown(words[j]) ": allowed are you, anonymous, functions that have a line, members " \
+            wrong("column 2, " shown(words[j]) ": " (words[j] == "allUsers" ? "write anonymous for everyone; " : "") "allowed are you, anonymous, functions that have a line, members " \
                   "such as user:ada@example.com or group:admins@example.com, and - for nobody", line[name])
         n = split(uses[name], words, ",")
         for (j = 1; j <= n; j++) if (!(words[j] == "firestore" || words[j] ~ /^roles\/[A-Za-z0-9_.]+$/ || (words[j] == "-" && n == 1)))

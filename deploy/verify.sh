@@ -17,14 +17,14 @@ verify() {
     if [ "$FORMAT" != text ]; then as_"$FORMAT" "$callers" "$shown"; return; fi
     # shellcheck disable=SC2086 # the names are words
     left=$(printf '%s\n' $callers | column_width) width=$( { printf '%s\n' '             ' $shown; cat "$WORK"/cell.*; } | column_width)
-    printf '\nThe trust map as measured: may the caller on the left call the function above?\n  %*s' "$left" ''
+    printf '\nThe trust map as measured: may the caller on the left call the function above? (ok: as trust-map says)\n  %*s' "$left" ''
     for name in $shown; do printf '%-*s' "$width" "$name"; done
     for caller in $callers; do
         printf '\n  %-*s' "$left" "$caller"
         for name in $shown; do
             cell=$(cat "$(cell_of "$caller" "$name")")
             printf '%-*s' "$width" "$cell"
-            case $cell in *WRONG*) wrong="$wrong $caller->$name" ;; esac
+            case $cell in *WRONG*) wrong="$wrong, $caller -> $name" ;; esac
         done
     done
     printf '\n\nWho may, by the policies:\n'
@@ -32,7 +32,7 @@ verify() {
         printf '  %-*s%s\n' "$width" "$name" "$(allowed_by_policy "$name" | paste -s -d ' ' - | sed 's/^$/nobody/')"
         lines=$(problems_of "$name")
         if [ -n "$lines" ]; then echo "      ${lines//$'\n'/$'\n'      }"; fi
-        case $lines in '') ;; 'its policy cannot be read') unread="$unread $name" ;; *) wrong="$wrong $name" ;; esac
+        case $lines in '') ;; 'its policy cannot be read') unread="$unread $name" ;; *) wrong="$wrong, what is said below $name" ;; esac
     done
     if [ -n "$INHERITED" ]; then
         echo 'And every one of them, by a role on the project or above it:'
@@ -40,7 +40,7 @@ verify() {
     fi
     if [ -n "$HIDDEN" ]; then echo "Not known: $HIDDEN. They are not visible to you."; fi
     explain_marks "$shown"
-    if [ -n "$wrong" ]; then die "this is not what trust-map says:$wrong"; fi
+    if [ -n "$wrong" ]; then die "this is not what trust-map says: ${wrong#, }"; fi
     if [ -n "$unread" ]; then die "whether all is as trust-map says is not known: the policy of$unread cannot be read"; fi
     echo 'Every call that could be made was answered as the map says.'
 }
@@ -62,6 +62,7 @@ as_mermaid() {   # CALLERS FUNCTIONS: an arrow for each call that was let in, do
     echo 'flowchart LR'
     for caller in $1; do
         for name in $2; do
+            if [ "$caller" != anonymous ] && [ -e "$(cell_of anonymous "$name").in" ]; then continue; fi   # everyone: said once
             case $(cat "$(cell_of "$caller" "$name")") in
                 in,*) arrow='-.->' ;;
                 *) arrow='-->'; [ -e "$(cell_of "$caller" "$name").in" ] || continue ;;

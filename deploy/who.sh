@@ -4,8 +4,12 @@
 
 who() {
     local name=$PREFIX${ONLY#"$PREFIX"} function region account off
+    [ -n "$ONLY" ] || die "who needs a function: $(echo "$FUNCTIONS" | paste -s -d ' ' -)"
     look
-    [ -n "$(found "$name" 1)" ] || die "$name is not deployed in project $PROJECT, region $REGION. Run $(again)"
+    if [ -z "$(found "$name" 1)" ]; then
+        among "$name" "$FUNCTIONS" || die "there is no function $name, but $(echo "$FUNCTIONS" | paste -s -d ' ' -)"
+        die "$name is not deployed in project $PROJECT, region $REGION. Run $(again)"
+    fi
     see_above
     facts_above > "$WORK/facts"
     if [ -n "$HIDDEN" ]; then echo "unread|$HIDDEN" >> "$WORK/facts"; fi

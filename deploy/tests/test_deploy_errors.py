@@ -34,6 +34,7 @@ PASSES = {
     "RESOURCE_EXHAUSTED: Quota exceeded for quota metric 'Write requests' and limit 'Write requests per minute'": "quota",
 }
 STAYS = [
+    "INVALID_ARGUMENT: Service account nightly@p.iam.gserviceaccount.com does not exist.",
     "Build failed with status: FAILURE and message: ERROR: pip's dependency resolver: conflicting dependencies. Logs: https://x/builds/409a-429b-UNAVAILABLE",
     "Build failed; check build logs for details",
     "ALREADY_EXISTS: Cloud Run service with this name already exists",
@@ -53,7 +54,8 @@ def verdict(text, age, tmp_path, enabled="run.googleapis.com"):
     """(seconds to wait, what for), as deploy/running.sh decides it where the youngest account is so old."""
     made_at = int(time.time()) - age
     (tmp_path / "error").write_text(text)
-    script = f'TOOL={ROOT}; MADE_AT="{made_at}" ENABLED="{enabled}"; . {ROOT}/deploy/running.sh; verdict {tmp_path}/error'
+    project = f'PROJECT=p PREFIX= FUNCTIONS="front back" BUILDER=builder MADE_AT="{made_at}" ENABLED="{enabled}"'
+    script = f"TOOL={ROOT} {project}; . $TOOL/deploy/running.sh; . $TOOL/deploy/trust_map.sh; verdict {tmp_path}/error"
     decided = run("bash", "-euo", "pipefail", "-c", script)
     assert decided.returncode == 0, decided.stderr
     seconds, _, what = decided.stdout.strip().partition("|")

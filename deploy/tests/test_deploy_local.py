@@ -84,6 +84,39 @@ def url(local, name):
     return re.search(rf"{name.upper()}_URL=(\S+)", local.deploy_sh("env").stdout)[1]
 
 
+def shell(local, line):
+    """What a line prints in a shell that ran the eval of "env"."""
+    eval_line = f'eval "$({shlex.join(local.command("env"))})"'
+    return run("bash", "-c", f"{eval_line}; {line}", env=local.env)
+
+
+def test_env_leaves_out_what_is_not_deployed_and_gives_the_rest(deployed):
+    succeeded(deployed.deploy_sh("destroy", "closed"))
+    said = shell(deployed, 'echo "$FRONT_URL ${CLOSED_URL:-none}"; gcloud config get project')
+    assert said.stdout.split() == [url(deployed, "front"), "none", "local-project"]
+    assert "closed is not deployed" in said.stderr
+    succeeded(deployed.deploy_sh())
+
+
+def test_a_second_clone_is_not_taken_for_the_first(deployed, tmp_path):
+    other = Local(shutil.copytree(TOY, tmp_path / "other"))
+    ended = shell(deployed, shlex.join(other.command("destroy")))
+    assert ended.stdout == "There is no local project.\n"
+    succeeded(deployed.deploy_sh("verify"))
+
+
+def test_a_shell_of_the_local_project_does_not_deploy_to_the_cloud_by_mistake(deployed):
+    words = shlex.join([str(ROOT / "deploy.sh"), f"--app={deployed.app}"])
+    refused = shell(deployed, words)
+    assert refused.returncode == 1 and "Add --local" in refused.stderr
+
+
+def test_it_can_be_called_by_a_link(deployed, tmp_path):
+    (tmp_path / "link").symlink_to(ROOT / "deploy.sh")
+    (tmp_path / "link to it").symlink_to("link")
+    assert run(str(tmp_path / "link to it"), "help").returncode == 0
+
+
 # ---- what a deploy makes
 
 
@@ -555,11 +588,19 @@ def schedule(deployed):
     text = (deployed.app / "trust-map").read_text()
     yield "schedule@local-project.iam.gserviceaccount.com"
     (deployed.app / "trust-map").write_text(text)
-    shutil.rmtree(deployed.app / ".groups")
+    shutil.rmtree(deployed.app / ".groups", ignore_errors=True)
     succeeded(deployed.deploy_sh())
     deployed.gcloud(
         "iam service-accounts delete schedule@local-project.iam.gserviceaccount.com --quiet"
     )
+
+
+def test_an_account_that_is_not_there_is_named_at_once(deployed, schedule):
+    trust_map = deployed.app / "trust-map"
+    trust_map.write_text(re.sub("closed +-", "closed serviceAccount:nightly@$PROJECT.iam.gserviceaccount.com", trust_map.read_text()))
+    failed = deployed.deploy_sh()
+    assert failed.returncode == 1 and "waiting" not in failed.stderr
+    assert "closed: trust-map names an account that does not exist" in failed.stderr
 
 
 def test_members_that_are_no_functions_are_let_in_and_shown(deployed, schedule):
@@ -587,6 +628,6 @@ def test_members_that_are_no_functions_are_let_in_and_shown(deployed, schedule):
 
 def rows(result):
     """The measured map: caller to cells."""
-    table = result.stdout.partition("function above?\n")[2].partition("\n\n")[0].splitlines()
+    table = result.stdout.partition("(ok: as trust-map says)\n")[2].partition("\n\n")[0].splitlines()
     cells = [re.split(r"\s{2,}", line.strip()) for line in table[1:]]
     return {caller: rest for caller, *rest in cells}

@@ -23,7 +23,7 @@ closed      -           -
         ("front       firestore", "frond       firestore", "line 3: column 2, frond: allowed are you, anonymous, functions"),
         ("front       firestore", "front,      firestore", "line 3: column 2, nothing between two commas"),
         ("front       firestore", "-,front     firestore", "line 3: column 2, -: allowed are"),
-        ("front       firestore", "allUsers    firestore", "line 3: column 2, allUsers: allowed are you, anonymous"),
+        ("front       firestore", "allUsers    firestore", "line 3: column 2, allUsers: write anonymous for everyone; allowed are you, anonymous"),
         ("front       firestore", "front       firestor", "line 3: column 3, firestor: allowed are firestore, roles such as"),
         ("front       firestore", "front       roles/", "line 3: column 3, roles/: allowed are firestore"),
         ("closed      ", "front       ", "line 4: column 1, front: it has a line already, line 2"),
