@@ -38,7 +38,7 @@ usage: ./deploy.sh [VERB] [OPTION...]
   who FUNCTION     print every principal that could make the function run, how, and what ends it
   explain URL      say why the platform lets in a token (on standard input), or answers it with 401, 403 or 404;
                    exit status: 0 let in, 3 refused or unknown
-  diff COMMIT      print what trust-map opens and closes, compared with that commit; fails if it opens something
+  diff COMMIT      print what trust-map and flags open and close, compared with that commit; fails if they open something
   env              print what a shell needs to try things out: eval "\$(./deploy.sh env)"
   destroy [NAME]   remove what was deployed, or one function
   help             print this

@@ -20,6 +20,7 @@ def main(name: str = "") -> None:
     home = tempfile.mkdtemp(prefix="function-")
     try:
         env = {**revisions.environment(revision, port, home), "CLOUD_RUN_TIMEOUT_SECONDS": "0"}
+        del env["LOG_EXECUTION_ID"]  # what is printed comes as it is, and the debugger's prompt, too
     except revisions.StartFailed as error:
         raise SystemExit(f"ERROR: {error}") from None
     processes.stop(revision)

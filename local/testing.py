@@ -28,6 +28,8 @@ os.environ["PATH"] = os.pathsep.join(
     if not (pathlib.Path(folder).parent / "gcloud_deploy.py").exists()
 )
 
+os.environ.pop("LOCAL_STATE_OF", None)  # of that shell, too
+
 
 def trust_map(app=ROOT):
     """Who may call whom, as the app's trust-map says it: function to callers."""
@@ -57,15 +59,14 @@ def urls(address):
 
 def run(*command, env=None, cwd=ROOT):
     """Runs a command to its end. The result has returncode, stdout and stderr."""
-    return subprocess.run(
-        command,
-        env=env,
-        cwd=cwd,
-        text=True,
-        capture_output=True,
-        stdin=subprocess.DEVNULL,
-        timeout=180,  # what loops or hangs is a failure
-    )
+    pipes = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with subprocess.Popen(command, env=env, cwd=cwd, text=True, **pipes) as process:
+        try:
+            said = process.communicate(timeout=180)
+        except subprocess.TimeoutExpired:  # what loops or hangs is a failure
+            process.terminate()  # deploy.sh ends what it has started
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, *said)
 
 
 def succeeded(result):
@@ -255,6 +256,23 @@ class LocalProject(Project):
         if state:
             self.env["LOCAL_STATE"] = str(state)
 
+    def prepare(self):
+        """Makes what the map names and a deploy does not: other accounts. Its groups have nobody in them."""
+        self.env["LOCAL_GROUPS"] = str(self.state.parent / "groups")
+        accounts = {
+            re.search(r":([^@]+)@\$PROJECT\.", member)[1]
+            for callers in TRUST_MAP.values()
+            for member in callers
+            if re.match(r"serviceAccount:[^@]+@\$PROJECT\.", member)
+        }
+        if accounts:
+            succeeded(run(str(self.root / "local" / "venv")))
+            python = (str(self.root / ".venv/bin/python"), "-I", str(self.root / "local/__main__.py"))
+            succeeded(run(*python, "up", "local-project", "us-central1", *FUNCTIONS, env=self.env))
+            for name in accounts:
+                words = ("iam", "service-accounts", "create", name)
+                succeeded(run(*python, "gcloud", *words, env=self.env))
+
     def end(self):
         """Ends its processes, faster than destroy does."""
         python = str(self.root / ".venv" / "bin" / "python")
@@ -310,8 +328,10 @@ def project(request, tmp_path_factory):
         return
     running = request.config.getoption("--running")
     project = LocalProject(state=None if running else tmp_path_factory.mktemp("local") / "state")
-    result = project.deploy_sh()
     try:
+        if not running:
+            project.prepare()
+        result = project.deploy_sh()
         assert result.returncode == 0, result.stdout + result.stderr
         project.first_deploy = result.stdout
         project.enter()

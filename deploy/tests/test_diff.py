@@ -43,7 +43,7 @@ def test_what_is_opened_is_named_and_fails(repository, line, after, opened):
     (repository / "trust-map").write_text(BEFORE.replace(line, after))
     said = compared(repository, "HEAD")
     assert said.returncode == 1 and said.stdout.splitlines() == [f"opened: {edge}" for edge in opened]
-    assert said.stderr == "deploy.sh: trust-map opens what HEAD does not have\n"
+    assert said.stderr == "deploy.sh: what may be called or used here is more than at HEAD\n"
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,26 @@ def test_what_is_opened_is_named_and_fails(repository, line, after, opened):
 def test_what_opens_nothing_passes(repository, after, closed):
     (repository / "trust-map").write_text(after)
     said = succeeded(compared(repository, "HEAD")).stdout.splitlines()
-    assert said == [*closed, "trust-map opens nothing that HEAD does not have."]
+    assert said == [*closed, "Nothing is opened that HEAD does not have."]
+
+
+def test_a_secret_is_a_door_too(repository):
+    flags = repository / "functions" / "closed" / "flags"
+    flags.write_text("--set-secrets=A=payments-key:latest,B=other:1\n")
+    secrets = ["payments-key", "other"]
+    opened = [f"opened: the account of closed may read the secret {secret}" for secret in secrets]
+    assert compared(repository, "HEAD").stdout.splitlines() == opened
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
+    succeeded(run("git", *identity, "add", ".", cwd=repository))
+    succeeded(run("git", *identity, "commit", "-qm", "secrets", cwd=repository))
+    succeeded(compared(repository, "HEAD"))
+    flags.unlink()
+    assert "closed: the account of closed may read the secret other" in compared(repository, "HEAD").stdout
+
+
+def test_who_may_call_as_one_of_everyone_is_not_shut_out(repository):
+    (repository / "trust-map").write_text(BEFORE.replace("front   you ", "front   anonymous "))
+    assert compared(repository, "HEAD").stdout == "opened: anonymous may call front\n"
 
 
 def test_where_there_was_no_map_everything_is_opened(repository):

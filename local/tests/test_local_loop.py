@@ -109,7 +109,7 @@ def test_a_function_in_the_foreground_stops_at_a_breakpoint(other):
         terminal.until(f"stops runs here: {url}")
         with ThreadPoolExecutor() as pool:
             answer = pool.submit(call, url, path="/?stop=1")
-            terminal.until("(Pdb)")
+            terminal.until("\n(Pdb) ")  # and not wrapped in an entry of the log
             terminal.type("p word.upper()\n")
             terminal.until("STOPPED HERE")
             time.sleep(1.2)  # longer than the function's timeout, which does not count here
