@@ -293,7 +293,7 @@ def test_roles_that_the_map_does_not_give_are_taken_back(cloud):
         granted.write("user:ada@example.com|roles/editor||project|p-1\n")
     cloud.forget()
     verified = cloud.deploy_sh("verify")
-    assert verified.returncode == 1 and "trust-map says: closed" in verified.stderr
+    assert verified.returncode == 1 and "trust-map says: what is said below closed" in verified.stderr
     assert "its service account has roles/editor, which trust-map does not give it" in verified.stdout
     cloud.forget()
     again = cloud.deploy_sh()

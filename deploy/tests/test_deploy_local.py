@@ -171,7 +171,7 @@ def test_a_stray_binding_is_taken_away_and_said(deployed):
         ).returncode == 0  # fmt: skip
     assert requests.options(url(deployed, "closed"), timeout=20).status_code == 200
     verified = deployed.deploy_sh("verify")
-    assert verified.returncode == 1 and "anonymous->closed" in verified.stderr
+    assert verified.returncode == 1 and "anonymous -> closed" in verified.stderr
     assert "200 WRONG" in verified.stdout
     said = succeeded(deployed.deploy_sh()).stdout
     assert "closed: removed allUsers user:mallory@example.com" in said
@@ -238,7 +238,7 @@ def test_a_binding_that_does_not_come_is_named(disturbed):
     disturbed.set_policy("back")
     (disturbed.state / "propagation.json").write_text("600")
     failed = disturbed.deploy_sh()
-    assert failed.returncode == 1 and "front->back" in failed.stderr
+    assert failed.returncode == 1 and "front -> back" in failed.stderr
 
 
 # ---- interruption
@@ -456,7 +456,8 @@ def test_an_opened_door_is_shown_with_what_closes_it(deployed):
     succeeded(deployed.gcloud(eve["ends"].removeprefix("gcloud ")))
     assert "eve" not in succeeded(deployed.deploy_sh("who", "back")).stdout
     assert "closed can be reached by nobody" in succeeded(deployed.deploy_sh("who", "closed")).stdout
-    assert "nothing is not deployed" in deployed.deploy_sh("who", "nothing").stderr
+    assert "no function nothing, but front back closed" in deployed.deploy_sh("who", "nothing").stderr
+    assert "who needs a function: front back closed" in deployed.deploy_sh("who").stderr
 
 
 def test_a_role_of_the_project_s_own_is_looked_into(deployed):
