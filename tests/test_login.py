@@ -4,6 +4,7 @@ import collections
 import concurrent.futures
 import json
 import os
+import random
 import re
 import signal
 import sys
@@ -91,17 +92,17 @@ def test_profiles_outlive_the_process(project, visitor):
 
 
 def test_one_log_in_is_one_trace_and_user_profiles_knows_who_called(project, visitor):
-    before = {name: len(project.log(name)) for name in (LOGIN, USER_PROFILES)}
+    trace = f"{random.getrandbits(128) | 1:032x}"
+    visitor.session.headers["Traceparent"] = f"00-{trace}-b7ad6b7169203331-01"
     visitor.log_in()
-    lines = {
-        name: [json.loads(line) for line in project.log(name, since, "answered").splitlines()]
-        for name, since in before.items()
-    }
+    lines = {}
+    for name in (LOGIN, USER_PROFILES):  # other tests' calls may still be on their way into the log
+        log = project.log(name, having=f"answered.*{trace}|{trace}.*answered").splitlines()
+        lines[name] = [json.loads(line) for line in log if trace in line]
     fields = {"severity", "time", "message", "logging.googleapis.com/trace"}
     assert all(set(line) == fields for name in lines for line in lines[name])
-    traces = {line["logging.googleapis.com/trace"] for name in lines for line in lines[name]}
-    [trace] = traces
-    assert trace.startswith(f"projects/{project.env['PROJECT_ID']}/traces/")
+    whole = f"projects/{project.env['PROJECT_ID']}/traces/{trace}"
+    assert all(line["logging.googleapis.com/trace"] == whole for name in lines for line in lines[name])
     [answered] = [line["message"] for line in lines[LOGIN]]
     assert re.fullmatch(r"POST / answered 401 in \d+ ms", answered)
     called, verified = [line["message"] for line in lines[USER_PROFILES]]
