@@ -1,4 +1,4 @@
-"""The figures in README.md, each a ratio of two things measured side by side. See the file benchmark."""
+"""The figures in PRODUCTION.md, each a ratio of two things measured side by side. See the file benchmark."""
 
 import concurrent.futures
 import http.client
@@ -364,7 +364,7 @@ def edit_loop():
         row("from a save under --watch to the new answer", f"{saved:.1f} s", "≤ 2 s")
         row("the same / a bare restart of the function", f"{saved / restarted:.2f}", "≤ 1.3")
     finally:
-        watching.send_signal(signal.SIGINT)
+        watching.send_signal(signal.SIGTERM)  # Ctrl-C is ignored where this runs in the background
         watching.communicate(timeout=60)
         project.end()
 
