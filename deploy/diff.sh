@@ -26,7 +26,7 @@ edges_of() {   # COMMIT, or nothing for the files as they are: what they allow, 
         { n = split($3, use, ","); for (i = 1; i <= n; i++) if (use[i] != "-") print "the account of " $1 " may use " use[i] }'
     if [ -n "$1" ]; then git ls-tree -r --name-only "$1" -- functions; else ls functions/*/flags; fi 2> /dev/null | while read -r file; do
         case $file in */flags) name=${file%/flags} name=${name##*/} ;; *) continue ;; esac
-        at "$1" "$file" | sed -n 's/^--set-secrets=//p' | tr , '\n' | sed "s/^[^=]*=//; s/:.*//; s/^/the account of ${name//_/-} may read the secret /"
+        at "$1" "$file" | sed -n 's/^[[:blank:]]*--set-secrets=//p' | tr , '\n' | sed "s/^[^=]*=//; s/:.*//; s/^/the account of ${name//_/-} may read the secret /"
     done
 }
 

@@ -14,7 +14,11 @@ verify() {
     for caller in $callers; do beside measure "$caller" "$shown"; done
     all_of || true
 
-    if [ "$FORMAT" != text ]; then as_"$FORMAT" "$callers" "$shown"; return; fi
+    if [ "$FORMAT" != text ]; then
+        as_"$FORMAT" "$callers" "$shown"
+        if grep WRONG "$WORK"/cell.* > /dev/null; then exit 1; fi
+        return
+    fi
     # shellcheck disable=SC2086 # the names are words
     left=$(printf '%s\n' $callers | column_width) width=$( { printf '%s\n' '             ' $shown; cat "$WORK"/cell.*; } | column_width)
     printf '\nThe trust map as measured: may the caller on the left call the function above? (ok: as trust-map says)\n  %*s' "$left" ''

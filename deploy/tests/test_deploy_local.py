@@ -172,6 +172,8 @@ def test_a_stray_binding_is_taken_away_and_said(deployed):
     assert requests.options(url(deployed, "closed"), timeout=20).status_code == 200
     verified = deployed.deploy_sh("verify")
     assert verified.returncode == 1 and "anonymous -> closed" in verified.stderr
+    drawn = deployed.deploy_sh("verify", "--format=mermaid")
+    assert drawn.returncode == 1 and drawn.stdout.count(" closed\n") == 1  # everyone, and so not each again
     assert "200 WRONG" in verified.stdout
     said = succeeded(deployed.deploy_sh()).stdout
     assert "closed: removed allUsers user:mallory@example.com" in said

@@ -63,7 +63,7 @@ def test_what_opens_nothing_passes(repository, after, closed):
 
 def test_a_secret_is_a_door_too(repository):
     flags = repository / "functions" / "closed" / "flags"
-    flags.write_text("--set-secrets=A=payments-key:latest,B=other:1\n")
+    flags.write_text("# two\n  --set-secrets=A=payments-key:latest,B=other:1")
     secrets = ["payments-key", "other"]
     opened = [f"opened: the account of closed may read the secret {secret}" for secret in secrets]
     assert compared(repository, "HEAD").stdout.splitlines() == opened
