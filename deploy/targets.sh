@@ -20,7 +20,9 @@ start() {
 
 on_this_machine() {
     PROJECT=${PROJECT:-local-project} OWN_STATE=''
-    if [ -n "${LOCAL_STATE_OF:-}" ]; then unset LOCAL_STATE; fi   # "env" has set it, maybe for another clone
+    if [ -n "${LOCAL_STATE_OF:-}" ]; then   # "env" has set LOCAL_STATE, maybe for another clone
+        case ${LOCAL_STATE:-} in "$LOCAL_STATE_OF/.local"*) unset LOCAL_STATE ;; esac
+    fi
     if [ -z "${LOCAL_STATE:-}" ]; then
         OWN_STATE=1 LOCAL_STATE=$PWD/.local
         if [ "$PROJECT" != local-project ]; then LOCAL_STATE=$LOCAL_STATE-$PROJECT; fi   # each project has its own

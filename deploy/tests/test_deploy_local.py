@@ -100,8 +100,9 @@ def test_env_leaves_out_what_is_not_deployed_and_gives_the_rest(deployed):
 
 def test_a_second_clone_is_not_taken_for_the_first(deployed, tmp_path):
     other = Local(shutil.copytree(TOY, tmp_path / "other"))
-    ended = shell(deployed, shlex.join(other.command("destroy")))
-    assert ended.stdout == "There is no local project.\n"
+    destroy = shlex.join(other.command("destroy"))
+    for line in (destroy, f"LOCAL_STATE={shlex.quote(str(tmp_path / 'mine'))} {destroy}"):
+        assert shell(deployed, line).stdout == "There is no local project.\n"
     succeeded(deployed.deploy_sh("verify"))
 
 
