@@ -14,6 +14,7 @@ TOOL=$(cd "$(dirname "$self")" && pwd)
 . "$TOOL/deploy/found.sh"       # what is there already
 . "$TOOL/deploy/staging.sh"     # the folder and the flags that a function is deployed with
 . "$TOOL/deploy/verify.sh"      # the trust map as measured
+. "$TOOL/deploy/as_everyone.sh" # for as long as it is measured, as each function's account
 . "$TOOL/deploy/who.sh"         # who could make a function run
 . "$TOOL/deploy/explain.sh"     # why a token is let in, or is not
 . "$TOOL/deploy/diff.sh"        # what a change of trust-map opens

@@ -15,7 +15,7 @@ diff() {
         case $line in *' may call '*) if is_line "anonymous may call ${line##* }" "$now"; then continue; fi ;; esac   # still may
         echo "closed: $line"
     done <<< "$before"
-    if [ -n "$opened" ]; then die "what may be called or used here is more than at $ONLY"; fi
+    if [ -n "$opened" ]; then die "this allows more than $ONLY does"; fi
     echo "Nothing is opened that $ONLY does not have."
 }
 

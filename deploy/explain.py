@@ -110,8 +110,9 @@ def verdict_on(sent: str, known: Known, now: float) -> Verdict:
     except Refused as refused:
         answer, why = refused.args
         command = new_token(claims, known) if answer == "401" else ()
-        if answer == "401" and claims.get("email") and not any(grant_for(told_by(claims), known.grants)):
-            why += f". One for {name} would be answered 403: {told_by(claims)} may not call it"
+        # Of a token that is proven, it is known whether a better one would do.
+        if answer == "401" and claims.get("email") and not any(grant_for(principal_named(claims), known.grants)):
+            why += f". One for {name} would be answered 403: {principal_named(claims)} may not call it"
         return Verdict(answer, f"the token {why}", command)
     grant, doubts = grant_for(principal, known.grants)
     if grant:
@@ -240,10 +241,10 @@ def principal_of(number: str, email, known: Known) -> str:
     if known.accounts is not None and email.lower().endswith(known.ours.lower()):
         # Whether Google refuses the last tokens of a deleted account at once is not documented.
         raise Refused("403", f"is older than {shown(email)}, which was deleted, or made anew")
-    return told_by({"email": email})
+    return principal_named({"email": email})
 
 
-def told_by(claims: dict) -> str:
+def principal_named(claims: dict) -> str:
     """The principal by the address in its token."""
     email = shown(claims["email"])
     kind = "serviceAccount" if email.lower().endswith(".gserviceaccount.com") else "user"

@@ -226,50 +226,6 @@ token_of() {   # CALLER: an ID token of the caller; anonymous has none
     esac
 }
 
-# ---- as everyone
-
-act_as_everyone() {   # lets you make tokens of each function's account, until this ends
-    local name email makers role=roles/iam.serviceAccountTokenCreator
-    [ -n "$YOU" ] || die 'who you are is not in the credentials, so nothing can be granted to you'
-    echo "Until verify ends, you may make tokens of the accounts of the functions ($role)." >&3
-    trap 'give_back; rm -rf "$WORK"' EXIT
-    for name in $FUNCTIONS; do
-        email=$(email_of "$name")
-        makers=$(makers_of "$email") || die "who may make tokens of $email cannot be seen"
-        if echo "$makers" | grep -ixF "$YOU|$role" > /dev/null; then continue; fi
-        LENT="$LENT $email"   # noted first: whatever happens, it is taken back
-        change gcloud iam service-accounts add-iam-policy-binding "$email" --project="$PROJECT" \
-            --member="$YOU" --role=$role --condition=None --format=none || die "you may not let yourself act as $name"
-    done
-    for name in $FUNCTIONS; do
-        wait_for "your tokens of $name" token_of "$name" > /dev/null 2>&1 || true
-    done
-}
-
-makers_of() {   # EMAIL: who may make tokens of the account: member|role
-    attempt gcloud iam service-accounts get-iam-policy "$1" --project="$PROJECT" \
-        --flatten='bindings[].members' --format='value[separator="|"](bindings.members,bindings.role)'
-}
-
-is_given_back() {   # EMAIL
-    local DONE='' SILENT=1 makers
-    makers=$(makers_of "$1" 2> /dev/null) || return 2
-    ! echo "$makers" | grep -ixF "$YOU|roles/iam.serviceAccountTokenCreator" > /dev/null
-}
-
-give_back() {
-    local email DONE role=roles/iam.serviceAccountTokenCreator
-    for email in $LENT; do
-        DONE="is_given_back $email"
-        if change gcloud iam service-accounts remove-iam-policy-binding "$email" --project="$PROJECT" \
-            --member="$YOU" --role=$role --condition=None --format=none; then
-            echo "Taken back: your tokens of $email" >&3
-        else
-            echo "deploy.sh: you may still make tokens of $email. This ends it: gcloud iam service-accounts remove-iam-policy-binding $email --project=$PROJECT --member=$YOU --role=$role" >&2
-        fi
-    done
-}
-
 explain_marks() {   # what the marks in the table mean, where they occur
     local caller hidden='' others=''
     if grep 'ok\*\|WRONG\*' "$WORK"/cell.* > /dev/null; then echo '* asked through the caller itself, by its file verify'; fi

@@ -43,7 +43,7 @@ def test_what_is_opened_is_named_and_fails(repository, line, after, opened):
     (repository / "trust-map").write_text(BEFORE.replace(line, after))
     said = compared(repository, "HEAD")
     assert said.returncode == 1 and said.stdout.splitlines() == [f"opened: {edge}" for edge in opened]
-    assert said.stderr == "deploy.sh: what may be called or used here is more than at HEAD\n"
+    assert said.stderr == "deploy.sh: this allows more than HEAD does\n"
 
 
 @pytest.mark.parametrize(
