@@ -154,9 +154,15 @@ def forget(revision: str) -> None:
 
 
 def clear(name: str) -> None:
-    """Removes revisions that have ended, but for three to go back to."""
+    """Removes revisions that have ended, but for three to go back to.
+
+    One that runs and is not called is told to end: its deploy was cut short once it listened.
+    """
     service = state.read(f"services/{name}")
     needed = {service.get("serving", {}).get("revision"), service.get("ready")}
+    for revision in set(of_service(name)) - needed:
+        if processes.running(revision) and not processes.is_ending(revision):
+            processes.send(revision, signal.SIGTERM)
     ended = [r for r in of_service(name) if r not in needed and not processes.running(r)]
     ended.sort(key=lambda revision: state.read(f"revisions/{revision}")["deployed"])
     for revision in ended[:-3]:
