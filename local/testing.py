@@ -93,6 +93,9 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if "project" in item.fixturenames:  # one process for these, which deploys it once
+            item.add_marker(pytest.mark.xdist_group("project"))
     if config.getoption("--cloud"):
         wanted = [item for item in items if item.get_closest_marker("deployed")]
         config.hook.pytest_deselected(items=[item for item in items if item not in wanted])

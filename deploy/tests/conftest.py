@@ -19,3 +19,20 @@ def cloud(tmp_path, toy):
     folder = tmp_path / "cloud"
     folder.mkdir()
     return Cloud(folder, toy)
+
+
+@pytest.fixture(scope="session")
+def first_deploy(tmp_path_factory):
+    """What such a Google Cloud has noted when the toy app is deployed."""
+    cloud = Cloud(tmp_path_factory.mktemp("cloud"), tmp_path_factory.mktemp("app") / "toy")
+    shutil.copytree(TOY, cloud.app)
+    cloud.deploy_sh()
+    cloud.forget()
+    return cloud.folder
+
+
+@pytest.fixture
+def deployed(cloud, first_deploy):
+    """Such a Google Cloud to which the toy app was deployed before."""
+    shutil.copytree(first_deploy, cloud.folder, dirs_exist_ok=True)
+    return cloud

@@ -122,14 +122,12 @@ def test_a_variable_can_take_its_value_from_the_shell_that_deploys(cloud):
     assert cloud.deploy_sh("env").returncode == 0
 
 
-def test_an_added_function_rebuilds_itself_and_its_callers_alone(cloud):
-    cloud.deploy_sh()
-    cloud.forget()
-    shutil.copytree(cloud.app / "functions" / "closed", cloud.app / "functions" / "more")
-    with open(cloud.app / "trust-map", "a") as file:
+def test_an_added_function_rebuilds_itself_and_its_callers_alone(deployed):
+    shutil.copytree(deployed.app / "functions" / "closed", deployed.app / "functions" / "more")
+    with open(deployed.app / "trust-map", "a") as file:
         file.write("\nmore  back  -\n")
-    succeeded(cloud.deploy_sh())
-    assert {c[3] for c in cloud.changes() if c[1:3] == ["run", "deploy"]} == {"back", "more"}
+    succeeded(deployed.deploy_sh())
+    assert {c[3] for c in deployed.changes() if c[1:3] == ["run", "deploy"]} == {"back", "more"}
 
 
 @pytest.mark.parametrize(
@@ -220,23 +218,20 @@ def test_a_link_to_a_folder_is_refused(cloud):
     )
 
 
-def test_a_check_that_is_switched_off_is_switched_on(cloud):
-    cloud.deploy_sh()
-    service = cloud.folder / "services" / "front"
+def test_a_check_that_is_switched_off_is_switched_on(deployed):
+    service = deployed.folder / "services" / "front"
     service.write_text(service.read_text().replace("||123456789012", "|True|123456789012"))
-    cloud.forget()
-    cloud.deploy_sh()
+    deployed.deploy_sh()
     assert any(
         "--invoker-iam-check" in c and c[2:5] == ["services", "update", "front"]
-        for c in cloud.changes()
+        for c in deployed.changes()
     )
 
 
-def test_a_policy_that_cannot_be_read_is_unknown_and_not_wrong(cloud):
-    cloud.deploy_sh()
+def test_a_policy_that_cannot_be_read_is_unknown_and_not_wrong(deployed):
     denied = "ERROR: (gcloud.run.services.get-iam-policy) PERMISSION_DENIED: no\n"
-    cloud.answer("run services get-iam-policy closed", stderr=denied, status=1)
-    verified = cloud.deploy_sh("verify")
+    deployed.answer("run services get-iam-policy closed", stderr=denied, status=1)
+    verified = deployed.deploy_sh("verify")
     assert verified.returncode == 1 and "WRONG" not in verified.stdout
     assert "this is not what" not in verified.stderr
     assert "whether all is as trust-map says is not known: the policy of closed cannot be read" in verified.stderr
@@ -257,24 +252,22 @@ def test_a_policy_that_cannot_be_read_is_unknown_and_not_wrong(cloud):
         },
     ],
 )  # fmt: skip
-def test_what_was_changed_by_hand_is_seen_and_put_right(cloud, drift):
-    cloud.deploy_sh()
+def test_what_was_changed_by_hand_is_seen_and_put_right(deployed, drift):
     for name, (changes, _) in drift.items():
-        service = cloud.folder / "services" / name
+        service = deployed.folder / "services" / name
         columns = service.read_text().split("|")
         for column, content in changes.items():
             columns[column] = content
         service.write_text("|".join(columns))
-    cloud.forget()
-    verified = cloud.deploy_sh("verify")
-    assert verified.returncode == 1 and cloud.changes() == []
+    verified = deployed.deploy_sh("verify")
+    assert verified.returncode == 1 and deployed.changes() == []
     about = re.split(
         rf"^  ({'|'.join(NAMES)}) .*\n",
         verified.stdout.partition("by the policies:")[2],
         flags=re.M,
     )
     about = dict(zip(about[1::2], about[2::2], strict=True))
-    again = cloud.deploy_sh()
+    again = deployed.deploy_sh()
     for name in NAMES:
         said = drift.get(name, ((), ""))[1]
         assert (said in about[name]) if said else "Run ./deploy.sh" not in about[name]
@@ -282,22 +275,20 @@ def test_what_was_changed_by_hand_is_seen_and_put_right(cloud, drift):
         assert not said or said not in again.stdout
 
 
-def test_roles_that_the_map_does_not_give_are_taken_back(cloud):
-    cloud.deploy_sh()
+def test_roles_that_the_map_does_not_give_are_taken_back(deployed):
     member = "serviceAccount:closed-sa@p-1.iam.gserviceaccount.com"
-    with (cloud.folder / "granted").open("a") as granted:
+    with (deployed.folder / "granted").open("a") as granted:
         granted.write(
             f"{member.upper().replace('SERVICEACCOUNT', 'serviceAccount')}|roles/editor||project|p-1\n"
         )
         granted.write(f"{member}|roles/editor|on my terms|project|p-1\n")
         granted.write("user:ada@example.com|roles/editor||project|p-1\n")
-    cloud.forget()
-    verified = cloud.deploy_sh("verify")
+    verified = deployed.deploy_sh("verify")
     assert verified.returncode == 1 and "trust-map says: what is said below closed" in verified.stderr
     assert "its service account has roles/editor, which trust-map does not give it" in verified.stdout
-    cloud.forget()
-    again = cloud.deploy_sh()
-    [taken] = cloud.changes()
+    deployed.forget()
+    again = deployed.deploy_sh()
+    [taken] = deployed.changes()
     assert taken[1:3] == ["projects", "remove-iam-policy-binding"]
     assert value(taken, "--member") == member and value(taken, "--role") == "roles/editor"
     assert f"took roles/editor back from {member}" in again.stderr
@@ -434,9 +425,8 @@ def test_what_is_not_ours_is_named_and_not_touched(cloud, kind):
     assert cloud.changes() == []
 
 
-def test_env_tells_the_shell_and_gcloud_where_it_was_deployed(cloud):
-    cloud.deploy_sh()
-    exported = cloud.deploy_sh("env").stdout
+def test_env_tells_the_shell_and_gcloud_where_it_was_deployed(deployed):
+    exported = deployed.deploy_sh("env").stdout
     shell = run(
         "bash",
         "-c",
@@ -451,10 +441,9 @@ def test_env_tells_the_shell_and_gcloud_where_it_was_deployed(cloud):
     ]
 
 
-def test_a_project_may_have_many_services_of_others(cloud):
-    cloud.deploy_sh()
-    (cloud.folder / "services" / "zz").write_text(("stranger" + STRANGER) * 2000)
-    shown = cloud.deploy_sh("env")
+def test_a_project_may_have_many_services_of_others(deployed):
+    (deployed.folder / "services" / "zz").write_text(("stranger" + STRANGER) * 2000)
+    shown = deployed.deploy_sh("env")
     assert (shown.returncode, shown.stderr) == (0, "")
 
 
@@ -473,16 +462,15 @@ def test_where_the_organisation_forbids_all_users_nothing_loops(cloud):
     "One or more users named in the policy do not belong to a permitted customer,  perhaps due to an organization policy.",
     "PERMISSION_DENIED: The caller does not have permission",
 ])  # fmt: skip
-def test_a_policy_that_is_refused_does_not_hide_that_the_function_is_deployed(cloud, refusal):
-    cloud.deploy_sh()
-    (cloud.app / "functions" / "front" / "variables").write_text("A=1\n")
+def test_a_policy_that_is_refused_does_not_hide_that_the_function_is_deployed(deployed, refusal):
+    (deployed.app / "functions" / "front" / "variables").write_text("A=1\n")
     refusal = f"ERROR: (gcloud.run.services.set-iam-policy) {refusal}\n"
-    cloud.answer("set-iam-policy front", stderr=refusal, status=1)
-    deployed = cloud.deploy_sh("--public")
-    assert deployed.returncode == 1
-    assert "front is deployed, but its policy is not the one of trust-map" in deployed.stderr
-    assert "front is not deployed" not in deployed.stderr
-    assert deployed.stderr.count("ERROR") == 1
+    deployed.answer("set-iam-policy front", stderr=refusal, status=1)
+    said = deployed.deploy_sh("--public")
+    assert said.returncode == 1
+    assert "front is deployed, but its policy is not the one of trust-map" in said.stderr
+    assert "front is not deployed" not in said.stderr
+    assert said.stderr.count("ERROR") == 1
 
 
 def test_where_the_organisation_forbids_you_you_are_named(cloud):
@@ -500,30 +488,26 @@ def test_where_the_organisation_forbids_you_you_are_named(cloud):
 # ---- destroy
 
 
-def test_destroy_asks_first(cloud):
-    cloud.deploy_sh()
-    cloud.forget()
-    refused = cloud.deploy_sh("destroy")
+def test_destroy_asks_first(deployed):
+    refused = deployed.deploy_sh("destroy")
     assert refused.returncode == 1
     assert "Go on? (y/N)" in refused.stdout
     assert "nothing was removed" in refused.stderr
-    assert cloud.changes() == []
+    assert deployed.changes() == []
 
 
-def test_destroy_removes_what_was_made_without_map_and_functions(cloud):
-    cloud.deploy_sh()
-    cloud.forget()
-    shutil.rmtree(cloud.app / "functions")
-    (cloud.app / "trust-map").write_text("nonsense")
-    destroyed = cloud.deploy_sh("destroy", "--quiet")
+def test_destroy_removes_what_was_made_without_map_and_functions(deployed):
+    shutil.rmtree(deployed.app / "functions")
+    (deployed.app / "trust-map").write_text("nonsense")
+    destroyed = deployed.deploy_sh("destroy", "--quiet")
     assert destroyed.returncode == 0, destroyed.stderr
-    changes = [" ".join(c) for c in cloud.changes()]
+    changes = [" ".join(c) for c in deployed.changes()]
     for name in NAMES:
         assert any(f"run services delete {name} " in c for c in changes)
         assert any(f"service-accounts delete {name}-sa@" in c for c in changes)
     assert any("delete builder-sa@" in c for c in changes)
     assert any("remove-iam-policy-binding" in c and "datastore.user" in c for c in changes)
-    assert "Kept: the database" in destroyed.stdout and (cloud.folder / "database").exists()
+    assert "Kept: the database" in destroyed.stdout and (deployed.folder / "database").exists()
 
 
 def test_secrets_that_cannot_be_listed_are_said_and_do_not_stop_a_destroy(cloud):
@@ -540,61 +524,54 @@ def test_secrets_that_cannot_be_listed_are_said_and_do_not_stop_a_destroy(cloud)
     assert not any(c[1] == "secrets" for c in cloud.commands())  # nobody is left who could be named
 
 
-def test_destroy_removes_nothing_of_others(cloud):
+def test_destroy_removes_nothing_of_others(deployed):
     """Neither a stranger's, nor what a copy of this with a prefix has made."""
-    cloud.deploy_sh()
-    (cloud.folder / "services" / "stranger").write_text("stranger" + STRANGER)
+    (deployed.folder / "services" / "stranger").write_text("stranger" + STRANGER)
     team = "team-front" + STRANGER.replace("somebody", "team-function-trust-map")
-    (cloud.folder / "services" / "team-front").write_text(team)
-    with (cloud.folder / "accounts").open("a") as accounts:
+    (deployed.folder / "services" / "team-front").write_text(team)
+    with (deployed.folder / "accounts").open("a") as accounts:
         accounts.write("closed2-sa@p-1.iam.gserviceaccount.com|mine\n")
         accounts.write("team-front-sa@p-1.iam.gserviceaccount.com|team-function-trust-map 1\n")
-    cloud.forget()
-    assert cloud.deploy_sh("destroy", "--quiet").returncode == 0
-    changes = [" ".join(command) for command in cloud.changes()]
+    assert deployed.deploy_sh("destroy", "--quiet").returncode == 0
+    changes = [" ".join(command) for command in deployed.changes()]
     assert any("run services delete front " in change for change in changes)
     for foreign in ("stranger", "team-", "closed2"):
         assert not any(foreign in change for change in changes), changes
 
 
-def test_what_another_region_uses_is_kept(cloud):
-    cloud.deploy_sh()
+def test_what_another_region_uses_is_kept(deployed):
     elsewhere = (
-        (cloud.folder / "services" / "front").read_text().replace("us-east1", "europe-west1")
+        (deployed.folder / "services" / "front").read_text().replace("us-east1", "europe-west1")
     )
-    (cloud.folder / "services" / "elsewhere").write_text(elsewhere)
-    cloud.forget()
-    destroyed = cloud.deploy_sh("destroy", "--quiet", "--delete-data")
+    (deployed.folder / "services" / "elsewhere").write_text(elsewhere)
+    destroyed = deployed.deploy_sh("destroy", "--quiet", "--delete-data")
     assert "The functions in europe-west1 use them, too" in destroyed.stdout
-    assert {c[2] for c in cloud.changes()} == {"services"}
+    assert {c[2] for c in deployed.changes()} == {"services"}
 
 
-def test_a_function_that_left_the_map_is_named_and_removed_by_its_name(cloud):
-    cloud.deploy_sh()
-    map_file = cloud.app / "trust-map"
+def test_a_function_that_left_the_map_is_named_and_removed_by_its_name(deployed):
+    map_file = deployed.app / "trust-map"
     map_file.write_text(re.sub("closed.*\n", "", map_file.read_text()))
-    shutil.rmtree(cloud.app / "functions" / "closed")
-    cloud.forget()
+    shutil.rmtree(deployed.app / "functions" / "closed")
     for verb in ("deploy", "verify"):
-        said = cloud.deploy_sh(verb)
+        said = deployed.deploy_sh(verb)
         again = "./deploy.sh destroy closed --project=p-1 --region=us-east1 --app="
-        assert again + str(cloud.app).replace(" ", r"\ ") in said.stdout + said.stderr
-    assert not any("delete" in c for c in cloud.changes())
-    cloud.forget()
-    removed = cloud.deploy_sh("destroy", "closed", "--quiet")
+        assert again + str(deployed.app).replace(" ", r"\ ") in said.stdout + said.stderr
+    assert not any("delete" in c for c in deployed.changes())
+    deployed.forget()
+    removed = deployed.deploy_sh("destroy", "closed", "--quiet")
     assert removed.returncode == 0, removed.stderr
-    assert [c[1:4] for c in cloud.changes()] == [
+    assert [c[1:4] for c in deployed.changes()] == [
         ["run", "services", "delete"],
         ["iam", "service-accounts", "delete"],
     ]
-    assert cloud.deploy_sh("destroy", "nothing", "--quiet").returncode == 1
+    assert deployed.deploy_sh("destroy", "nothing", "--quiet").returncode == 1
 
 
-def test_a_database_that_cannot_be_deleted_is_no_success(cloud):
-    cloud.deploy_sh()
+def test_a_database_that_cannot_be_deleted_is_no_success(deployed):
     denied = "ERROR: (gcloud.firestore) PERMISSION_DENIED: Missing permission 'datastore.databases.delete'\n"
-    cloud.answer("firestore databases delete", stderr=denied, status=1)
-    failed = cloud.deploy_sh("destroy", "--quiet", "--delete-data")
+    deployed.answer("firestore databases delete", stderr=denied, status=1)
+    failed = deployed.deploy_sh("destroy", "--quiet", "--delete-data")
     assert failed.returncode == 1
     assert "You lack the permission datastore.databases.delete" in failed.stderr
     assert "roles/datastore.owner" in failed.stderr
@@ -623,16 +600,14 @@ group:ops@example.com|organizations/9/roles/hidden||organization|9
 
 
 @pytest.fixture
-def granted(cloud):
+def granted(deployed):
     """A deployed project in which others have roles, two of them of its own and of the organisation."""
-    cloud.deploy_sh()
-    cloud.answer("get-ancestors-iam-policy", stdout=GRANTS)
-    cloud.answer("roles describe roles/owner", stdout="run.routes.invoke;run.services.update\n")
-    cloud.answer("roles describe opener --project=p-1", stdout="run.routes.invoke\n")
+    deployed.answer("get-ancestors-iam-policy", stdout=GRANTS)
+    deployed.answer("roles describe roles/owner", stdout="run.routes.invoke;run.services.update\n")
+    deployed.answer("roles describe opener --project=p-1", stdout="run.routes.invoke\n")
     denied = "ERROR: (gcloud.iam.roles.describe) PERMISSION_DENIED: You don't have permission\n"
-    cloud.answer("roles describe hidden --organization=9", stderr=denied, status=1)
-    cloud.forget()
-    return cloud
+    deployed.answer("roles describe hidden --organization=9", stderr=denied, status=1)
+    return deployed
 
 
 def test_roles_are_looked_into_wherever_they_are_kept(granted):

@@ -115,7 +115,7 @@ def test_the_wait_counts_from_the_first_error_not_from_the_start_of_a_build(tmp_
 # ---- in a deploy
 
 
-def deployed(cloud, name):
+def deploys(cloud, name):
     return [c for c in cloud.changes() if c[1:4] == ["run", "deploy", name]]
 
 
@@ -128,7 +128,7 @@ def test_what_does_not_pass_is_named_and_the_others_are_deployed(cloud):
     assert "You lack the permission run.services.create in project p-1. The role roles/run.admin" in failed.stderr
     assert failed.stderr.count("PERMISSION_DENIED") == 1
     assert "services logs read" not in failed.stderr  # of a function that was never created
-    assert len(deployed(cloud, "closed")) == 1
+    assert len(deploys(cloud, "closed")) == 1
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_a_failed_build_is_built_once_more_where_its_account_is_new_and_shows_it
     cloud.answer("builds log build-7", stdout="ERROR: Access denied\n")
     failed = cloud.deploy_sh()
     assert failed.returncode == 1 and "    ERROR: Access denied" in failed.stderr
-    assert len(deployed(cloud, "closed")) == 2
+    assert len(deploys(cloud, "closed")) == 2
 
 
 def test_broken_code_is_never_built_again(cloud):
@@ -180,7 +180,7 @@ def test_broken_code_is_never_built_again(cloud):
     cloud.answer("builds log build-7", stdout="ERROR: conflicting dependencies\n")
     failed = cloud.deploy_sh()
     assert "    ERROR: conflicting dependencies" in failed.stderr
-    assert len(deployed(cloud, "closed")) == 1
+    assert len(deploys(cloud, "closed")) == 1
 
 
 def test_success_is_not_believed_where_the_revision_does_not_serve(cloud):
@@ -204,17 +204,16 @@ def test_an_answer_that_was_lost_is_no_failure(cloud):
     assert destroyed.returncode == 0 and "waiting" not in destroyed.stderr
 
 
-def test_a_role_that_was_taken_back_though_the_answer_was_lost_is_gone(cloud):
-    cloud.deploy_sh()
-    with (cloud.folder / "granted").open("a") as granted:
+def test_a_role_that_was_taken_back_though_the_answer_was_lost_is_gone(deployed):
+    with (deployed.folder / "granted").open("a") as granted:
         granted.write("serviceAccount:Closed-SA@p-1.iam.gserviceaccount.com|roles/editor||project|p-1\n")
-    recorder = cloud.folder / "gcloud"
+    recorder = deployed.folder / "gcloud"
     taken = """'projects remove-iam-policy-binding'*)
     grep roles/editor "$RECORD/granted" > /dev/null || { echo 'ERROR: Policy binding with the specified member, role, and condition not found!' >&2; exit 1; }
     sed -i.old /editor/d "$RECORD/granted"; echo "ERROR: UNAVAILABLE: the answer was lost" >&2; exit 1 ;;
 """
     recorder.write_text(recorder.read_text().replace("  'projects get-anc", f"  {taken}  'projects get-anc"))
-    again = cloud.deploy_sh()
+    again = deployed.deploy_sh()
     assert "took roles/editor back" in again.stderr and "not found" not in again.stderr
     assert "front is unchanged" in again.stdout
 

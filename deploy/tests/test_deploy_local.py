@@ -1,65 +1,22 @@
-"""deploy.sh with the toy app on this machine: faults, kills, several runs at once, other folders."""
+"""deploy.sh with the toy app on this machine: what it makes, waits for, shows and takes back."""
 
-import contextlib
-import fcntl
 import json
-import os
-import queue
 import re
 import shlex
 import shutil
 import signal
 import subprocess
-import threading
 import time
 
 import pytest
 import requests
 
 from local.testing import ROOT, run, succeeded
+from local_toy import Local, start, url
 from recorded_cloud import NAMES, TOY
 
-
-class Local:
-    """The toy app on this machine, in a folder of its own."""
-
-    def __init__(self, app):
-        self.app, self.state = app, app / ".local"
-        self.env = {k: v for k, v in os.environ.items() if k not in ("LOCAL_STATE", "PREFIX")}
-
-    def command(self, *words):
-        return [str(ROOT / "deploy.sh"), "--local", f"--app={self.app}", *words]
-
-    def deploy_sh(self, *words):
-        return run(*self.command(*words), env=self.env)
-
-    def gcloud(self, line):
-        env = {**self.env, "LOCAL_STATE": str(self.state)}
-        return run("bash", "-c", f"{shlex.quote(str(ROOT / 'local/bin/gcloud'))} {line}", env=env)
-
-    def set_policy(self, name, *members):
-        bindings = [{"role": "roles/run.invoker", "members": members}] if members else []
-        policy = shlex.quote(json.dumps({"bindings": bindings}))
-        succeeded(
-            self.gcloud(
-                f"run services set-iam-policy {name} /dev/stdin --region=us-central1 <<< {policy}"
-            )
-        )
-
-    def members(self, name):
-        shown = self.gcloud(
-            f"run services get-iam-policy {name} --region=us-central1 --format=json"
-        )
-        bindings = json.loads(shown.stdout).get("bindings", []) if shown.returncode == 0 else []
-        return {member for binding in bindings for member in binding["members"]}
-
-    def faults(self, *faults):
-        faults = [dict(zip(("match", "times", "error"), f, strict=True)) for f in faults]
-        (self.state / "faults.json").write_text(json.dumps(faults))
-
-    def end(self):
-        run(str(ROOT / ".venv/bin/python"), "-I", str(ROOT / "local/__main__.py"), "down",
-            env={**self.env, "LOCAL_STATE": str(self.state)})  # fmt: skip
+# What is deployed for this file is deployed once.
+pytestmark = pytest.mark.xdist_group("test_deploy_local")
 
 
 @pytest.fixture(scope="module")
@@ -71,17 +28,6 @@ def deployed(tmp_path_factory):
         yield local
     finally:
         local.end()
-
-
-@pytest.fixture
-def local(toy):
-    local = Local(toy)
-    yield local
-    local.end()
-
-
-def url(local, name):
-    return re.search(rf"{name.upper()}_URL=(\S+)", local.deploy_sh("env").stdout)[1]
 
 
 def shell(local, line):
@@ -195,6 +141,12 @@ def test_public_opens_what_you_may_call_and_only_that_until_the_next_deploy(depl
 # ---- errors
 
 
+def as_the_map_says(local):
+    local.set_policy("front", "user:you@example.com")
+    local.set_policy("back", "serviceAccount:front-sa@local-project.iam.gserviceaccount.com")
+    local.set_policy("closed")
+
+
 @pytest.fixture
 def disturbed(deployed):
     """For a test that lets commands fail, or bindings take their time; afterwards all is right again."""
@@ -202,9 +154,7 @@ def disturbed(deployed):
     deployed.env.pop("PATIENCE", None)
     for file in ("faults.json", "propagation.json"):
         (deployed.state / file).unlink(missing_ok=True)
-    for name in NAMES:
-        deployed.set_policy(name)
-    succeeded(deployed.deploy_sh())
+    as_the_map_says(deployed)
 
 
 def test_what_passes_by_itself_is_waited_for(disturbed):
@@ -231,8 +181,7 @@ def test_a_binding_that_takes_time_is_waited_for_both_ways(disturbed, tmp_path):
             assert deploy.poll() is None, (tmp_path / "said").read_text()
             time.sleep(0.05)
     (disturbed.state / "propagation.json").unlink()
-    disturbed.set_policy("back", "serviceAccount:front-sa@local-project.iam.gserviceaccount.com")
-    disturbed.set_policy("closed")
+    as_the_map_says(disturbed)
     assert deploy.wait(120) == 0, (tmp_path / "said").read_text()
 
 
@@ -242,203 +191,6 @@ def test_a_binding_that_does_not_come_is_named(disturbed):
     (disturbed.state / "propagation.json").write_text("600")
     failed = disturbed.deploy_sh()
     assert failed.returncode == 1 and "front -> back" in failed.stderr
-
-
-# ---- interruption
-
-
-def start(local, *words):
-    """deploy.sh under way; its process id is in PID before it starts anything."""
-    env = {**local.env, "PID": str(local.app / "pid")}
-    script = f'echo $$ > "$PID"; exec {shlex.join(local.command(*words))}'
-    return subprocess.Popen(
-        ["bash", "-c", script], env=env, text=True, start_new_session=True,
-        preexec_fn=heed_ctrl_c, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-
-
-def heed_ctrl_c():
-    """As at a terminal; where the tests run in the background, Ctrl-C may be ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def after_change(local, number, then):
-    """What the stand-in does once that many commands have changed something: `then`, for a shell."""
-    (local.state / "after_change.json").write_text(json.dumps({"number": number, "then": then}))
-
-
-KILLS = {
-    "SIGKILL": "kill -9 $(cat {pid})",
-    "Ctrl-C": "kill -INT $(cat {pid})",
-    "SIGTERM": "kill -TERM $(cat {pid})",
-}
-
-
-def end_state(local):
-    """Everything that a deploy makes true, without what differs from run to run."""
-    emails = local.gcloud("iam service-accounts list --format='value(email)'").stdout.split()
-    services = local.gcloud("run services list --format='value(metadata.name)'").stdout.split()
-    granted = local.gcloud(
-        "projects get-iam-policy local-project --flatten='bindings[].members'"
-        " --format='value(bindings.members,bindings.role)'"
-    ).stdout.splitlines()
-    return sorted(emails), sorted(services), sorted(granted), {n: local.members(n) for n in NAMES}
-
-
-@pytest.fixture(scope="module")
-def undisturbed(deployed):
-    return end_state(deployed)
-
-
-def open_to_more_than_the_map_says(local):
-    """Whether any function ever was: the audit log has every policy that was set, and every command."""
-    allowed = {
-        "front": {"user:you@example.com"},
-        "back": {"serviceAccount:front-sa@local-project.iam.gserviceaccount.com"},
-        "closed": set(),
-    }
-    log = (local.state / "audit.log").read_text()
-    policies = re.findall(r"^# policy (front|back|closed) (.*)", log, re.M)
-    opened = re.findall(r".* --(?:no-invoker-iam-check|allow-unauthenticated).*", log)
-    for name, bindings in policies:
-        members = {member for binding in json.loads(bindings) for member in binding["members"]}
-        if members - allowed[name]:
-            opened.append((name, members))
-    return opened
-
-
-@pytest.mark.parametrize("kind", KILLS)
-@pytest.mark.parametrize("number", range(1, 12))
-def test_killed_anywhere_and_run_again_it_ends_as_if_undisturbed(
-    local, undisturbed, kind, number, request
-):
-    sample = {"SIGKILL": (9,), "Ctrl-C": (8,), "SIGTERM": (11,)}
-    if number not in sample[kind] and not request.config.getoption("--full"):
-        pytest.skip("left out: runs with --full")
-    succeeded(run(str(ROOT / "local/venv")))
-    local.state.mkdir()
-    after_change(local, number, KILLS[kind].format(pid=shlex.quote(str(local.app / "pid"))))
-    killed = start(local)
-    said = killed.communicate(timeout=120)
-    assert killed.returncode == {"SIGKILL": -9, "Ctrl-C": 130, "SIGTERM": 143}[kind], said
-    if kind != "SIGKILL":
-        assert "interrupted. What was done so far stays. Run the same command again" in said[1]
-    assert open_to_more_than_the_map_says(local) == []
-    succeeded(local.deploy_sh())
-    assert open_to_more_than_the_map_says(local) == []
-    assert end_state(local) == undisturbed
-    end = time.monotonic() + 30
-    while len(running(local)) > 1 + len(NAMES):  # the servers, and an instance of each function
-        assert time.monotonic() < end, running(local)
-        time.sleep(0.05)
-
-
-def running(local):
-    """The processes of the project: each holds a lock on its file."""
-    held = []
-    for path in (local.state / "run").iterdir():
-        with open(path) as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                held.append(path.name)
-    return held
-
-
-@pytest.mark.parametrize("number", [1, 3, 5, 7])
-def test_a_destroy_that_is_killed_and_run_again_leaves_nothing(local, number, request):
-    if number != 3 and not request.config.getoption("--full"):
-        pytest.skip("left out: runs with --full")
-    succeeded(local.deploy_sh())
-    pids = [int(file.read_text()) for file in (local.state / "run").iterdir() if file.read_text()]
-    assert pids
-    after_change(local, number, KILLS["SIGKILL"].format(pid=shlex.quote(str(local.app / "pid"))))
-    killed = start(local, "destroy")
-    killed.communicate(timeout=120)
-    assert killed.returncode == -9
-    assert open_to_more_than_the_map_says(local) == []
-    destroyed = succeeded(local.deploy_sh("destroy"))
-    assert "Ending the local project" in destroyed.stdout and not local.state.exists()
-    for pid in pids:
-        state = run("ps", "-o", "stat=", "-p", str(pid)).stdout.strip()
-        assert state[:1] in ("", "Z")  # a zombie has ended, and waits for init
-    assert local.deploy_sh("destroy").stdout == "There is no local project.\n"
-
-
-def test_nothing_changes_after_an_interrupted_deploy_has_ended(local):
-    """The gcloud that runs while the signal comes is ended, and not left behind."""
-    succeeded(run(str(ROOT / "local/venv")))
-    local.state.mkdir()
-    after_change(local, 1, f"kill -TERM $(cat {shlex.quote(str(local.app / 'pid'))}); sleep 60")
-    began = time.monotonic()
-    ended = start(local)
-    ended.communicate(timeout=50)
-    assert ended.returncode == 143 and time.monotonic() - began < 50
-    assert run("pgrep", "-f", f"sleep 60.*{local.app}").stdout == ""
-
-
-# ---- the edit loop
-
-
-def test_a_saved_change_answers_and_a_broken_one_leaves_the_last_good_revision(local):
-    (local.app / "functions" / "front" / "main.py").write_text(FRONT.format("first"))
-    watching = start(local, "--watch")
-
-    def until(pattern):
-        """What is said until a line matches; the terminal shows both streams."""
-        said = ""
-        for line in stream:
-            said += line
-            if re.search(pattern, line):
-                return said
-        pytest.fail(f"it ended: {said}")
-
-    def answer():
-        token = local.gcloud("auth print-identity-token").stdout.strip()
-        return requests.get(
-            url(local, "front"), headers={"Authorization": f"Bearer {token}"}, timeout=20
-        ).text
-
-    with merged(watching) as stream:
-        until("Watching")
-        assert answer() == "first"
-        (local.app / "functions" / "front" / "main.py").write_text(FRONT.format("second"))
-        until("front is deployed")
-        assert answer() == "second"
-        (local.app / "functions" / "front" / "main.py").write_text("def front(request)\n")
-        assert "front: main.py line 1: " in until("front is not deployed")
-        assert answer() == "second"
-        watching.send_signal(signal.SIGINT)
-        assert watching.wait(30) == 0
-    assert answer() == "second"  # the watching ends, the functions do not
-
-
-FRONT = "def front(request):\n    return {!r}\n"
-
-
-@contextlib.contextmanager
-def merged(process):
-    """The lines of both streams of a process, which is ended if a test ends early."""
-    lines = queue.Queue()
-
-    def read(stream):
-        for line in stream:
-            lines.put(line)
-        lines.put(None)
-
-    readers = [threading.Thread(target=read, args=[s]) for s in (process.stdout, process.stderr)]
-    for reader in readers:
-        reader.start()
-    try:
-        yield iter(lambda: lines.get(timeout=60), None)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
-        for reader in readers:
-            reader.join(30)
-        process.stdout.close()
-        process.stderr.close()
 
 
 # ---- who could call a function
@@ -468,12 +220,11 @@ def test_a_role_of_the_project_s_own_is_looked_into(deployed):
     binding = f"local-project --member=user:you@example.com --role={role}"
     succeeded(deployed.gcloud("iam roles create opener --project=local-project --permissions=run.routes.invoke"))
     succeeded(deployed.gcloud(f"projects add-iam-policy-binding {binding} --condition=None"))
-    said = succeeded(deployed.deploy_sh("verify")).stdout
-    assert f"  user:you@example.com  {role} (project local-project)" in said
-    assert rows(deployed.deploy_sh("verify"))["you"] == ["200 ok", "200 inherited", "200 inherited"]
+    said = succeeded(deployed.deploy_sh("verify"))
+    assert f"  user:you@example.com  {role} (project local-project)" in said.stdout
+    assert rows(said)["you"] == ["200 ok", "200 inherited", "200 inherited"]
     assert f"may call closed ({role} on project local-project)" in deployed.deploy_sh("who", "closed").stdout
     succeeded(deployed.gcloud(f"projects remove-iam-policy-binding {binding}"))
-    succeeded(deployed.deploy_sh())
 
 
 def test_the_map_is_also_a_picture_and_json(deployed):
@@ -527,38 +278,6 @@ def test_as_everyone_takes_back_when_it_is_interrupted(powerless, sent):
     assert said[1].count("Taken back: ") == 2
 
 
-def test_propagation_is_waited_for_and_can_be_watched(local):
-    succeeded(local.deploy_sh("--propagation=1"))  # verify waits for what has not come yet
-    succeeded(local.deploy_sh("--propagation=600"))
-    address, token = url(local, "closed"), local.gcloud("auth print-identity-token").stdout.strip()
-    headers = {"Authorization": f"Bearer {token}"}
-    local.set_policy("closed", "user:you@example.com")
-    assert requests.get(address, headers=headers, timeout=20).status_code == 403
-    succeeded(local.deploy_sh("--propagation=0"))
-    local.set_policy("closed", "user:you@example.com")
-    assert requests.get(address, headers=headers, timeout=20).status_code == 200
-    for words in (["--propagation=soon"], ["verify", "--propagation=2"]):
-        assert local.deploy_sh(*words).returncode == 1
-
-
-# ---- several at once
-
-
-def test_deploys_at_the_same_time_end_well_and_each_as_it_was_told(local, tmp_path):
-    """Two of one folder, and a public one of another."""
-    succeeded(run(str(ROOT / "local/venv")))
-    other = Local(shutil.copytree(local.app, tmp_path / "other"))
-    try:
-        runs = [start(local), start(local), start(other, "--public")]
-        said = [r.communicate(timeout=170) for r in runs]
-        assert [r.returncode for r in runs] == [0, 0, 0], said
-        assert open_to_more_than_the_map_says(local) == []
-        succeeded(local.deploy_sh("verify"))
-        assert other.members("front") == {"user:you@example.com", "allUsers"}
-    finally:
-        other.end()
-
-
 # ---- environments, and members that are no functions
 
 
@@ -593,7 +312,7 @@ def schedule(deployed):
     yield "schedule@local-project.iam.gserviceaccount.com"
     (deployed.app / "trust-map").write_text(text)
     shutil.rmtree(deployed.app / ".groups", ignore_errors=True)
-    succeeded(deployed.deploy_sh())
+    as_the_map_says(deployed)
     deployed.gcloud(
         "iam service-accounts delete schedule@local-project.iam.gserviceaccount.com --quiet"
     )

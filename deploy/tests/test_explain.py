@@ -18,9 +18,12 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from deploy import explain
 from local import tokens
 from local.testing import ROOT, run, succeeded
+from local_toy import Local
 from recorded_cloud import TOY
 from test_deploy_commands import unknown_to_gcloud
-from test_deploy_local import Local
+
+# What is deployed for this file is deployed once.
+pytestmark = pytest.mark.xdist_group("test_explain")
 
 ELSEWHERE = tokens.key_pair("elsewhere")  # a key that is nobody's
 SUFFIX = "@local-project.iam.gserviceaccount.com"

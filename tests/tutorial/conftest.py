@@ -1,7 +1,5 @@
 """What the tests of README.md and RECIPES.md need."""
 
-import itertools
-
 import pytest
 
 
@@ -11,11 +9,8 @@ def full(request):
 
 
 def pytest_collection_modifyitems(items):
-    """The longest tests begin first, each on a worker of its own: a worker takes two at a time."""
-    long = [item for item in items if item.get_closest_marker("long")]
-    others = [item for item in items if item not in long]
-    pairs = itertools.zip_longest(long, others[: len(long)])
-    items[:] = [item for pair in pairs for item in pair if item] + others[len(long) :]
+    """The longest tests begin first, each on a worker of its own."""
+    items.sort(key=lambda item: not item.get_closest_marker("long"))
 
 
 def pytest_configure(config):

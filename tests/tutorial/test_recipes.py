@@ -159,7 +159,6 @@ def test_after_a_recipe_the_tests_are_green(recipes, clone, full):
 # ---- How do I …?
 
 
-@pytest.mark.long
 def test_what_the_answers_say_is_seen(clone):
     """Each is followed in one clone that is deployed, and finds the app as it is in the repository."""
     succeeded(clone.deploy_sh())
