@@ -1,19 +1,38 @@
 """Ports that are set aside: for a clone and a name the same ones again, where they are free."""
 
+import fcntl
+import functools
 import hashlib
+import os
 import socket
+import tempfile
 
 FIRST, COUNT = 20000, 10000  # below the range from which connections take theirs
 
 
 def set_aside(what: str, taken: set[int]) -> int:
-    """A free port; the same for the same `what`, unless somebody else has it now."""
+    """A free port; the same for the same `what`, unless somebody else has it, or is about to."""
     start = int.from_bytes(hashlib.sha256(what.encode()).digest()[:4], "big")
     for step in range(COUNT):
         port = FIRST + (start + step * 7) % COUNT
-        if port not in taken and not in_use(port):
+        if port not in taken and is_free(port):
             return port
     raise SystemExit(f"ERROR: no free port between {FIRST} and {FIRST + COUNT}")
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody has it, or is about to. If so, it is kept for this process until that ends."""
+    try:
+        fcntl.lockf(held(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)  # the byte of that number
+    except OSError:
+        return False
+    return not in_use(port)
+
+
+@functools.cache
+def held() -> int:
+    name = f"ports-of-local-functions-{os.getuid()}"
+    return os.open(os.path.join(tempfile.gettempdir(), name), os.O_RDWR | os.O_CREAT, 0o600)
 
 
 def any_free() -> int:

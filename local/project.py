@@ -65,24 +65,29 @@ def start_servers(project: dict, functions) -> None:
         before = dict(service)
         for kind in ("port", "metadata_port"):
             kept = service.get(kind)
-            if not kept or kept in taken or (not old and ports.in_use(kept)):
+            if not kept or kept in taken or (not old and not ports.is_free(kept)):
                 service[kind] = ports.set_aside(f"{STATE} {name} {kind}", taken)
             taken.add(service[kind])
         service["url"] = f"http://127.0.0.1:{service['port']}"
         if service != before:
             state.write(f"services/{name}", service)
     kept = project.get("token_port")
-    if not kept or kept in taken or (not old and ports.in_use(kept)):
+    if not kept or kept in taken or (not old and not ports.is_free(kept)):
         project["token_port"] = ports.set_aside(f"{STATE} token", taken)
     state.write("project", project)
+    log = STATE / "logs" / "servers.log"
     if not old:
-        processes.start("servers", "servers")
+        try:
+            processes.start("servers", "servers")
+        except ChildProcessError:
+            raise SystemExit(
+                f"ERROR: the servers do not start: {revisions.last_line(log, 0)}. Their log: {log}"
+            ) from None
     elif not all(map(ports.answers, taken)):
         processes.send("servers", signal.SIGHUP)
         deadline = time.monotonic() + PATIENCE
         while not all(map(ports.answers, taken)):
             if time.monotonic() > deadline:
-                log = STATE / "logs" / "servers.log"
                 raise SystemExit(f"ERROR: the servers do not open their ports. Their log: {log}")
             time.sleep(0.02)
 

@@ -7,13 +7,14 @@ import pathlib
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
 
-from local.testing import run, succeeded
+from local.testing import ROOT, run, succeeded
 from toys import Local, call
 
 GOOD = "def entry(request):\n    return 'good'\n"
@@ -73,6 +74,18 @@ def test_after_down_a_clone_has_the_same_ports_again(other):
         other.up("inner", "outer")
         assert other.addresses()["inner"][0] != before["inner"][0]
         assert other.addresses()["outer"] == before["outer"]
+
+
+def test_a_port_that_another_process_is_about_to_use_is_not_taken():
+    code = "from local import ports; print(ports.set_aside('a name', set()), flush=True); input()"
+    command, pipes = [sys.executable, "-c", code], {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with (
+        subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as one,
+        subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as other,
+    ):
+        assert one.stdout.readline() != other.stdout.readline()
+        one.communicate("\n")
+        other.communicate("\n")
 
 
 def test_up_again_changes_nothing_and_takes_in_new_names(second):
