@@ -9,7 +9,6 @@ import importlib
 import os
 import re
 import shlex
-import subprocess
 import sys
 
 from local import gcloud_output, state
@@ -150,6 +149,8 @@ def after_change(words: str) -> None:
         planned["number"] -= 1
         state.write("after_change", planned)
     if planned["number"] == 0:
+        import subprocess  # slow to load, and each command of a deploy is a process
+
         subprocess.run(["bash", "-c", planned["then"]], check=False)
 
 

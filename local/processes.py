@@ -7,7 +7,6 @@ could, after a reboot, be that of a stranger.
 import fcntl
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -71,6 +70,8 @@ def start(name: str, *arguments: str, log: str | None = None) -> None:
 
     Raises ChildProcessError if it ends before that. What it prints goes to logs/LOG.log.
     """
+    import subprocess  # slow to load, and most commands of a deploy start nothing
+
     (STATE / "logs").mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-I", "-u", str(ROOT / "local" / "__main__.py"), *arguments]
     read_end, write_end = os.pipe()

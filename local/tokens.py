@@ -87,7 +87,10 @@ def access_token(account: dict, lifetime: int = LIFETIME) -> str:
 
 
 def _signed(account: dict, claims: dict, issuer: str, lifetime: int) -> str:
-    key = serialization.load_pem_private_key((STATE / "key.pem").read_bytes(), None)
+    # It was made here. To check that it is a good one takes a hundred times as long as to sign.
+    key = serialization.load_pem_private_key(
+        (STATE / "key.pem").read_bytes(), None, unsafe_skip_rsa_key_validation=True
+    )
     now = int(time.time())
     claims |= {"iss": issuer, "sub": account["uniqueId"], "iat": now, "exp": now + lifetime}
     header = {"alg": "RS256", "kid": state.read("project")["key_id"], "typ": "JWT"}
