@@ -36,6 +36,13 @@ def test_wrong_words_are_answered_in_one_line(words, message):
     assert result.stderr.startswith(f"deploy.sh: {message}") and result.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("prefix", ["/usr", "Dev-", "a_"])
+def test_a_prefix_that_cannot_begin_a_name_is_named(prefix):
+    result = run(DEPLOY_SH, "--dry-run", env={**os.environ, "PREFIX": prefix})
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"deploy.sh: PREFIX={prefix} cannot begin a name: it may have a-z, 0-9 and -\n"
+
+
 @pytest.mark.parametrize("verb", ["env", "verify"])
 def test_before_a_deploy_there_is_nothing_to_look_at(verb, toy):
     result = run(DEPLOY_SH, f"--app={toy}", "--local", verb)
