@@ -11,13 +11,18 @@ CallError
 import logging
 import os
 import time
-from functools import partial
 from typing import Any
 
 import requests
 from blinker import Namespace
 from urllib3 import Timeout
-from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, ReadTimeoutError
+from urllib3.exceptions import (
+    DecodeError,
+    HTTPError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+)
 from werkzeug.exceptions import HTTPException
 
 from shared import logs
@@ -32,11 +37,11 @@ log = logging.getLogger(__name__)
 # an error, seconds=.
 call_made = Namespace().signal("call-made")
 
-LONGEST_CONNECT = 3  # seconds
-NOT_ITS_CODE = {  # what the platform's own pages mean; they are HTML
+LONGEST_CONNECT = 2  # seconds, for each of its addresses
+PAGES = {  # what an HTML page may mean: the platform's own are HTML, and a function's rarely
     401: "the platform could not verify the token: is its audience the function's own URL?",
-    403: "not from its code, nor from the invoker check: ingress, IAP or VPC Service Controls?",
-    404: "not from its code: is it deployed, and does its ingress let this function in?",
+    403: "not from the invoker check; perhaps from ingress, IAP or VPC Service Controls?",
+    404: "perhaps not from its code: is it deployed, and does its ingress let this function in?",
 }
 INVOKER_CHECK = b"Your client does not have permission to get URL"
 
@@ -84,7 +89,7 @@ class Function:
 
     Its URL stands in the environment, as deploy.sh sets it: MY_FUNCTION_URL for my-function.
     It is the audience, too, where `audience` is not given. `timeout`: seconds that a call may
-    take, with its token and its connection.
+    take, with its token and its connection; only a slow DNS is not counted.
     """
 
     def __init__(self, name: str, timeout: float = 9, audience: str | None = None):
@@ -111,14 +116,17 @@ class Function:
 
         The value is None where there is no content. Raises CallError for a status that is neither
         2xx nor in `expect`, and for what is not JSON. A call that is `repeatable` (GET and HEAD
-        are) is sent once more if its connection breaks.
+        are) is sent once more if its connection breaks, unless its content was read from a file.
         """
         if repeatable is None:
             repeatable = method in ("GET", "HEAD")
         headers = {**logs.trace_headers(), **(headers or {})}
-        request = requests.Request(method, self.auth.url + path, headers, **content)
+        request = self._session.prepare_request(
+            requests.Request(method, self.auth.url + path, headers, **content)
+        )
+        repeatable = repeatable and isinstance(request.body, (bytes, str, type(None)))
         begun = time.monotonic()
-        deadline = begun + (timeout or self.timeout)
+        deadline = begun + (self.timeout if timeout is None else timeout)
         outcome: int | str = "Error"
         try:
             answer, body = self._send_safely(request, deadline, repeatable)
@@ -146,15 +154,18 @@ class Function:
             raise NoToken(f"No identity to call {self.name} with.", str(error)) from None
         except TooLarge as error:
             raise Unreachable(f"{self.name} gave no usable answer.", str(error)) from None
-        except (requests.ConnectTimeout, requests.exceptions.SSLError) as error:
+        except requests.ConnectTimeout as error:
             raise self._not_reached(error) from None
         except (requests.Timeout, ReadTimeoutError):
             reason = "its own log shows what takes so long"
             raise TimedOut(f"{self.name} did not answer in time{doubt}.", reason) from None
+        except (requests.exceptions.InvalidHeader, DecodeError) as error:
+            reason = f"it is no HTTP that can be read ({type(error).__name__})"
+            raise Unreachable(f"{self.name} gave no usable answer{doubt}.", reason) from None
         except (requests.ConnectionError, HTTPError) as error:
             cause = getattr(error.args[0], "reason", None) if error.args else None
             if isinstance(cause, NewConnectionError):
-                raise self._not_reached(error) from None
+                raise self._not_reached(cause.__cause__ or cause) from None
             reason = f"the connection broke before the whole answer came ({type(error).__name__})"
             raise Unreachable(f"{self.name} gave no whole answer{doubt}.", reason) from None
 
@@ -168,11 +179,12 @@ class Function:
                 raise requests.Timeout
             return deadline - time.monotonic()
 
-        request.auth = partial(self.auth, longest_wait=left())
-        prepared = session.prepare_request(request)
+        self.auth(request, longest_wait=left())
         seconds = Timeout(connect=min(LONGEST_CONNECT, left()), total=left())
-        with session.send(prepared, timeout=seconds, allow_redirects=False, stream=True) as answer:
-            return answer, whole_body(answer, deadline)
+        # By the adapter, for a session reads the body of a redirect, however long that is.
+        adapter = session.get_adapter(request.url)
+        with adapter.send(request, stream=True, timeout=seconds) as answer:
+            return answer, whole_body(answer)
 
     def _value(self, answer, body, expect):
         """The JSON value answered, if the answer is one that was agreed on."""
@@ -185,15 +197,16 @@ class Function:
             return value
 
         said = value.get("error") if isinstance(value, dict) else None
-        # 429 is Cloud Run's own: every instance that max-instances allows is at its limit.
         if status == 429 or (status == 503 and "Retry-After" in answer.headers):
-            raise Busy(f"{self.name} is busy.", f"status {status}; more instances help", said)
+            # Without JSON it is Cloud Run's own: all that max-instances allows are at their limit.
+            cause = "more instances help" if flaw else "its own log says more"
+            raise Busy(f"{self.name} is busy.", f"status {status}; {cause}", said)
         if status == 403 and flaw and INVOKER_CHECK in body:
             remedy = "add the caller to its line in trust-map, if it is meant to be let in"
             raise Refused(f"{self.name} does not let this function in.", f"status 403; {remedy}")
-        if 300 <= status < 400:
+        if answer.is_redirect:
             flaw = "redirects are not followed, they could take the token elsewhere"
-        elif flaw and status in NOT_ITS_CODE:
-            flaw = f"{flaw}; {NOT_ITS_CODE[status]}"
+        elif flaw and "text/html" in flaw and status in PAGES:
+            flaw = f"{flaw}; {PAGES[status]}"
         reason = f"status {status}; {flaw or 'its own log says more'}"
         raise Unreachable(f"{self.name} gave no usable answer.", reason, said)

@@ -1,14 +1,17 @@
 """HTTP connections to other functions: kept for a while, and answers read within bounds."""
 
+import io
 import json
 import os
 import time
+from http.client import HTTPResponse
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import NewConnectionError
 
 __all__ = ["TooLarge", "new_session", "parsed", "whole_body"]
 
@@ -21,8 +24,33 @@ class TooLarge(Exception):
     """The answer is larger than is good for this instance."""
 
 
-class NotIdle:
-    """A connection that counts as closed once nothing was answered on it for long."""
+class Until(io.RawIOBase):
+    """What a socket brings until a moment: its own timeout is for each part alone."""
+
+    def __init__(self, sock, seconds):
+        self._sock, self._raw = sock, sock.makefile("rb", buffering=0)
+        self._moment = time.monotonic() + seconds
+
+    def makefile(self, mode):  # http.client asks its socket for this
+        return io.BufferedReader(self)
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        left = self._moment - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self):
+        self._raw.close()
+        super().close()
+
+
+class Bounded:
+    """A connection whose timeout is for the whole answer. After a while without one, it is closed."""
 
     answered = 0.0  # by the clock of the wall: an instance may be frozen meanwhile
 
@@ -30,18 +58,30 @@ class NotIdle:
     def is_connected(self):
         return super().is_connected and 0 <= time.time() - self.answered < LONGEST_IDLE
 
+    def connect(self):
+        try:
+            super().connect()
+        except OSError as error:  # of TLS: nothing was asked yet
+            raise NewConnectionError(self, type(error).__name__) from error
+
     def getresponse(self):
-        answer = super().getresponse()
+        source = Until(self.sock, self.timeout)
+        self.response_class = lambda sock, **more: HTTPResponse(source, **more)
+        try:
+            answer = super().getresponse()
+        except Exception:
+            source.close()  # urllib3 leaves it open where the answer is no HTTP
+            raise
         self.answered = time.time()
         return answer
 
 
 class PlainPool(HTTPConnectionPool):
-    ConnectionCls = type("PlainConnection", (NotIdle, HTTPConnectionPool.ConnectionCls), {})
+    ConnectionCls = type("PlainConnection", (Bounded, HTTPConnectionPool.ConnectionCls), {})
 
 
 class TLSPool(HTTPSConnectionPool):
-    ConnectionCls = type("TLSConnection", (NotIdle, HTTPSConnectionPool.ConnectionCls), {})
+    ConnectionCls = type("TLSConnection", (Bounded, HTTPSConnectionPool.ConnectionCls), {})
 
 
 def new_session() -> requests.Session:
@@ -56,16 +96,11 @@ def new_session() -> requests.Session:
     return session
 
 
-def whole_body(answer: requests.Response, deadline: float) -> bytes:
-    """The body, if all of it comes in time: the timeout of requests is for each part alone."""
+def whole_body(answer: requests.Response) -> bytes:
+    """The body, which may be no larger than LARGEST_ANSWER."""
     body = b""
     while part := answer.raw.read1(64 * 1024, decode_content=True):
         body += part
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise requests.Timeout
-        if answer.raw.connection and answer.raw.connection.sock:
-            answer.raw.connection.sock.settimeout(left)
         if len(body) > LARGEST_ANSWER:
             raise TooLarge("the answer is larger than 1 MiB")
     return body
@@ -73,9 +108,10 @@ def whole_body(answer: requests.Response, deadline: float) -> bytes:
 
 def parsed(answer: requests.Response, body: bytes) -> Any:
     """The JSON value in the body, None for no content. Raises ValueError that names the flaw."""
-    if not body and (200 <= answer.status_code < 300 or answer.request.method == "HEAD"):
-        return None
     kind = answer.headers.get("Content-Type", "no content type").partition(";")[0].strip().lower()
+    # HEAD has no body, but a page of the platform is one all the same.
+    if not body and (200 <= answer.status_code < 300 or kind != "text/html"):
+        return None
     if kind != "application/json" and not kind.endswith("+json"):
         raise ValueError(f"not JSON: {kind}")
     try:

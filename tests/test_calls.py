@@ -1,14 +1,19 @@
 """Calls from one function to another, against a receiver of the tests: every kind of answer."""
 
 import concurrent.futures
+import io
+import itertools
 import json
+import os
 import socket
+import sys
 import threading
 import time
 
 import pytest
 
 from fakes import Fake, as_json
+from local.testing import run
 from shared import connections
 from shared.calls import Busy, Function, NoToken, Refused, TimedOut, Unreachable, call_made
 
@@ -35,11 +40,12 @@ def function(metadata, receiver, monkeypatch):
         (201, JSON, "null", None),
         (202, {}, "", None),
         (204, {}, "", None),
+        (404, {}, "", None),
     ],
 )
 def test_every_json_value_is_an_answer_and_so_is_none(function, receiver, status, headers, body, value):  # fmt: skip
     receiver.answer = lambda request: (status, headers, body)
-    assert function.call("PUT", "/things/1", json={"a": 1}) == (status, value)
+    assert function.call("PUT", "/things/1", json={"a": 1}, expect=(404,)) == (status, value)
     assert receiver.requests[0].method == "PUT" and receiver.requests[0].path == "/things/1"
     assert json.loads(receiver.requests[0].body) == {"a": 1}
 
@@ -75,8 +81,10 @@ NO_USABLE_ANSWER = "other-one gave no usable answer."
         (200, {}, "inner", Unreachable, NO_USABLE_ANSWER, "status 200; not JSON: no content type"),
         (500, HTML, "<p>inner", Unreachable, NO_USABLE_ANSWER, "status 500; not JSON: text/html"),
         (401, HTML, "<p>inner", Unreachable, NO_USABLE_ANSWER, "is its audience the function's own URL?"),
-        (404, HTML, "<p>inner", Unreachable, NO_USABLE_ANSWER, "is it deployed, and does its ingress"),
-        (403, HTML, "<p>inner", Unreachable, NO_USABLE_ANSWER, "ingress, IAP or VPC Service Controls?"),
+        (404, HTML, "<p>inner", Unreachable, NO_USABLE_ANSWER, "perhaps not from its code: is it deployed"),
+        (403, HTML, "<p>inner", Unreachable, NO_USABLE_ANSWER, "perhaps from ingress, IAP or VPC Service"),
+        (404, {}, "", Unreachable, NO_USABLE_ANSWER, "status 404; its own log says more"),
+        (304, {}, "", Unreachable, NO_USABLE_ANSWER, "status 304; its own log says more"),
         (403, JSON, '{"error": "inner"}', Unreachable, NO_USABLE_ANSWER, "status 403; its own log says"),
         (307, {**JSON, "Location": "/"}, "{}", Unreachable, NO_USABLE_ANSWER, "redirects are not followed"),
         (200, JSON, "[" * 99999, Unreachable, NO_USABLE_ANSWER, "status 200; not valid JSON"),
@@ -88,6 +96,11 @@ NO_USABLE_ANSWER = "other-one gave no usable answer."
          "status 403; add the caller to its line in trust-map"),
         (429, HTML, "inner", Busy, "other-one is busy.", "status 429; more instances help"),
         (503, {"Retry-After": "9"}, "inner", Busy, "other-one is busy.", "status 503; more instances"),
+        (429, JSON, '{"error": "inner"}', Busy, "other-one is busy.", "status 429; its own log says more"),
+        (200, {**JSON, "Content-Encoding": "gzip"}, "inner", Unreachable, NO_USABLE_ANSWER,
+         "it is no HTTP that can be read (DecodeError)"),
+        (200, {**JSON, "Content-Length": "2, 5"}, "inner", Unreachable, NO_USABLE_ANSWER,
+         "it is no HTTP that can be read (InvalidHeader)"),
     ],
 )  # fmt: skip
 def test_an_error_names_its_true_cause(
@@ -102,6 +115,24 @@ def test_an_error_names_its_true_cause(
     [record] = [r for r in caplog.records if r.name == "shared.calls"]
     assert record.message.startswith(f"{sentence} Reason: ") and reason in record.message
     assert "inner" not in record.message
+    if "log says" not in reason:
+        assert "log says" not in record.message
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_what_is_no_page_is_not_taken_for_the_platform_s(function, receiver, caplog, status):
+    receiver.answer = lambda request: (status, {"Content-Type": "text/plain"}, "inner")
+    with pytest.raises(Unreachable):
+        function.call("GET", "/")
+    assert caplog.messages[-1].endswith(f"Reason: status {status}; not JSON: text/plain")
+
+
+@pytest.mark.parametrize("status, reason", [(403, "perhaps from ingress"), (404, "is it deployed")])
+def test_a_page_is_no_answer_to_head_either(function, receiver, caplog, status, reason):
+    receiver.answer = lambda request: (status, HTML, "")
+    with pytest.raises(Unreachable):
+        function.call("HEAD", "/", expect=(404,))
+    assert reason in caplog.text
 
 
 def test_who_is_busy_is_asked_again_later(function, receiver):
@@ -158,6 +189,14 @@ def test_nobody_there_is_named_with_the_address(metadata, monkeypatch, caplog):
     assert "does it run, at http://127.0.0.1:9?" in caplog.text
 
 
+def test_before_tls_is_agreed_on_nothing_can_have_happened(metadata, receiver, monkeypatch, caplog):
+    monkeypatch.setenv("OTHER_ONE_URL", f"https://{receiver.address}")  # it speaks no TLS
+    with pytest.raises(Unreachable) as raised:
+        Function("other-one").call("POST", "/", json={})
+    assert raised.value.description == "other-one cannot be reached."
+    assert "SSLError; does it run, at https://" in caplog.text
+
+
 def test_a_function_without_a_url_is_named():
     with pytest.raises(RuntimeError, match="NO_SUCH_URL is not set: where is the function no-such"):
         Function("no-such")
@@ -166,22 +205,83 @@ def test_a_function_without_a_url_is_named():
 # ---- One deadline
 
 
-@pytest.mark.parametrize("what", ["token", "answer", "drip"])
-def test_one_deadline_covers_token_connection_and_answer(function, metadata, receiver, what):
+class Raw(Fake):
+    """Says its `parts` to whatever is asked, one each tenth of a second."""
+
+    parts = ()
+
+    def finish_request(self, request, client_address):
+        self.read(request)
+        for part in self.parts:
+            request.sendall(part)
+            if self.released.wait(0.1):
+                break
+        request.close()
+
+    def read(self, connection):
+        asked = b""
+        while b"\r\n\r\n" not in asked and (part := connection.recv(65536)):
+            asked += part
+        if asked:
+            self.requests.append(asked.split(b" ")[0].decode())
+        return asked
+
+
+@pytest.fixture
+def raw(metadata, monkeypatch):
+    server = Raw()
+    monkeypatch.setenv("RAW_URL", f"http://{server.address}")
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize("what", ["token", "answer"])
+def test_one_deadline_covers_token_connection_and_answer(metadata, receiver, monkeypatch, caplog, what):  # fmt: skip
+    monkeypatch.setenv("OTHER_ONE_URL", f"http://{receiver.address}")
+    function = Function("other-one", timeout=60)
     if what == "token":
         metadata.identity = metadata.hang
     else:
         function.call("GET", "/")  # now it has a token
-    if what == "answer":
         receiver.answer = receiver.hang
-    elif what == "drip":  # each drop comes in time, but there is no end of them
-        receiver.drip = True
-    error = NoToken if what == "token" else TimedOut
     begun = time.monotonic()
-    with pytest.raises(error) as raised:
+    with pytest.raises(NoToken if what == "token" else TimedOut) as raised:
         function.call("GET", "/", timeout=0.7)
     assert 0.6 < time.monotonic() - begun < 30  # the other end hangs for a minute
     assert raised.value.code == (503 if what == "token" else 504)
+    assert what == "answer" or "none in 0." in caplog.text  # so long, and not the usual 5 s
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    "begin, drop",
+    [
+        (b"", b"H"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100_000),
+        (OK, b"A"),
+        (OK + b"Content-Length: 9999\r\n\r\n", b" "),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n", b"0"),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+        (b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", b" "),
+    ],
+)
+def test_an_answer_that_comes_drop_by_drop_is_given_up_on_in_time(raw, begin, drop):
+    """Each drop comes in time, and in a flood at once, but there is no end of them."""
+    raw.parts = [begin, *itertools.repeat(drop, 600)]
+    begun = time.monotonic()
+    with pytest.raises(TimedOut):
+        Function("raw", timeout=60).call("GET", "/", timeout=0.7)
+    assert time.monotonic() - begun < 30
+
+
+def test_the_body_of_a_redirect_has_a_bound_too(raw):
+    redirect, mebibyte = b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", b" " * 1024 * 1024
+    raw.parts = [redirect, *itertools.repeat(mebibyte, 600)]
+    with pytest.raises(Unreachable, match="raw gave no usable answer."):
+        Function("raw").call("GET", "/")
 
 
 def test_a_slow_answer_is_asked_for_once(function, receiver):
@@ -195,7 +295,7 @@ def test_a_slow_answer_is_asked_for_once(function, receiver):
 # ---- Connections that have died
 
 
-class Dying(Fake):
+class Dying(Raw):
     """Answers the first request of a connection, and resets it when a second one comes."""
 
     def finish_request(self, request, client_address):
@@ -207,14 +307,6 @@ class Dying(Fake):
             request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         request.close()
 
-    def read(self, connection):
-        asked = b""
-        while b"\r\n\r\n" not in asked and (part := connection.recv(65536)):
-            asked += part
-        if asked:
-            self.requests.append(asked.split(b" ")[0].decode())
-        return asked
-
 
 @pytest.fixture
 def dying(metadata, monkeypatch):
@@ -224,11 +316,11 @@ def dying(metadata, monkeypatch):
     server.close()
 
 
-def test_a_dead_connection_costs_a_call_that_can_be_repeated_nothing(dying, caplog):
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_a_dead_connection_costs_a_call_that_can_be_repeated_nothing(dying, caplog, method):
     function = Function("dying")
-    assert function.call("GET", "/")[0] == 200
-    assert function.call("GET", "/")[0] == 200
-    assert function.call("POST", "/verify", repeatable=True)[0] == 200
+    function.call("GET", "/")
+    assert function.call(method, "/", repeatable=True if method == "POST" else None)[0] == 200
     assert "dying" not in caplog.text
 
 
@@ -241,6 +333,14 @@ def test_a_call_that_cannot_be_repeated_says_that_it_may_have_happened(dying):
         "dying gave no whole answer, but it may have done what it was asked."
     )
     assert dying.requests.count("POST") == 1
+
+
+def test_what_was_read_from_a_file_is_not_sent_again(dying):
+    function = Function("dying")
+    function.call("GET", "/")
+    with pytest.raises(Unreachable, match="may have done what it was asked"):
+        function.call("PUT", "/", data=io.BytesIO(b"all of it"), repeatable=True)
+    assert dying.requests.count("PUT") == 1
 
 
 def test_a_slow_call_that_cannot_be_repeated_says_so_too(function, receiver):
@@ -278,9 +378,18 @@ def test_a_connection_that_idled_for_long_is_not_used(function, receiver, monkey
     assert len(receiver.connections) == 2
 
 
-def test_as_many_connections_are_kept_as_threads_may_call(function, receiver):
-    threads = connections.THREADS
-    together = threading.Barrier(threads)
+def test_as_many_threads_may_call_as_the_function_has():
+    code = "from shared import connections; print(connections.THREADS)"
+    for threads in ("7", "120"):
+        said = run(sys.executable, "-c", code, env={**os.environ, "THREADS": threads})
+        assert said.stdout.strip() == threads
+
+
+def test_as_many_connections_are_kept_as_threads_may_call(metadata, receiver, monkeypatch):
+    threads = 120
+    monkeypatch.setattr(connections, "THREADS", threads)
+    monkeypatch.setenv("OTHER_ONE_URL", f"http://{receiver.address}")
+    function, together = Function("other-one"), threading.Barrier(threads)
 
     def answer(request):
         together.wait(30)
