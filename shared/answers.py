@@ -2,6 +2,7 @@
 
 import logging
 import time
+from http import HTTPMethod
 
 import functions_framework
 from flask import Flask, current_app, g, request
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 SENTENCES = {
     404: "There is nothing at this path.",
     405: "This path does not answer this method.",
+    500: "Something went wrong here; it has been logged.",
 }
 
 
@@ -46,7 +48,8 @@ def json_app(name: str, largest_body: int = 16 * 1024) -> Flask:
         # asks for nothing: after a deploy, the log shows what its reader did.
         if request.method != "OPTIONS":
             milliseconds = (time.monotonic() - g.begun) * 1000
-            outcome = request.method, request.url_rule, response.status_code, milliseconds
+            method = request.method if request.method in HTTPMethod.__members__ else "?"
+            outcome = method, request.url_rule, response.status_code, milliseconds
             log.info("%s %s answered %d in %.0f ms", *outcome)
         return response
 
@@ -63,10 +66,10 @@ def json_app(name: str, largest_body: int = 16 * 1024) -> Flask:
         headers = [(k, v) for k, v in error.get_headers() if k in ("Allow", "Retry-After")]
         return {"error": sentence}, error.code, headers
 
-    @app.errorhandler(Exception)
-    def crash(error):
-        log.critical("Unexpected %s: a bug.", type(error).__name__, exc_info=error)
-        return {"error": "Something went wrong here; it has been logged."}, 500
+    def crash(exc_info):  # in place of Flask's own, which has the path in it
+        log.critical("Unexpected %s: a bug.", exc_info[0].__name__, exc_info=exc_info)
+
+    app.log_exception = crash  # type: ignore[method-assign]
 
     return app
 

@@ -13,6 +13,9 @@ from flask import has_request_context, request
 
 SEVERITIES = ((50, "CRITICAL"), (40, "ERROR"), (30, "WARNING"), (20, "INFO"), (0, "DEBUG"))
 
+CAUSED = "The above exception was the direct cause of the following exception"
+MEANWHILE = "During handling of the above exception, another exception occurred"
+
 log = logging.getLogger(__name__)
 
 
@@ -22,7 +25,10 @@ class CloudLoggingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         when = datetime.fromtimestamp(record.created, UTC).isoformat()
         severity = next(name for level, name in SEVERITIES if record.levelno >= level)
-        entry = {"severity": severity, "time": when, "message": record.getMessage()}
+        # An error in place of a message: what it says may be what a user sent.
+        told = record.msg if isinstance(record.msg, BaseException) else None
+        message = type(told).__name__ if told else record.getMessage()
+        entry = {"severity": severity, "time": when, "message": message}
         traces = [stack_trace(record.exc_info[1])] if record.exc_info and record.exc_info[1] else []
         if traces or record.stack_info:
             # The field that Error Reporting groups errors by.
@@ -33,16 +39,18 @@ class CloudLoggingFormatter(logging.Formatter):
         return json.dumps(entry)
 
 
-def stack_trace(error: BaseException | None) -> str:
+def stack_trace(error: BaseException, seen: tuple[int, ...] = ()) -> str:
     """As Python prints it, without what the errors say: that may be what a user sent."""
-    traces: list[str] = []
-    while error:
-        frames = "".join(traceback.format_tb(error.__traceback__))
-        name = type(error).__qualname__
-        traces.insert(0, f"Traceback (most recent call last):\n{frames}{name}")
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    between = "\n\nDuring handling of the above exception, another exception occurred:\n\n"
-    return between.join(traces)
+    seen = (*seen, id(error))  # causes can go in a circle
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    trace = f"Traceback (most recent call last):\n{frames}{type(error).__qualname__}"
+    for inner in getattr(error, "exceptions", ()):  # of a group
+        trace += f"\n\nIn this group:\n\n{stack_trace(inner, seen)}"
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if before is None or id(before) in seen:
+        return trace
+    between = CAUSED if error.__cause__ else MEANWHILE
+    return f"{stack_trace(before, seen)}\n\n{between}:\n\n{trace}"
 
 
 def trace_id() -> str | None:
@@ -57,14 +65,26 @@ def trace_headers() -> dict[str, str]:
     return {name: headers[name] for name in ("Traceparent",) if name in headers}
 
 
+class Handler(logging.StreamHandler):
+    """Writes to standard output."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        # Python's own prints what was to be logged, on many lines: it may be what a user sent.
+        name, where = type(sys.exc_info()[1]).__name__, f"{record.pathname}:{record.lineno}"
+        message = f"An entry could not be written, for its message fails with {name}: {where}"
+        print(json.dumps({"severity": "ERROR", "message": message}), file=self.stream, flush=True)
+
+
 def to_standard_output() -> None:
     """Sends every log record of this process, from INFO up, to standard output."""
-    handler = logging.StreamHandler(sys.stdout)
+    handler = Handler(sys.stdout)
     handler.setFormatter(CloudLoggingFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # its warnings quote whole URLs
     threading.excepthook = log_crash
 
 
 def log_crash(crash: threading.ExceptHookArgs) -> None:
     """One entry for a thread that has ended by an error, where Python prints many lines."""
-    log.critical("A thread crashed: %s", crash.exc_type.__name__, exc_info=crash.exc_value)
+    if crash.exc_type is not SystemExit:  # with which a thread may end itself
+        log.critical("A thread crashed: %s", crash.exc_type.__name__, exc_info=crash.exc_value)

@@ -6,6 +6,7 @@ STORE, which deploy.sh sets, is sqlite:PATH or firestore:DATABASE.
 import logging
 import os
 import sqlite3
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -17,6 +18,17 @@ __all__ = ["Firestore", "SQLite", "open_store"]
 log = logging.getLogger(__name__)
 
 LONGEST_WAIT = 3  # seconds, for a lock or for an answer
+MADE_BY = "made_by"  # the field of a document that tells which call has made it
+SQLITE_ERRORS = {  # those of the file; the others are errors of a statement
+    "BUSY": "another process locks it",
+    "LOCKED": "another statement locks it",
+    "CANTOPEN": "is there such a folder?",
+    "READONLY": "may it be written?",
+    "FULL": "the disk is full",
+    "IOERR": "the disk does not work, or is full",
+    "NOTADB": "it is no SQLite file",
+    "CORRUPT": "it is damaged",
+}
 FIRESTORE_ERRORS = {
     "PermissionDenied": "has the service account roles/datastore.user?",
     "NotFound": "is there a database of this name?",
@@ -53,8 +65,12 @@ class SQLite:
                 db.row_factory = sqlite3.Row
                 db.execute(self._table)
                 yield db
-        except sqlite3.Error as error:
-            log.error("%s: %s. Is the disk full, or the file locked?", self._path, error)
+        except sqlite3.DatabaseError as error:
+            # SQLITE_IOERR_WRITE, for one. Its text may quote what a user sent.
+            kind = getattr(error, "sqlite_errorname", "").removeprefix("SQLITE_").split("_")[0]
+            if kind not in SQLITE_ERRORS:
+                raise
+            log.error("%s: %s; %s", self._path, kind, SQLITE_ERRORS[kind])
             raise unavailable() from None
 
 
@@ -73,23 +89,30 @@ class Firestore:
         self._client = Client(database=database)
 
     def create(self, path: str, document: dict) -> bool:
-        """Makes the document. False: there is one already, and it is another.
+        """Makes the document. False: there is one already, and this call has not made it.
 
         If the answer is lost on its way, the library tries again, and is told that the document
-        exists. So what is there is looked at: put something in that no other call writes.
+        exists. So what is there is looked at: each call puts a mark of its own in.
         """
+        mark = uuid.uuid4().hex
         try:
-            self._client.document(path).create(document, **self._limits)
+            self._client.document(path).create({**document, MADE_BY: mark}, **self._limits)
             return True
         except self._exceptions.GoogleAPIError as error:
             problem = error
-        stored = self.get(path)
+        stored = self._stored(path)
         if stored is None:
             raise self._unavailable(problem)
-        return stored == document
+        return stored.get(MADE_BY) == mark
 
     def get(self, path: str) -> dict | None:
         """The document, if there is one."""
+        stored = self._stored(path)
+        if stored:
+            stored.pop(MADE_BY, None)
+        return stored
+
+    def _stored(self, path: str) -> dict | None:
         try:
             return self._client.document(path).get(**self._limits).to_dict()
         except self._exceptions.GoogleAPIError as error:

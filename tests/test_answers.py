@@ -55,6 +55,10 @@ def client(own_logging):
     def crash():
         raise ValueError("what a user sent")
 
+    @app.get("/odd/<name>")
+    def odd(name):
+        return {"no JSON": object()}
+
     return app.test_client()
 
 
@@ -107,6 +111,8 @@ def test_a_function_can_set_another_size(own_logging):
         ("GET", "/taken", 409, "This name is taken."),
         ("GET", "/later", 503, "Ask again."),
         ("GET", "/crash", 500, "Something went wrong here; it has been logged."),
+        ("GET", "/odd/grace", 500, "Something went wrong here; it has been logged."),
+        ("GRACE", "/taken", 405, "This path does not answer this method."),
     ],
 )
 def test_an_error_is_one_sentence_in_json(client, method, path, status, sentence):
@@ -119,11 +125,13 @@ def test_what_helps_the_caller_stands_in_the_header(client):
     assert client.get("/later").headers["Retry-After"] == "7"
 
 
-def test_a_crash_is_logged_with_its_place_and_without_what_a_user_sent(client, caplog):
-    client.get("/crash")
-    [record] = [record for record in caplog.records if record.levelname == "CRITICAL"]
-    assert record.message == "Unexpected ValueError: a bug."
-    assert "user" not in record.message and record.exc_info[0] is ValueError
+@pytest.mark.parametrize("path, error", [("/crash", ValueError), ("/odd/grace", TypeError)])
+def test_a_crash_is_logged_with_its_place_and_without_what_a_user_sent(client, caplog, path, error):
+    client.get(path)
+    [record] = [r for r in caplog.records if r.levelno >= logging.ERROR]
+    assert record.levelname == "CRITICAL"
+    assert record.message == f"Unexpected {error.__name__}: a bug."
+    assert record.exc_info[0] is error
 
 
 def test_each_answer_is_logged_by_its_rule(client, caplog):
@@ -131,6 +139,12 @@ def test_each_answer_is_logged_by_its_rule(client, caplog):
     client.get("/taken?name=grace")
     [record] = [r for r in caplog.records if r.name == "shared.answers"]
     assert record.message.startswith("GET /taken answered 409 in ")
+
+
+def test_a_method_that_is_none_is_not_logged(client, caplog):
+    caplog.set_level(logging.INFO)
+    client.open("/taken", method="GRACE")
+    assert caplog.messages[-1].startswith("? None answered 405 in ")
 
 
 def test_asking_whether_one_is_let_in_is_not_logged(client, caplog):
@@ -176,6 +190,7 @@ def test_a_request_in_flight_is_answered_when_the_instance_is_ended(small, recei
     call.start()
     assert asked.wait(30)
     os.kill(small.process.pid, signal.SIGTERM)
+    call.join(2)  # it goes on for a while
     go_on.set()
     call.join(30)
     [answered] = answers

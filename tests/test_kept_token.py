@@ -101,6 +101,19 @@ def test_an_expired_token_is_not_used(kept, server):
     assert kept.get().text == "token 2"
 
 
+def test_the_clock_is_that_of_the_wall():
+    fetches = []
+
+    def fetch():
+        fetches.append(1)
+        return Token("expired as it comes", {}, time.time())
+
+    kept = KeptToken(fetch)
+    kept.get(30)
+    kept.get(30)
+    assert len(fetches) == 2
+
+
 def test_a_failed_renewal_is_logged_and_tried_again_after_a_while(kept, server, caplog):
     kept.get()
     server.now += 3600 - 200

@@ -1,6 +1,7 @@
 """What is logged, as Cloud Logging and Error Reporting read it: one entry, one line."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ from shared import logs
 
 def entries(code):
     """What a process of its own logs that runs this code."""
-    begin = "import logging, threading\nfrom shared import logs\nlogs.to_standard_output()\n"
+    begin = "import logging, sys, threading\nfrom shared import logs\nlogs.to_standard_output()\n"
     command = [sys.executable, "-c", begin + code]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert result.stderr == ""
@@ -63,6 +64,12 @@ def test_an_exception_is_one_entry_with_its_traceback_and_without_its_text():
     assert "what a user sent" not in json.dumps(entry)
 
 
+def test_a_cause_that_was_taken_off_is_not_told():
+    code = FAILURE.replace("from error", "from None")
+    [entry] = entries(code + "try:\n    outer()\nexcept KeyError:\n    logging.exception('It failed')")
+    assert entry["stack_trace"].count("Traceback") == 1
+
+
 def test_a_stack_is_kept_in_the_entry():
     [entry] = entries("def here():\n    logging.warning('Odd', stack_info=True)\nhere()")
     assert entry["message"] == "Odd"
@@ -73,6 +80,53 @@ def test_a_stack_is_kept_in_the_entry():
 def test_exception_without_an_exception_is_an_entry_all_the_same():
     [entry] = entries("logging.exception('No exception here')")
     assert entry.keys() == {"severity", "time", "message"}
+
+
+def test_every_error_of_a_chain_and_of_a_group_has_its_place():
+    code = """
+first, second = ValueError("what a user sent"), KeyError("what a user sent")
+first.__cause__, second.__cause__ = second, first  # a circle
+def together():
+    raise ExceptionGroup("what a user sent", [first, TypeError("what a user sent")])
+try:
+    together()
+except ExceptionGroup as group:
+    try:
+        raise OSError("what a user sent")
+    except OSError as error:
+        logging.error("It failed", exc_info=error)
+"""
+    [entry] = entries(code)
+    trace = entry["stack_trace"]
+    order = ["\nExceptionGroup\n", "\nIn this group:\n", "\nKeyError\n", "direct cause of", "\nValueError\n",
+             "\nIn this group:\n", "\nTypeError\n", "During handling of", "\nOSError"]  # fmt: skip
+    assert re.search(".*".join(order), trace, re.S)
+    assert trace.count("ValueError") == 1 and "what a user sent" not in json.dumps(entry)
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("logging.error(ValueError('what a user sent'))", "ValueError"),
+        ("logging.error('%d', 'what a user sent')", "fails with TypeError: .*:5"),
+        ("logging.error('Hello', 'what a user sent')", "fails with TypeError: .*:5"),
+        ("logging.error('%s', Odd())", "fails with ValueError: .*:5"),
+    ],
+)
+def test_what_cannot_be_written_is_one_entry_without_what_a_user_sent(line, message):
+    odd = "class Odd: __str__ = lambda self: int('what a user sent')\n"
+    [entry] = entries(odd + line)
+    assert entry["severity"] == "ERROR" and re.search(f"{message}$", entry["message"])
+    assert "what a user sent" not in json.dumps(entry)
+
+
+def test_a_thread_may_end_itself():
+    assert entries("t = threading.Thread(target=sys.exit)\nt.start()\nt.join()") == []
+
+
+def test_a_library_s_warnings_about_an_answer_are_not_logged():
+    """They quote the whole URL, and with it what a user asked for."""
+    assert entries("logging.getLogger('urllib3.connection').warning('url=/?q=grace')") == []
 
 
 def test_a_crash_in_a_thread_is_one_entry():

@@ -47,7 +47,29 @@ def test_a_file_that_cannot_be_opened_is_unavailable_and_logged(tmp_path, caplog
     with pytest.raises(ServiceUnavailable) as raised:
         names(stores.SQLite(str(tmp_path), "SELECT 1"))
     assert raised.value.description == UNAVAILABLE
-    assert "unable to open database file. Is the disk full, or the file locked?" in caplog.text
+    assert f"{tmp_path}: CANTOPEN; is there such a folder?" in caplog.text
+
+
+def test_a_file_that_is_none_is_unavailable_and_loses_nothing(file, tmp_path, caplog):
+    (tmp_path / "data.db").write_text("something else, and not a database at all\n" * 40)
+    with pytest.raises(ServiceUnavailable):
+        names(file)
+    assert "NOTADB; it is no SQLite file" in caplog.text
+    assert (tmp_path / "data.db").read_text().startswith("something else")
+
+
+@pytest.mark.parametrize(
+    "statement, error",
+    [
+        ("INSERT INTO things VALUES ('a'), ('a')", sqlite3.IntegrityError),
+        ("SELECT what_a_user_sent FROM things", sqlite3.OperationalError),
+    ],
+)
+def test_an_error_of_a_statement_is_its_caller_s(file, caplog, statement, error):
+    """An order that is there already, for one, is no reason to say that the file cannot be used."""
+    with pytest.raises(error), file.transaction() as db:
+        db.execute(statement)
+    assert caplog.text == "" and names(file) == []
 
 
 def test_a_locked_file_is_unavailable_until_it_is_free(file, tmp_path, caplog):
@@ -56,7 +78,7 @@ def test_a_locked_file_is_unavailable_until_it_is_free(file, tmp_path, caplog):
     other.execute("BEGIN EXCLUSIVE")
     with pytest.raises(ServiceUnavailable):
         names(file)
-    assert "database is locked" in caplog.text
+    assert "BUSY; another process locks it" in caplog.text
     other.rollback()
     other.close()
     assert names(file) == []

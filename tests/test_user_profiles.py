@@ -222,7 +222,7 @@ def test_a_full_disk_loses_nothing_and_crashes_nothing(start):
             break
         kept.append(account["username"])
     assert (answer.status_code, answer.json()) == (503, UNAVAILABLE)
-    assert kept and "Is the disk full, or the file locked?" in server.logged()
+    assert kept and "the disk does not work, or is full" in server.logged()
     for username in (kept[0], kept[-1]):
         assert server.post("/profiles/verify", username=username).status_code == 200
 
@@ -234,6 +234,6 @@ def test_a_locked_database_is_answered_503_until_it_is_free(start, tmp_path):
         other.execute("BEGIN EXCLUSIVE")
         refused = server.post("/profiles", username="grace", display_name="Grace")
         assert (refused.status_code, refused.json()) == (503, UNAVAILABLE)
-        assert "database is locked. Is the disk full, or the file locked?" in server.problem()
+        assert "BUSY; another process locks it" in server.problem()
     assert server.post("/profiles", username="grace", display_name="Grace").status_code == 201
     assert server.post("/profiles/verify", username="ada").status_code == 200

@@ -48,7 +48,6 @@ class FirestoreProfiles:
         self._database = Firestore(database)
 
     def add(self, profile, password_hash):
-        # The hash has a salt of its own, so no other call writes the same document.
         row = {**profile, "password_hash": password_hash}
         return self._database.create(self._path(profile["username"]), row)
 
