@@ -12,8 +12,9 @@ import sys
 import pytest
 import requests
 
-from local.testing import ROOT, run
+from local.testing import FUNCTIONS, ROOT, run
 from names import LOGIN, SEARCH, USER_PROFILES
+from test_openapi import operations
 
 README = (ROOT / "README.md").read_text()
 BLOCK = re.compile(r"^```([\w./-]*)(?: ([\w -]+))?\n(.*?)^```$", re.M | re.S)
@@ -113,6 +114,17 @@ def test_every_link_leads_where_it_says(page):
         elif place:
             headings = re.findall("^#+ (.+)", (ROOT / (file or page)).read_text(), re.M)
             assert place in [re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings], target
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_path_and_method_is_in_the_description_that_is_linked(load, tmp_path, name):
+    load(name, STORE=f"sqlite:{tmp_path}/data.db")
+    rules = sys.modules["main"].app.url_map.iter_rules()
+    assert {(operation.method.upper(), operation.path) for operation in operations(name)} == {
+        (method, re.sub(r"<(?:.*:)?(.*?)>", r"{\1}", rule.rule))
+        for rule in rules
+        for method in rule.methods - {"HEAD", "OPTIONS"}
+    }
 
 
 def test_every_block_is_run_or_marked_and_correct():
