@@ -36,13 +36,9 @@ class Handler(BaseHTTPRequestHandler):
         status, headers, body = self.server.answer(request)
         body = body if isinstance(body, bytes) else body.encode()
         self.send_response(status)
-        length = 10**6 if self.server.drip else len(body)
-        for name, value in {"Content-Length": str(length), **headers}.items():
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        while self.server.drip and not self.server.released.wait(0.5):
-            self.wfile.write(b" ")
-            self.wfile.flush()
         self.wfile.write(body)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = answer
@@ -59,7 +55,7 @@ class Fake(ThreadingHTTPServer):
 
     def __init__(self, port=0):
         super().__init__(("127.0.0.1", port), Handler)
-        self.requests, self.connections, self.drip = [], [], False
+        self.requests, self.connections = [], []
         self.released = threading.Event()  # ends every answer that hangs
         threading.Thread(target=self.serve_forever, args=[0.01], daemon=True).start()
 
