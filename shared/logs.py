@@ -44,7 +44,7 @@ def stack_trace(error: BaseException, seen: tuple[int, ...] = ()) -> str:
     seen = (*seen, id(error))  # causes can go in a circle
     frames = "".join(traceback.format_tb(error.__traceback__))
     trace = f"Traceback (most recent call last):\n{frames}{type(error).__qualname__}"
-    for inner in getattr(error, "exceptions", ()):  # of a group
+    for inner in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
         trace += f"\n\nIn this group:\n\n{stack_trace(inner, seen)}"
     before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if before is None or id(before) in seen:
