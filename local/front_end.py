@@ -117,7 +117,10 @@ class FrontEnd:
         except (aiohttp.ClientError, ConnectionError):
             if request.content.exception():  # the client sent a body that is none
                 return page(400)
-            self.log("The function hung up without an answer.", request)
+            if request.content.at_eof():
+                self.log("The function hung up without an answer.", request)
+            else:  # it may have answered, 413 for one: what still comes in makes the answer be lost
+                self.log("The function hung up before it had read the whole request.", request)
             return page(503)
         async with answer:
             return await forwarding.hand_back(answer, request, SERVER)

@@ -345,6 +345,15 @@ def test_a_function_for_inside_is_not_found_from_outside(local):
     assert call(url).status_code == 403
 
 
+@pytest.mark.parametrize(
+    "body, said", [(b"", "without an answer"), (b"x" * 5_000_000, "before it had read the whole request")]
+)
+def test_a_function_that_hangs_up_is_unavailable_and_its_log_says_what_is_known(local, door, body, said):
+    before = len(local.log("door"))
+    assert call(door, path="/?exit", method="POST", data=body).status_code == 503
+    assert f"The function hung up {said}." in local.log("door")[before:]
+
+
 def test_a_function_that_fails_answers_as_on_cloud_run_and_its_traceback_is_one_entry(local, door):
     before = len(local.log("door"))
     answer = call(door, path="/?raise=broken")

@@ -12,12 +12,14 @@ from local.testing import ROOT, run, succeeded
 
 REGION = "us-central1"
 
-# Answers with what it was handed. Its query says how: status, gzip, cookies, until, pieces.
+# Answers with what it was handed. Its query says how: status, gzip, cookies, until, pieces, exit.
 ECHO = """
 import base64, gzip, os, pathlib, sys, time
 import flask
 
 def echo(request):
+    if "exit" in request.args:
+        os._exit(1)
     how, body = request.args, request.get_data()
     if "said" in how:
         print(how["said"])
