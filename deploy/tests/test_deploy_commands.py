@@ -228,6 +228,25 @@ def test_a_check_that_is_switched_off_is_switched_on(deployed):
     )
 
 
+ANSWERING = r"""#!/bin/sh
+while IFS='"' read -r option value _; do
+  case $option$value in
+    url*//front-*) answer='200 application/json' ;;
+    url*//back-*) answer='000 ' ;;
+    url*//closed-*) answer='403 text/html; charset=UTF-8' ;;
+    output*) echo "Your client does not have permission" > "$value"; echo "$answer" ;;
+  esac
+done
+"""
+
+
+def test_each_answer_is_told_of_the_function_that_gave_it(deployed):
+    (deployed.folder / "curl").write_text(ANSWERING)
+    said = deployed.deploy_sh("verify").stdout
+    assert re.search(r"^  anonymous +200 WRONG +\? none +403 ok +$", said, re.M)
+    assert re.search(r"^  you +200 ok +\? none +403 ok +$", said, re.M)
+
+
 def test_a_policy_that_cannot_be_read_is_unknown_and_not_wrong(deployed):
     denied = "ERROR: (gcloud.run.services.get-iam-policy) PERMISSION_DENIED: no\n"
     deployed.answer("run services get-iam-policy closed", stderr=denied, status=1)
