@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import shlex
 
 from local.testing import ROOT, run
 
@@ -13,7 +12,7 @@ SECRET = "the token of nobody"
 # Stands where gcloud is looked for: notes each command, and answers so that the script goes on.
 # RECORD/NAME holds what "run services list" says of a service; answers/ what a test wants said.
 RECORDER = r"""#!/usr/bin/env bash
-line=$(printf '%q ' "$@"); echo "$line" >> "$RECORD/commands"   # at one stroke: several run at once
+line=$(printf '%s\037' "$@"); echo "$line" >> "$RECORD/commands"   # at one stroke: several run at once
 for answer in "$RECORD"/answers/*; do
   [ -e "$answer/words" ] || continue
   case "$*" in *"$(cat "$answer/words")"*) cat "$answer/stderr" >&2; cat "$answer/stdout"; exit "$(cat "$answer/status")" ;; esac
@@ -81,7 +80,7 @@ class Cloud:
     def commands(self):
         file = self.folder / "commands"
         lines = file.read_text().splitlines() if file.exists() else ()
-        return [["gcloud", *shlex.split(line)] for line in lines]
+        return [["gcloud", *line.split("\037")[:-1]] for line in lines]
 
     def changes(self):
         return [c for c in self.commands() if not set(READING) & set(c) and "--version" not in c]

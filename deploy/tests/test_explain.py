@@ -447,7 +447,10 @@ def noting(cloud):
     """The service front, which Google's certificates and its policy let ada call."""
     (cloud.folder / "certificates").write_text(json.dumps({"google": CERTIFICATE.decode()}))
     (cloud.folder / "curl").write_text(
-        '#!/bin/sh\necho "curl $*" >> "$RECORD/commands"\ncat "$RECORD/certificates"\n'
+        r"""#!/bin/sh
+echo "$(printf '%s\037' curl "$@")" >> "$RECORD/commands"
+cat "$RECORD/certificates"
+"""
     )
     options = (f"--app={cloud.app}", "--project=p-1")  # the region is the service's
     cloud.command = lambda url: [str(ROOT / "deploy.sh"), *options, "explain", url]
@@ -478,7 +481,7 @@ def test_every_url_of_a_service_leads_to_it(noting, url):
     assert explained(noting, url, token).why.startswith(
         "let in: user:ada@example.com may call front"
     )
-    commands = (noting.folder / "commands").read_text()
+    commands = "\n".join(" ".join(words) for words in noting.commands())
     assert "get-iam-policy front --project=p-1 --region=us-east1" in commands
     assert "www.googleapis.com/oauth2/v1/certs" in commands
     holds_nothing_of(commands, token)
