@@ -393,7 +393,7 @@ def test_what_was_answered_201_is_there_after_a_kill(project, full):
         account = {**ACCOUNT, "username": name}
         answer = requests.post(url + "/signup", json=account, headers=headers, timeout=60)
         statuses[name] = answer.status_code
-        if list(statuses.values()).count(201) > len(names) / 3:
+        if list(statuses.values()).count(201) >= 10:  # in the midst, on a slow machine, too
             enough.set()
 
     with concurrent.futures.ThreadPoolExecutor(32) as pool:
