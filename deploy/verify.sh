@@ -183,8 +183,8 @@ comes_true() {   # NAME CALLER EXPECTED COMMAND...: asks; while a right policy d
 }
 
 ask() {   # TOKEN NAME: sets STATUS, and ANSWER: in, refused, or unknown
-    local answer=$kind
-    kind=''   # the first answer is here already
+    local answer=$kind   # the first one is here already
+    kind=''
     if [ -z "$answer" ]; then answer=$(call_all "$1" "$2"); fi
     STATUS=${answer%% *} ANSWER=in
     case $STATUS in '' | 000) STATUS=none ANSWER=unknown; return ;; esac
