@@ -102,7 +102,7 @@ main() {
     case $PROPAGATION in *[!0-9]*) die '--propagation needs a number of seconds' ;; esac
     if [ -n "$PROPAGATION" ] && [ "$VERB$LOCAL" != deploy1 ]; then die '--propagation goes with --local, and with no verb'; fi
     if [ "$VERB" = explain ]; then check_url; fi
-    case $PREFIX in *[!a-z0-9-]*) die "PREFIX=$PREFIX cannot begin a name: it may have a-z, 0-9 and -" ;; esac
+    case $PREFIX in *[!a-z0-9-]*) die "PREFIX=$PREFIX cannot begin a name: it may only contain a-z, 0-9 and -" ;; esac
     cd "$APP" 2> /dev/null || die "there is no folder $APP"
     case $VERB in destroy | explain) FUNCTIONS='' MAP='' ;; *) read_map ;; esac
     if [ "$VERB" = diff ]; then diff; exit; fi

@@ -195,7 +195,7 @@ ask() {   # TOKEN NAME: sets STATUS, and ANSWER: in, refused, or unknown
     esac
 }
 
-call_all() {   # TOKEN FUNCTION...: one curl for them all; prints a line of status and content type each, the pages are in $WORK
+call_all() {   # TOKEN FUNCTION...: calls them all with one curl; prints status and content type, a line for each; the bodies are in $WORK
     # OPTIONS changes nothing in a function that keeps to HTTP. It does run the function's code.
     local token=$1 name
     shift

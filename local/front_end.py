@@ -119,7 +119,7 @@ class FrontEnd:
                 return page(400)
             if request.content.at_eof():
                 self.log("The function hung up without an answer.", request)
-            else:  # it may have answered, 413 for one: what still comes in makes the answer be lost
+            else:  # it may have answered, for instance 413, and the answer was lost
                 self.log("The function hung up before it had read the whole request.", request)
             return page(503)
         async with answer:

@@ -21,16 +21,16 @@ def set_aside(what: str, taken: set[int]) -> int:
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody has it, or is about to. If so, it is kept for this process until that ends."""
+    """Whether nobody uses it, or is about to. A free port is locked until this process ends."""
     try:
-        fcntl.lockf(held(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)  # the byte of that number
+        fcntl.lockf(locks(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)  # the byte of that number
     except OSError:
         return False
     return not in_use(port)
 
 
 @functools.cache
-def held() -> int:
+def locks() -> int:
     name = f"ports-of-local-functions-{os.getuid()}"
     return os.open(os.path.join(tempfile.gettempdir(), name), os.O_RDWR | os.O_CREAT, 0o600)
 

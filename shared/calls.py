@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 call_made = Namespace().signal("call-made")
 
 LONGEST_CONNECT = 2  # seconds, for each of its addresses
-PAGES = {  # what an HTML page may mean: the platform's own are HTML, and a function's rarely
+PAGES = {  # what an HTML page may mean: the platform answers with HTML, a function rarely does
     401: "the platform could not verify the token: is its audience the function's own URL?",
     403: "not from the invoker check; perhaps from ingress, IAP or VPC Service Controls?",
     404: "perhaps not from its code: is it deployed, and does its ingress let this function in?",
@@ -181,7 +181,7 @@ class Function:
 
         self.auth(request, longest_wait=left())
         seconds = Timeout(connect=min(LONGEST_CONNECT, left()), total=left())
-        # By the adapter, for a session reads the body of a redirect, however long that is.
+        # A session would read the whole body of a redirect, however long. An adapter does not.
         adapter = session.get_adapter(request.url)
         with adapter.send(request, stream=True, timeout=seconds) as answer:
             return answer, whole_body(answer)

@@ -25,7 +25,7 @@ class TooLarge(Exception):
 
 
 class Until(io.RawIOBase):
-    """What a socket brings until a moment: its own timeout is for each part alone."""
+    """Reads from a socket until a moment. A socket's own timeout is for each read alone."""
 
     def __init__(self, sock, seconds):
         self._sock, self._raw = sock, sock.makefile("rb", buffering=0)
@@ -50,7 +50,7 @@ class Until(io.RawIOBase):
 
 
 class Bounded:
-    """A connection whose timeout is for the whole answer. After a while without one, it is closed."""
+    """A connection whose timeout covers the whole answer. One that idled for long counts as closed."""
 
     answered = 0.0  # by the clock of the wall: an instance may be frozen meanwhile
 
@@ -61,7 +61,7 @@ class Bounded:
     def connect(self):
         try:
             super().connect()
-        except OSError as error:  # of TLS: nothing was asked yet
+        except OSError as error:  # the TLS handshake failed: nothing was asked yet
             raise NewConnectionError(self, type(error).__name__) from error
 
     def getresponse(self):

@@ -25,7 +25,7 @@ class CloudLoggingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         when = datetime.fromtimestamp(record.created, UTC).isoformat()
         severity = next(name for level, name in SEVERITIES if record.levelno >= level)
-        # An error in place of a message: what it says may be what a user sent.
+        # The message may be an error: its text may be what a user sent.
         told = record.msg if isinstance(record.msg, BaseException) else None
         message = type(told).__name__ if told else record.getMessage()
         entry = {"severity": severity, "time": when, "message": message}
@@ -71,7 +71,7 @@ class Handler(logging.StreamHandler):
     def handleError(self, record: logging.LogRecord) -> None:
         # Python's own prints what was to be logged, on many lines: it may be what a user sent.
         name, where = type(sys.exc_info()[1]).__name__, f"{record.pathname}:{record.lineno}"
-        message = f"An entry could not be written, for its message fails with {name}: {where}"
+        message = f"A log entry could not be written: {name} at {where}"
         print(json.dumps({"severity": "ERROR", "message": message}), file=self.stream, flush=True)
 
 
@@ -86,5 +86,5 @@ def to_standard_output() -> None:
 
 def log_crash(crash: threading.ExceptHookArgs) -> None:
     """One entry for a thread that has ended by an error, where Python prints many lines."""
-    if crash.exc_type is not SystemExit:  # with which a thread may end itself
+    if crash.exc_type is not SystemExit:  # else the thread has ended itself
         log.critical("A thread crashed: %s", crash.exc_type.__name__, exc_info=crash.exc_value)

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 LONGEST_WAIT = 3  # seconds, for a lock or for an answer
 MADE_BY = "made_by"  # the field of a document that tells which call has made it
-SQLITE_ERRORS = {  # those of the file; the others are errors of a statement
+SQLITE_ERRORS = {  # of the file; all others are errors of a statement, for its caller
     "BUSY": "another process locks it",
     "LOCKED": "another statement locks it",
     "CANTOPEN": "is there such a folder?",

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from local.testing import ROOT, run, succeeded
-from local_toy import Local, start, url
+from local_toy import Local, after_change, start, url
 from recorded_cloud import NAMES, TOY
 
 # What is deployed for this file is deployed once.
@@ -268,9 +268,7 @@ def test_as_everyone_measures_all_and_takes_back_what_it_needed(powerless):
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_as_everyone_takes_back_when_it_is_interrupted(powerless, sent):
     process = start(powerless, "verify", "--as-everyone")
-    (powerless.state / "after_change.json").write_text(
-        json.dumps({"number": 2, "then": f"kill -{sent.value} {process.pid}"})
-    )
+    after_change(powerless, 2, f"kill -{sent.value} {process.pid}")
     said = process.communicate(timeout=120)
     (powerless.state / "after_change.json").unlink()
     assert process.returncode == 128 + sent, said

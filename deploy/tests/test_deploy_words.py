@@ -40,7 +40,7 @@ def test_wrong_words_are_answered_in_one_line(words, message):
 def test_a_prefix_that_cannot_begin_a_name_is_named(prefix):
     result = run(DEPLOY_SH, "--dry-run", env={**os.environ, "PREFIX": prefix})
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == f"deploy.sh: PREFIX={prefix} cannot begin a name: it may have a-z, 0-9 and -\n"
+    assert result.stderr == f"deploy.sh: PREFIX={prefix} cannot begin a name: it may only contain a-z, 0-9 and -\n"
 
 
 @pytest.mark.parametrize("verb", ["env", "verify"])
