@@ -30,3 +30,5 @@ if __name__ == "__main__":
         importlib.import_module("local.foreground").main(*arguments)
     else:
         importlib.import_module(f"local.{command}").main(*arguments)
+    sys.stdout.flush()
+    os._exit(0)  # to take the interpreter apart would be a good part of a short command's time

@@ -5,7 +5,7 @@ import pathlib
 import shutil
 import signal
 
-from local import ports, processes, roles, state
+from local import processes, roles, state
 from local.state import SECRETS, STATE
 
 PATIENCE = 20  # seconds that a process may take to end
@@ -77,6 +77,8 @@ def secret(which: str, account: str) -> str:
 
 def start(revision: str) -> int:
     """Starts a revision and returns its port. Raises StartFailed."""
+    from local import ports  # slow to load, and most commands of a deploy do without it
+
     name = state.read(f"revisions/{revision}")["service"]
     log = STATE / "logs" / f"{name}.log"
     written = log.stat().st_size if log.exists() else 0
@@ -117,6 +119,8 @@ def serve(name: str, revision: str, port: int, **changes) -> None:
 
 def is_up(name: str) -> bool:
     """Whether the process that serves runs, and is not just ending."""
+    from local import ports
+
     serving = (state.read(f"services/{name}") or {}).get("serving")
     if not serving or processes.is_ending(serving["revision"]):
         return False

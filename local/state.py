@@ -14,7 +14,6 @@ import fcntl
 import json
 import os
 import pathlib
-import random
 import re
 import time
 
@@ -86,6 +85,8 @@ def account_with_id(unique_id: str) -> dict | None:
 
 
 def add_account(kind: str, email: str, **more) -> dict:
+    import random  # slow to load, and most commands of a deploy add no account
+
     unique_id = str(random.randrange(10**20, 10**21))
     added = {"kind": kind, "email": email, "uniqueId": unique_id, **more}
     write(f"accounts/{email}", added)

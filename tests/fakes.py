@@ -19,7 +19,7 @@ import google.auth.jwt
 
 from local import tokens
 
-KEY, _ = tokens.key_pair("a key for tests")
+SIGNER = google.auth.crypt.RSASigner.from_string(tokens.key_pair("a key for tests")[0])
 
 
 Request = collections.namedtuple("Request", "method path headers body")
@@ -122,7 +122,7 @@ class FakeMetadata(Fake):
     def token(self, **claims):
         now = int(time.time())
         claims = {"iat": now, "exp": now + self.lifetime, "email": "caller@example.com", **claims}
-        return google.auth.jwt.encode(google.auth.crypt.RSASigner.from_string(KEY), claims).decode()
+        return google.auth.jwt.encode(SIGNER, claims).decode()
 
     @property
     def identity_requests(self):

@@ -1,6 +1,7 @@
 """deploy.sh explain: what it says is what the platform answers, and what it cannot know it does not say."""
 
 import contextlib
+import functools
 import json
 import os
 import pty
@@ -43,8 +44,13 @@ def signed(key, header, claims):
         for part in (header, claims)
     )
     text = f"{segment(header)}.{segment(claims)}"
-    key = serialization.load_pem_private_key(key, None)
-    return f"{text}.{tokens.encoded(key.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
+    signature = loaded(key).sign(text.encode(), padding.PKCS1v15(), hashes.SHA256())
+    return f"{text}.{tokens.encoded(signature)}"
+
+
+@functools.cache
+def loaded(key):
+    return serialization.load_pem_private_key(key, None)
 
 
 class Forge:

@@ -4,7 +4,6 @@ import base64
 import json
 import time
 
-import google.auth.crypt
 import google.auth.jwt
 import pytest
 import requests
@@ -13,7 +12,7 @@ from google.auth.transport.requests import AuthorizedSession, Request
 from google.oauth2 import service_account
 
 from local import tokens
-from toys import call
+from toys import call, signer_of
 
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 UNREASONABLE = "Token must be a short-lived token (60 minutes) and in a reasonable timeframe."
@@ -33,7 +32,7 @@ def encoded(content):
 def signed_with(private, claims, header=()):
     head = {"alg": "RS256", "typ": "JWT", **dict(header)}
     text = ".".join(encoded(json.dumps(part).encode()) for part in (head, claims))
-    return text + "." + encoded(google.auth.crypt.RSASigner.from_string(private).sign(text))
+    return text + "." + encoded(signer_of(private).sign(text))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import requests
 from google.oauth2 import id_token
 
 from local import tokens
-from toys import call
+from toys import call, signer_of
 
 INVALID = 'Bearer error="invalid_token" error_description="The access token could not be verified"'
 FLAVOR = {"Metadata-Flavor": "Google"}
@@ -180,9 +180,7 @@ def forge(local, token):
         head = {"alg": "RS256", "kid": kid, "typ": "JWT", **dict(header)}
         head = {name: value for name, value in head.items() if value is not None}
         signed = segment(head) + "." + segment(claims if text is None else text(claims))
-        return (
-            signed + "." + encoded(google.auth.crypt.RSASigner.from_string(key, kid).sign(signed))
-        )
+        return signed + "." + encoded(signer_of(key).sign(signed))
 
     return make
 

@@ -1,11 +1,13 @@
 """Toy functions of a few lines, and a local project that holds them, used through its commands."""
 
+import functools
 import os
 import shlex
 import socket
 import subprocess
 import sys
 
+import google.auth.crypt
 import requests
 
 from local.testing import ROOT, run, succeeded
@@ -149,6 +151,12 @@ def call(url, token=None, path="/", method="GET", **more):
     return requests.request(
         method, url + path, headers=headers, timeout=20, allow_redirects=False, **more
     )
+
+
+@functools.cache
+def signer_of(key):
+    """To load a private key takes much longer than to sign."""
+    return google.auth.crypt.RSASigner.from_string(key)
 
 
 def raw(url, *lines, body=b"", read_all=False):
