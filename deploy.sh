@@ -104,7 +104,7 @@ main() {
     if [ "$VERB" = explain ]; then check_url; fi
     case $PREFIX in *[!a-z0-9-]*) die "PREFIX=$PREFIX cannot begin a name: it may only contain a-z, 0-9 and -" ;; esac
     cd "$APP" 2> /dev/null || die "there is no folder $APP"
-    case $VERB in destroy | explain) FUNCTIONS='' MAP='' ;; *) read_map ;; esac
+    case $VERB in destroy | explain) FUNCTIONS='' MAP='' FLAGS='' ;; *) read_map ;; esac
     if [ "$VERB" = diff ]; then diff; exit; fi
     start
     "$VERB"

@@ -45,6 +45,13 @@ found() {   # FUNCTION COLUMN
     done <<< "$FOUND"
 }
 
+line_found() {   # FUNCTION
+    local line
+    while read -r line; do
+        case $line in "$1|$REGION|"*) echo "$line" ;; esac
+    done <<< "$FOUND"
+}
+
 found_ours() { echo "$FOUND" | awk -F '|' -v m="$MADE_BY" -v r="$REGION" '$3 == m && $2 == r { print $1 }'; }
 
 found_elsewhere() {   # the other regions of the project that have functions of ours
@@ -81,7 +88,8 @@ preflight() {
     look
     if [ -z "$LOCAL$(found_ours)" ]; then first_time; fi
     for name in $FUNCTIONS; do
-        if [ -n "$(found "$name" 1)" ] && [ "$(found "$name" 3)" != "$MADE_BY" ]; then
+        case $(found "$name" 3) in "$MADE_BY") continue ;; esac
+        if [ -n "$(found "$name" 1)" ]; then
             die "project $PROJECT has a Cloud Run service $name that this script did not make. Delete it, or take another project, region or PREFIX"
         fi
     done
@@ -127,9 +135,9 @@ fingerprint() {   # NAME ARGUMENT...: changes when the staged folder does, or a 
 }
 
 is_as_deployed() {   # NAME FINGERPRINT: by what was found: ready, of this source, with these settings
-    local revision
-    case $(found "$1" 4) in "$1-$2-"*) ;; *) return 1 ;; esac
-    serves "$(found "$1" 5)" "$(found "$1" 6)" "$(found "$1" 7)"
+    local revision created ready conditions
+    IFS='|' read -r _ _ _ revision created ready conditions _ <<< "$(line_found "$1")"
+    case $revision in "$1-$2-"*) serves "$created" "$ready" "$conditions" ;; *) return 1 ;; esac
 }
 
 serves() {   # CREATED READY CONDITIONS: whether the newest revision is the one that answers
@@ -138,13 +146,14 @@ serves() {   # CREATED READY CONDITIONS: whether the newest revision is the one 
 }
 
 changed_by_hand() {   # NAME: what was changed since the last deploy, if anything; most of it is seen by the revision's name
-    local revision ingress
-    revision=$(found "$1" 4) ingress=$(found "$1" 12)
-    if ! [[ $revision =~ ^$1-[0-9a-f]{12}-[0-9]+$ ]]; then echo "its revision $(found "$1" 5) was not made by deploy.sh"; fi
-    if [ "$(found "$1" 9)" != "$(email_of "$1")" ]; then echo "it runs as $(found "$1" 9), not as $(email_of "$1")"; fi
-    if [ "${ingress:-all}" != "$(flag "$1" ingress all)" ]; then echo "its ingress is $ingress, not $(flag "$1" ingress all)"; fi
+    local revision created ready conditions account email ingress wanted
+    IFS='|' read -r _ _ _ revision created ready conditions _ account _ _ ingress <<< "$(line_found "$1")"
+    email=$(email_of "$1") wanted=$(flag "$1" ingress all)
+    if ! [[ $revision =~ ^$1-[0-9a-f]{12}-[0-9]+$ ]]; then echo "its revision $created was not made by deploy.sh"; fi
+    if [ "$account" != "$email" ]; then echo "it runs as $account, not as $email"; fi
+    if [ "${ingress:-all}" != "$wanted" ]; then echo "its ingress is $ingress, not $wanted"; fi
     if ! all_to_latest "$1"; then echo 'not all calls go to its latest revision'; fi
-    if ! serves "$(found "$1" 5)" "$(found "$1" 6)" "$(found "$1" 7)"; then echo "its latest revision $(found "$1" 5) is not ready"; fi
+    if ! serves "$created" "$ready" "$conditions"; then echo "its latest revision $created is not ready"; fi
 }
 
 all_to_latest() { [ "$(found "$1" 8)" = '[True, 100]' ]; }   # NAME

@@ -16,7 +16,7 @@ $(variables_of "$name")"
         --build-service-account="projects/$PROJECT/serviceAccounts/$(email_of "$BUILDER")"
         --set-env-vars="$(joined "$variables")")
     for line in concurrency=80 memory=512Mi cpu=1 max-instances=5 timeout=60 ingress=all; do
-        if [ -z "$(flag "$name" "${line%%=*}" '')" ]; then SETTINGS[${#SETTINGS[@]}]=--$line; fi
+        case $FLAGS in *$'\n'"$name|--${line%%=*}="*) ;; *) SETTINGS[${#SETTINGS[@]}]=--$line ;; esac
     done
     while read -r line; do SETTINGS[${#SETTINGS[@]}]=$line; done < <(lines_of "$(folder_of "$name")/flags")
 }

@@ -55,7 +55,12 @@ end_local_project() {
     if [ -z "$DRY_RUN" ]; then step 'Ending the local project' local_project down; fi
 }
 
-address() { echo "$ADDRESSES" | awk -v f="$1" -v n="$2" '$1 == f { print $n }'; }
+address() {   # FUNCTION COLUMN
+    local columns
+    while read -ra columns; do
+        if [ "${columns[0]:-}" = "$1" ]; then echo "${columns[$2 - 1]}"; fi
+    done <<< "$ADDRESSES"
+}
 
 on_google_cloud() {
     local configured

@@ -1,4 +1,4 @@
-# Reads a trust-map: three columns, # comments. Prints name|invoked by|its account may use for each
+# Reads a trust-map: three columns, # comments. Prints name|invoked by|its account may use|NAME for each
 # function; or with check=1 only what is wrong, with its line, its column and what is allowed there.
 
 { sub(/\r$/, ""); sub(/#.*/, "") }
@@ -20,7 +20,7 @@ $1 in line { wrong("column 1, " $1 ": it has a line already, line " line[$1]); n
 END {
     for (i = 1; i <= count; i++) {
         name = order[i]
-        if (!check) { print name "|" invokers[name] "|" uses[name]; continue }
+        if (!check) { print name "|" invokers[name] "|" uses[name] "|" variable(name); continue }
         n = split(invokers[name], words, ",")
         for (j = 1; j <= n; j++) if (!may_invoke(words[j], n))
             wrong("column 2, " shown(words[j]) ": " (words[j] == "allUsers" ? "write anonymous for everyone; " : "") "allowed are you, anonymous, functions that have a line, members " \
@@ -32,6 +32,8 @@ END {
     }
     if (check && !count) print "  it has no line. One function that you alone may call: hello  you  -"
 }
+
+function variable(name) { gsub("-", "_", name); return toupper(name) }
 
 function may_invoke(who, n) {
     return who == "you" || who == "anonymous" || who in line || (who == "-" && n == 1) ||

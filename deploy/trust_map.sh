@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # Reads the app: its trust-map, and functions/NAME/flags and variables.
 #
-# MAP has a line for each function, without the prefix: name|invoked by|its account may use.
+# MAP has a line for each function, without the prefix: name|invoked by|its account may use|what
+# its variables begin with. FLAGS has a line for each flag: function|flag.
 
 read_map() {
     local name problems urls
@@ -10,6 +11,7 @@ read_map() {
     [ -z "$problems" ] || die "trust-map cannot be used:
 $problems"
     MAP=$(awk -f "$TOOL/deploy/trust_map.awk" trust-map)
+    FLAGS=$'\n'
     FUNCTIONS=$(echo "$MAP" | sed "s/|.*//; s/^/$PREFIX/")
     urls=$(for name in $FUNCTIONS; do echo "$(variable "$name")_URL"; done)
     for name in $FUNCTIONS; do
@@ -19,16 +21,18 @@ $problems"
         [ -e "$(folder_of "$name")/main.py" ] || die "trust-map names ${name#"$PREFIX"}, but there is no $(folder_of "$name")/main.py"
         check_lines "$(folder_of "$name")/flags" '--?*' 'a flag of gcloud run deploy, such as --memory=512Mi'
         check_lines "$(folder_of "$name")/variables" '[A-Za-z_]*=*' 'NAME=value, nor X_URL of a function X of trust-map' "$urls"
+        FLAGS="$FLAGS$(lines_of "$(folder_of "$name")/flags" | sed "s/^/$name|/")"$'\n'
         refuse_flags "$name"
         if [ "$VERB" = deploy ]; then variables_of "$name" > /dev/null; fi   # names what is missing
     done
 }
 
 folders_without_a_line() {
-    local folder name
+    local folder name lines
+    lines=$(awk '{ print $1 }' trust-map)
     for folder in functions/*/; do
-        name=$(basename "$folder")
-        if [ -e "$folder/main.py" ] && ! among "${name//_/-}" "$(awk '{ print $1 }' trust-map)"; then
+        name=${folder#functions/} name=${name%/}
+        if [ -e "$folder/main.py" ] && ! among "${name//_/-}" "$lines"; then
             echo "  functions/$name has no line. To let nobody call it, add: ${name//_/-}  -  -"
         fi
     done
@@ -95,10 +99,10 @@ refuse_flags() {   # FUNCTION: flags that would undo what a deploy makes true
 }
 
 flag() {   # FUNCTION NAME DEFAULT: the value of a flag
-    local line value=$3
-    while read -r line; do
-        case $line in "--$2="?*) value=${line#*=} ;; esac
-    done < <(lines_of "$(folder_of "$1")/flags")
+    local name line value=$3
+    while IFS='|' read -r name line; do
+        case "$name $line" in "$1 --$2="?*) value=${line#*=} ;; esac
+    done <<< "$FLAGS"
     echo "$value"
 }
 
@@ -145,11 +149,11 @@ roles_of() {   # what an account may do in the project: role|condition, a line e
 }
 
 secrets_of() {   # the names of the secrets that its flags mention
-    local line pair
-    while read -r line; do
-        case $line in --set-secrets=*) line=${line#*=} ;; *) continue ;; esac
+    local name line pair
+    while IFS='|' read -r name line; do
+        case "$name $line" in "$1 --set-secrets="*) line=${line#*=} ;; *) continue ;; esac
         for pair in ${line//,/ }; do pair=${pair#*=}; echo "${pair%%:*}"; done
-    done < <(lines_of "$(folder_of "$1")/flags")
+    done <<< "$FLAGS"
 }
 
 uses_firestore() { among firestore "$(echo "$MAP" | awk -F '|' '{ gsub(",", " ", $3); print $3 }')"; }
@@ -161,4 +165,4 @@ email_of() {   # NAME: its service account; in a project of a domain (example.co
     esac
 }
 
-variable() { echo "${1#"$PREFIX"}" | tr a-z- A-Z_; }
+variable() { column "$1" 4; }

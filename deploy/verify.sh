@@ -26,7 +26,7 @@ verify() {
     for caller in $callers; do
         printf '\n  %-*s' "$left" "$caller"
         for name in $shown; do
-            cell=$(cat "$(cell_of "$caller" "$name")")
+            cell=$(< "$(cell_of "$caller" "$name")")
             printf '%-*s' "$width" "$cell"
             case $cell in *WRONG*) wrong="$wrong, $caller -> $name" ;; esac
         done
@@ -89,11 +89,7 @@ note_policy() {   # NAME: its policy, whether it is the one that the map wants, 
     if [ ! -e "$WORK/policy.$1" ]; then   # else a deploy has just read it
         policy_of "$1" > "$WORK/policy.$1" 2> /dev/null || echo '? cannot be read||' > "$WORK/policy.$1"
     fi
-    if [ "$(in_small_letters < "$WORK/policy.$1")" = "$(wanted_policy "$1" | in_small_letters)" ]; then : > "$WORK/right.$1"; fi
-}
-
-wanted_policy() {
-    if among "$1" "$FUNCTIONS"; then members_of "$1" | sed 's/$/|roles\/run.invoker|/'; fi
+    if [ "$(in_small_letters < "$WORK/policy.$1")" = "$(sed 's/$/|roles\/run.invoker|/' "$WORK/members.$1" | sort)" ]; then : > "$WORK/right.$1"; fi
 }
 
 problems_of() {   # NAME: what is not as a deploy makes it, a line each
@@ -183,13 +179,13 @@ comes_true() {   # NAME CALLER EXPECTED COMMAND...: asks; while a right policy d
 }
 
 ask() {   # TOKEN NAME: sets STATUS, and ANSWER: in, refused, or unknown
-    local answer=$kind   # the first one is here already
+    local answer=$kind page=''   # the first answer is here already
     kind=''
     if [ -z "$answer" ]; then answer=$(call_all "$1" "$2"); fi
     STATUS=${answer%% *} ANSWER=in
     case $STATUS in '' | 000) STATUS=none ANSWER=unknown; return ;; esac
-    case $answer in *text/html*) ;; *) return ;; esac
-    case $STATUS:$(head -c 2000 "$WORK/page.$caller.$2" | tr '\n' ' ') in   # the platform's own pages; whatever else came is the function's
+    case $answer in *text/html*) IFS= read -r -d '' -n 2000 page < "$WORK/page.$caller.$2" || true ;; *) return ;; esac
+    case $STATUS:${page//$'\n'/ } in   # the platform's own pages; whatever else came is the function's
         40[13]:*"Your client does not have permission"*) ANSWER=refused ;;
         404:*"was not found on this server"* | 429:* | 50[0234]:*) ANSWER=unknown ;;
     esac
