@@ -121,7 +121,7 @@ allowed_by_policy() {   # NAME: the members that its policy lets in
 
 measure() {   # CALLER FUNCTIONS: calls each function; notes what came, and whether it is what the map says
     local caller=$1 name token known='' expected cell hook member kind kinds number=0
-    member=$(as_member "$caller" | in_small_letters)
+    member=$(as_member "$caller" | tr '[:upper:]' '[:lower:]')
     hook=$(folder_of "$caller")/verify
     kinds=()
     if token=$(token_of "$caller" 2> /dev/null < /dev/null); then

@@ -13,10 +13,10 @@ SECRET = "the token of nobody"
 # Stands where gcloud is looked for: notes each command, and answers so that the script goes on.
 # RECORD/NAME holds what "run services list" says of a service; answers/ what a test wants said.
 RECORDER = r"""#!/usr/bin/env bash
-line=$(printf '%s\037' "$@"); echo "$line" >> "$RECORD/commands"   # at one stroke: several run at once
+printf -v line '%s\037' "$@"; echo "$line" >> "$RECORD/commands"   # at one stroke: several run at once
 for answer in "$RECORD"/answers/*; do
   [ -e "$answer/words" ] || continue
-  case "$*" in *"$(cat "$answer/words")"*) cat "$answer/stderr" >&2; cat "$answer/stdout"; exit "$(cat "$answer/status")" ;; esac
+  case "$*" in *"$(< "$answer/words")"*) cat "$answer/stderr" >&2; cat "$answer/stdout"; exit "$(cat "$answer/status")" ;; esac
 done
 option() { local word; for word; do case $word in "$wanted"*) echo "${word#*=}" ;; esac; done; }
 case "$*" in
