@@ -88,8 +88,7 @@ preflight() {
     look
     if [ -z "$LOCAL$(found_ours)" ]; then first_time; fi
     for name in $FUNCTIONS; do
-        case $(found "$name" 3) in "$MADE_BY") continue ;; esac
-        if [ -n "$(found "$name" 1)" ]; then
+        if [ -n "$(found "$name" 1)" ] && [ "$(found "$name" 3)" != "$MADE_BY" ]; then
             die "project $PROJECT has a Cloud Run service $name that this script did not make. Delete it, or take another project, region or PREFIX"
         fi
     done

@@ -47,12 +47,12 @@ column() {   # FUNCTION N
     done <<< "$MAP"
 }
 
-lines_of() {   # FILE: without comments, and without what stands before a line; the last one may lack its end
+lines_of() {   # FILE: without comments, and without blanks around a line; the last one may lack its end
     local line
     if [ ! -e "$1" ]; then return; fi
     while IFS= read -r line || [ -n "$line" ]; do
         line=${line%$'\r'}
-        line=${line#"${line%%[![:blank:]]*}"}
+        line=${line#"${line%%[![:blank:]]*}"} line=${line%"${line##*[![:blank:]]}"}
         case $line in '' | '#'*) ;; *) printf '%s\n' "$line" ;; esac
     done < "$1"
 }

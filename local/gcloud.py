@@ -102,6 +102,7 @@ def main(*argv: str) -> None:
         after_change(words)
         if result is not None:
             gcloud_output.show(result, args)
+        sys.stdout.flush()
     except (Failed, gcloud_output.Unknown) as failure:
         print(f"ERROR: (gcloud.{words.replace(' ', '.')}) {failure}", file=sys.stderr)
         raise SystemExit(1) from None

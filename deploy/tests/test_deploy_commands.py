@@ -91,7 +91,7 @@ def test_each_function_has_its_own_account_and_only_back_a_role(cloud):
 def test_flags_and_variables_of_a_function_go_to_the_cloud(cloud):
     folder = cloud.app / "functions" / "front"
     (folder / "flags").write_text(
-        "# small\n--memory=128Mi\n\n--vpc-connector=a b\r\n--concurrency=7"
+        "# small\n--memory=128Mi\n\n--vpc-connector=a b\r\n--concurrency=7 \t"
     )
     (folder / "variables").write_text('GREETING=it\'s a ## "day", ä\nCLOSED_URL\nEMPTY=')
     cloud.deploy_sh()
