@@ -1,6 +1,7 @@
 """The stand-in for gcloud: the same words, the same output, and the same refusals."""
 
 import json
+import os
 import re
 import subprocess
 import time
@@ -28,6 +29,17 @@ def test_a_service_looks_as_in_the_cloud(local):
         "closed|me|us-central1|['Ready', 'True'];['ConfigurationsReady', 'True'];['RoutesReady', 'True']"
         f"|[True, 100]|{local.email('closed')}|False|{number}"
     )
+
+
+def test_where_nobody_reads_it_ends_without_a_word(local):
+    """As in `gcloud ... | head -1`."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with start("gcloud", "projects", "get-iam-policy", "local-project", env=local.env,
+               stdout=write_end, stderr=subprocess.PIPE) as process:  # fmt: skip
+        os.close(write_end)
+        assert process.communicate(timeout=60)[1] == ""
+    assert process.returncode == 0
 
 
 def test_revisions_are_named_and_listed(local):
