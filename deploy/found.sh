@@ -40,9 +40,8 @@ enabled() { among "$1.googleapis.com" "$ENABLED"; }
 
 found() {   # FUNCTION COLUMN
     local columns
-    while IFS='|' read -ra columns; do
-        if [ "${columns[0]:-}|${columns[1]:-}" = "$1|$REGION" ]; then echo "${columns[$2 - 1]:-}"; fi
-    done <<< "$FOUND"
+    IFS='|' read -ra columns <<< "$(line_found "$1")"
+    echo "${columns[$2 - 1]:-}"
 }
 
 line_found() {   # FUNCTION

@@ -1,5 +1,6 @@
-# Reads a trust-map: three columns, # comments. Prints name|invoked by|its account may use|NAME for each
-# function; or with check=1 only what is wrong, with its line, its column and what is allowed there.
+# Reads a trust-map: three columns, # comments. Prints for each function name|invoked by|its account may
+# use|what its variables begin with; or with check=1 only what is wrong, with its line, its column and
+# what is allowed there.
 
 { sub(/\r$/, ""); sub(/#.*/, "") }
 NF == 0 { next }

@@ -31,4 +31,4 @@ if __name__ == "__main__":
     else:
         importlib.import_module(f"local.{command}").main(*arguments)
     sys.stdout.flush()
-    os._exit(0)  # to take the interpreter apart would be a good part of a short command's time
+    os._exit(0)  # a deploy runs many short commands: none spends time on taking Python apart

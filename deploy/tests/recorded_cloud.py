@@ -65,7 +65,7 @@ class Cloud:
             (folder / name).write_text(text)
             (folder / name).chmod(0o755)
         self.env = {**os.environ, "RECORD": str(folder), "PATIENCE": "0", "PATIENCE_FOR_BUILDER": "0"}
-        python = os.path.dirname(os.path.realpath(sys.executable))  # that of PATH may be a slow script
+        python = os.path.dirname(os.path.realpath(sys.executable))  # python3 on PATH may be a slow script
         self.env["PATH"] = f"{folder}:{python}:{os.environ['PATH']}"
 
     def deploy_sh(self, *words):

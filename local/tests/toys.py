@@ -155,7 +155,7 @@ def call(url, token=None, path="/", method="GET", **more):
 
 @functools.cache
 def signer_of(key):
-    """To load a private key takes much longer than to sign."""
+    """Signs with a private key. It is kept, for to load one takes much longer than to sign."""
     return google.auth.crypt.RSASigner.from_string(key)
 
 
