@@ -5,6 +5,7 @@ administrator, and asks no policy whether it may: policies decide who calls the 
 """
 
 import argparse
+import functools
 import importlib
 import os
 import re
@@ -57,7 +58,8 @@ def load(*families: str) -> None:
 
 
 def parsed(words: str, arguments: tuple[str, ...], rest: list[str]):
-    parser = Parser(prog=f"gcloud {words}", allow_abbrev=False, add_help=False)
+    wide = functools.partial(argparse.HelpFormatter, width=100)  # or it loads what measures the terminal
+    parser = Parser(prog=f"gcloud {words}", formatter_class=wide, allow_abbrev=False, add_help=False)
     for name in dict.fromkeys((*arguments, *ALWAYS)):
         how = {
             "!": {"action": "store_true"},

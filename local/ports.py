@@ -2,17 +2,16 @@
 
 import fcntl
 import functools
-import hashlib
 import os
 import socket
-import tempfile
+import zlib
 
 FIRST, COUNT = 20000, 10000  # below the range from which connections take theirs
 
 
 def set_aside(what: str, taken: set[int]) -> int:
     """A free port; the same for the same `what`, unless somebody else has it, or is about to."""
-    start = int.from_bytes(hashlib.sha256(what.encode()).digest()[:4], "big")
+    start = zlib.crc32(what.encode())
     for step in range(COUNT):
         port = FIRST + (start + step * 7) % COUNT
         if port not in taken and is_free(port):
@@ -31,6 +30,8 @@ def is_free(port: int) -> bool:
 
 @functools.cache
 def locks() -> int:
+    import tempfile  # slow to load, and most commands of a deploy set no port aside
+
     name = f"ports-of-local-functions-{os.getuid()}"
     return os.open(os.path.join(tempfile.gettempdir(), name), os.O_RDWR | os.O_CREAT, 0o600)
 

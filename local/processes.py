@@ -8,7 +8,6 @@ import fcntl
 import os
 import signal
 import sys
-import threading
 import time
 
 from local.state import ROOT, STATE
@@ -123,14 +122,8 @@ def send(name: str, number: signal.Signals) -> None:
 
 def stop(name: str, patience: float = 10) -> None:
     """Ends the process with all its children, and returns when they are gone."""
-    pid = pid_of(name)
-    if pid:
-        send(name, signal.SIGQUIT)  # at once, without waiting for what is being answered
-        overdue = threading.Timer(patience, kill_group, [pid])
-        overdue.daemon = True
-        overdue.start()
-        wait(name)
-        overdue.cancel()
+    send(name, signal.SIGQUIT)  # at once, without waiting for what is being answered
+    wait_or_kill(name, patience)
     (STATE / "run" / name).unlink(missing_ok=True)
 
 
@@ -152,8 +145,9 @@ def wait(name: str) -> None:
 
 def wait_or_kill(name: str, patience: float) -> None:
     """Waits for a process that is just ending; where it does not end by itself, it is ended."""
-    pid = pid_of(name)
-    if pid:
+    import threading  # slow to load, and most commands of a deploy end nothing
+
+    if pid := pid_of(name):
         overdue = threading.Timer(patience, kill_group, [pid])
         overdue.daemon = True
         overdue.start()

@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import shutil
 import signal
 
 from local import processes, roles, state
@@ -152,6 +151,8 @@ def of_service(name: str) -> list[str]:
 
 
 def forget(revision: str) -> None:
+    import shutil  # slow to load, and most commands of a deploy remove nothing
+
     shutil.rmtree(folder(revision), ignore_errors=True)
     state.remove(f"revisions/{revision}")
     (STATE / "run" / revision).unlink(missing_ok=True)
