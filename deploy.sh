@@ -145,7 +145,7 @@ create_accounts() {
     running=$(found_ours)
     if [ -n "$running" ]; then running="$running $BUILDER"; fi
     for name in $FUNCTIONS "$BUILDER"; do
-        email=$(email_of "$name")
+        email=$name$SA
         # An account that was just deleted may still be listed. Where a function runs, its account is there.
         if among "$email" "$ACCOUNTS" && among "$name" "$running"; then continue; fi
         made_at=$(date +%s) DONE="account_is_ours $email"
@@ -174,7 +174,7 @@ grant_roles() {   # one after the other: two changes of one policy at the same t
     local name member role database granted condition secret taken DONE
     see_granted || return
     for name in $FUNCTIONS "$BUILDER"; do
-        member=serviceAccount:$(email_of "$name") granted=$(granted_to "$(email_of "$name")") taken=''
+        member=serviceAccount:$name$SA granted=$(granted_to "$name$SA") taken=''
         for role in $granted; do   # role|condition: what the map does not give is taken back
             if among "$role" "$(roles_of "$name")" || among "${role%%|*}" "$taken"; then continue; fi
             DONE="role_is_gone $member ${role%%|*}"
@@ -216,7 +216,7 @@ deploy_function() {
     fi
 
     # What is there already is put right first: a build takes minutes.
-    if [ -n "$(found "$name" 1)" ]; then set_policy "$name" || refused=1; fi
+    if is_there "$name"; then set_policy "$name" || refused=1; fi
     if ! is_as_deployed "$name" "$print" || [ -n "$(changed_by_hand "$name")" ]; then
         DONE="now_serves $name $revision"
         if ! run_deploy "$name" "$revision"; then
@@ -245,7 +245,7 @@ run_deploy() {   # NAME REVISION
     change gcloud run deploy "$1" --project="$PROJECT" --region="$REGION" --source="$STAGED/$1" \
         "${SETTINGS[@]}" --labels="made-by=$MADE_BY" --revision-suffix="${2#"$1-"}" \
         --quiet --format=none || return
-    if [ -z "$DRY_RUN" ] && [ -n "$(found "$1" 1)" ] && ! all_to_latest "$1"; then   # after a roll-back
+    if [ -z "$DRY_RUN" ] && is_there "$1" && ! all_to_latest "$1"; then   # after a roll-back
         change gcloud run services update-traffic "$1" --project="$PROJECT" --region="$REGION" --to-latest --quiet --format=none
     fi
 }
@@ -307,11 +307,13 @@ env() {
     look
     set_number
     for name in $FUNCTIONS; do
-        if [ -z "$(found "$name" 1)" ]; then echo "deploy.sh: $name is not deployed, so it has no $(variable "$name")_URL yet" >&2; continue; fi
+        look_up "$name"
+        if ! is_there "$name"; then echo "deploy.sh: $name is not deployed, so it has no ${VARIABLE}_URL yet" >&2; continue; fi
         there=1
-        export_line "$(variable "$name")_URL" "$(url_of "$name")"
-        export_line "$(variable "$name")_ACCOUNT" "$(email_of "$name")"
-        if [ -n "$LOCAL" ]; then export_line "$(variable "$name")_METADATA_HOST" "$(address "$name" 3)"; fi
+        set_url "$name"
+        export_line "${VARIABLE}_URL" "$URL"
+        export_line "${VARIABLE}_ACCOUNT" "$name$SA"
+        if [ -n "$LOCAL" ]; then export_line "${VARIABLE}_METADATA_HOST" "$METADATA_HOST"; fi
     done
     if [ -z "$there$LOCAL" ]; then die "nothing is deployed in project $PROJECT, region $REGION. Run $(again)"; fi
     export_line PROJECT_ID "$PROJECT"

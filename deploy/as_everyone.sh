@@ -9,7 +9,7 @@ act_as_everyone() {   # lets you make tokens of each function's account, until t
     echo "Until verify ends, you may make tokens of the accounts of the functions ($TOKEN_CREATOR)." >&3
     trap 'give_back; rm -rf "$WORK"' EXIT
     for name in $FUNCTIONS; do
-        email=$(email_of "$name")
+        email=$name$SA
         makers=$(makers_of "$email") || die "who may make tokens of $email cannot be seen"
         if echo "$makers" | grep -ixF "$YOU|$TOKEN_CREATOR" > /dev/null; then continue; fi
         LENT="$LENT $email"   # noted first: whatever happens, it is taken back

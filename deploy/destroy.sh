@@ -32,13 +32,13 @@ destroy() {
 
 destroy_one() {   # NAME: one function with its account, for instance one that has left the map
     local name=$1 email
-    email=$(email_of "$1")
+    email=$1$SA
     if ! among "$name" "$(found_ours)" && ! among "$email" "$ACCOUNTS"; then
         die "there is no function $name here that this script made"
     fi
-    if [ -z "$QUIET$LOCAL" ]; then ACCOUNTS=$email; DELETE_DATA=''; ask_first "$name" ''; fi
+    if [ -z "$QUIET$LOCAL" ]; then ACCOUNTS=" $email"; DELETE_DATA=''; ask_first "$name" ''; fi
     if among "$name" "$(found_ours)"; then step 'Deleting the function' delete_functions "$name"; fi
-    if among "$name" "$(echo "$FOUND" | awk -F '|' -v r="$REGION" '$2 != r { print $1 }')"; then
+    if among "$name" "$(awk -F '|' -v r="$REGION" '$2 != r { print $1 }' <<< "$FOUND")"; then
         echo "Kept: its service account. The function runs in another region, too."
         return
     fi
@@ -51,10 +51,10 @@ dry_destroy() {   # what a deploy by the present map would have made
     local name emails=''
     read_map
     FOUND='' ACCOUNTS=''
-    for name in $FUNCTIONS; do emails="$emails $(email_of "$name")"; done
-    emails="$emails $(email_of "$BUILDER")"
+    for name in $FUNCTIONS; do emails="$emails $name$SA"; done
+    emails="$emails $BUILDER$SA"
     for name in $FUNCTIONS "$BUILDER"; do
-        GRANTED="$GRANTED$(roles_of "$name" | sed "s:^:serviceAccount\:$(email_of "$name")|:")
+        GRANTED="$GRANTED$(roles_of "$name" | sed "s:^:serviceAccount\:$name$SA|:")
 "
     done
     # shellcheck disable=SC2086
@@ -71,7 +71,7 @@ ask_first() {   # FUNCTIONS REGIONS-KEPT
     echo "This removes from project $PROJECT, region $REGION:"
     echo "  functions: $(echo "${1:-none}" | paste -s -d ' ' -)"
     if [ -z "$2" ]; then
-        echo "  service accounts, with their roles: $(echo "${ACCOUNTS:-none}" | paste -s -d ' ' -)"
+        echo "  service accounts, with their roles:${ACCOUNTS:- none}"
         if [ -n "$DELETE_DATA" ]; then echo "  the database $DATABASE, and all that is in it"; fi
     fi
     printf 'Go on? (y/N) '
@@ -101,9 +101,9 @@ take_back_roles() {   # EMAIL...: also what a deleted account of this name has l
             DONE="role_is_gone $member $role"
             change gcloud projects remove-iam-policy-binding "$PROJECT" --member="$member" \
                 --role="$role" --all --format=none || return
-        done < <(echo "$GRANTED" | awk -F '|' -v e="serviceAccount:$email" '
+        done < <(awk -F '|' -v e="serviceAccount:$email" '
             { m = tolower($1); w = tolower(e) }
-            (m == w || index(m, "deleted:" w "?") == 1) && !seen[$1 $2]++ { print $1 "|" $2 }')
+            (m == w || index(m, "deleted:" w "?") == 1) && !seen[$1 $2]++ { print $1 "|" $2 }' <<< "$GRANTED")
     done
     if [ -n "$DRY_RUN" ] || [ $# = 0 ] || ! enabled secretmanager; then return; fi
     if ! secrets=$(attempt gcloud secrets list --project="$PROJECT" --format='value(name.basename())' 2> /dev/null); then

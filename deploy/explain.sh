@@ -25,7 +25,7 @@ explain() {
     else "$TOOL/local/venv" >&2; fi   # explain.py needs its packages
     find_service > "$known/service"
     IFS='|' read -r name REGION _ < "$known/service" || true
-    printf '%s|' "$signer" "$PROJECT" "$REGION" "$(email_of '' | sed 's/^-sa//')" > "$known/target"
+    printf '%s|' "$signer" "$PROJECT" "$REGION" "${SA#-sa}" > "$known/target"
     if is_of_platform; then echo 1; fi >> "$known/target"
     if [ -n "$name" ]; then
         beside note_accounts

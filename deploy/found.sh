@@ -21,12 +21,7 @@ look() {   # notes the enabled APIs, services and accounts of the project
         die "project $PROJECT cannot be used. See the error above"
     look_at_services || die "the services of project $PROJECT cannot be listed. See the error above"
     if enabled iam; then
-        ACCOUNTS=$(attempt gcloud iam service-accounts list --project="$PROJECT" \
-            --format='value[separator="|"](email,description)') || die "the service accounts of project $PROJECT cannot be listed. See the error above"
-        STRANGERS=$(echo "$ACCOUNTS" | grep -v -e "|$MADE_BY\$" -e "|$MADE_BY [0-9]*\$" | cut -d '|' -f 1 || true)
-        ACCOUNTS=$(echo "$ACCOUNTS" | grep -e "|$MADE_BY\$" -e "|$MADE_BY [0-9]*\$" || true)
-        MADE_AT=$(echo "$ACCOUNTS" | sed -n 's/.* \([0-9]*\)$/\1/p')   # when each was made
-        ACCOUNTS=$(echo "$ACCOUNTS" | cut -d '|' -f 1)
+        look_at_accounts || die "the service accounts of project $PROJECT cannot be listed. See the error above"
     fi
 }
 
@@ -36,12 +31,28 @@ look_at_services() {
     fi
 }
 
+look_at_accounts() {   # ours, when each was made, and those of others
+    local all email description
+    all=$(attempt gcloud iam service-accounts list --project="$PROJECT" --format='value[separator="|"](email,description)') || return
+    ACCOUNTS='' MADE_AT='' STRANGERS=''
+    while IFS='|' read -r email description; do
+        case $description in
+            "$MADE_BY "*[!0-9]*) STRANGERS="$STRANGERS $email" ;;
+            "$MADE_BY" | "$MADE_BY "*) ACCOUNTS="$ACCOUNTS $email" MADE_AT="$MADE_AT ${description#"$MADE_BY"}" ;;
+            *) STRANGERS="$STRANGERS $email" ;;
+        esac
+    done <<< "$all"
+}
+
 enabled() { among "$1.googleapis.com" "$ENABLED"; }
+
+is_there() { case $'\n'$FOUND in *$'\n'"$1|$REGION|"*) ;; *) return 1 ;; esac; }   # FUNCTION
 
 found() {   # FUNCTION COLUMN
     local columns
-    IFS='|' read -ra columns <<< "$(line_found "$1")"
-    echo "${columns[$2 - 1]:-}"
+    while IFS='|' read -ra columns; do
+        if [ "${columns[0]:-}|${columns[1]:-}" = "$1|$REGION" ]; then echo "${columns[$2 - 1]:-}"; fi
+    done <<< "$FOUND"
 }
 
 line_found() {   # FUNCTION
@@ -51,17 +62,17 @@ line_found() {   # FUNCTION
     done <<< "$FOUND"
 }
 
-found_ours() { echo "$FOUND" | awk -F '|' -v m="$MADE_BY" -v r="$REGION" '$3 == m && $2 == r { print $1 }'; }
+found_ours() { awk -F '|' -v m="$MADE_BY" -v r="$REGION" '$3 == m && $2 == r { print $1 }' <<< "$FOUND"; }
 
 found_elsewhere() {   # the other regions of the project that have functions of ours
-    echo "$FOUND" | awk -F '|' -v m="$MADE_BY" -v r="$REGION" '$3 == m && $2 != r { print $2 }' | sort -u
+    awk -F '|' -v m="$MADE_BY" -v r="$REGION" '$3 == m && $2 != r { print $2 }' <<< "$FOUND" | sort -u
 }
 
 found_beside() {   # what was deployed with another PREFIX
-    echo "$FOUND" | awk -F '|' -v m="$MADE_BY" '$3 != m && $3 ~ /function-trust-map$/ { print $1 }'
+    awk -F '|' -v m="$MADE_BY" '$3 != m && $3 ~ /function-trust-map$/ { print $1 }' <<< "$FOUND"
 }
 
-found_number() { echo "$FOUND" | awk -F '|' 'NR == 1 { print $11 }'; }
+found_number() { awk -F '|' 'NR == 1 { print $11 }' <<< "$FOUND"; }
 
 left_the_map() {   # functions of ours that are deployed, and have no line any more
     local name
@@ -87,13 +98,13 @@ preflight() {
     look
     if [ -z "$LOCAL$(found_ours)" ]; then first_time; fi
     for name in $FUNCTIONS; do
-        if [ -n "$(found "$name" 1)" ] && [ "$(found "$name" 3)" != "$MADE_BY" ]; then
+        if is_there "$name" && [ "$(found "$name" 3)" != "$MADE_BY" ]; then
             die "project $PROJECT has a Cloud Run service $name that this script did not make. Delete it, or take another project, region or PREFIX"
         fi
     done
     for name in $FUNCTIONS "$BUILDER"; do
-        if among "$(email_of "$name")" "$STRANGERS"; then
-            die "project $PROJECT has a service account $(email_of "$name") that this script did not make. Delete it, or take another project or PREFIX"
+        if among "$name$SA" "$STRANGERS"; then
+            die "project $PROJECT has a service account $name$SA that this script did not make. Delete it, or take another project or PREFIX"
         fi
     done
     for name in $(left_the_map); do
@@ -114,7 +125,7 @@ must_be_deployed() {
     if [ "$VERB" = deploy ]; then return; fi
     look
     for name in $FUNCTIONS; do
-        [ -n "$(found "$name" 1)" ] || die "$name is not deployed in project $PROJECT, region $REGION. Run $(again)"
+        is_there "$name" || die "$name is not deployed in project $PROJECT, region $REGION. Run $(again)"
     done
     set_number
 }
@@ -146,7 +157,7 @@ serves() {   # CREATED READY CONDITIONS: whether the newest revision is the one 
 changed_by_hand() {   # NAME: what was changed since the last deploy, if anything; most of it is seen by the revision's name
     local revision created ready conditions account email ingress wanted
     IFS='|' read -r _ _ _ revision created ready conditions _ account _ _ ingress <<< "$(line_found "$1")"
-    email=$(email_of "$1") wanted=$(flag "$1" ingress all)
+    email=$1$SA wanted=$(flag "$1" ingress all)
     if ! [[ $revision =~ ^$1-[0-9a-f]{12}-[0-9]+$ ]]; then echo "its revision $created was not made by deploy.sh"; fi
     if [ "$account" != "$email" ]; then echo "it runs as $account, not as $email"; fi
     if [ "${ingress:-all}" != "$wanted" ]; then echo "its ingress is $ingress, not $wanted"; fi
@@ -208,16 +219,16 @@ see_granted() {   # the policies of the project and above it: ABOVE has member|r
             --format='value[separator="|"](bindings.members,bindings.role,bindings.condition.title)') || return
         ABOVE=$(echo "$ABOVE" | sed "s/\$/|project|$PROJECT/") HIDDEN="the policies above project $PROJECT"
     fi
-    GRANTED=$(echo "$ABOVE" | awk -F '|' '$4 == "project" { print $1 "|" $2 "|" $3 }')
+    GRANTED=$(awk -F '|' '$4 == "project" { print $1 "|" $2 "|" $3 }' <<< "$ABOVE")
 }
 
 granted_to() {   # EMAIL: role|title of the condition, a word each; the case of an address means nothing
-    echo "$GRANTED" | awk -F '|' -v m="serviceAccount:$1" 'tolower($1) == tolower(m) { gsub(" ", "_", $3); print $2 "|" $3 }'
+    awk -F '|' -v m="serviceAccount:$1" 'tolower($1) == tolower(m) { gsub(" ", "_", $3); print $2 "|" $3 }' <<< "$GRANTED"
 }
 
 roles_changed() {   # NAME: the roles that its account has against the map, or lacks
     local role granted
-    granted=$(granted_to "$(email_of "$1")")
+    granted=$(granted_to "$1$SA")
     for role in $granted; do
         if ! among "$role" "$(roles_of "$1")"; then echo "its service account has ${role%%|*}, which trust-map does not give it"; fi
     done | uniq

@@ -112,7 +112,7 @@ names_a_stranger() {   # ERROR: whether it is about accounts, and none of them i
     local name found=''
     case $1 in *@*) ;; *) return 1 ;; esac
     for name in $FUNCTIONS "$BUILDER"; do
-        case $1 in *"$(email_of "$name")"*) found=1 ;; esac
+        case $1 in *"$name$SA"*) found=1 ;; esac
     done
     [ -z "$found" ]
 }

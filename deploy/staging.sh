@@ -2,30 +2,39 @@
 # What a function is deployed with: its staged folder, and the flags that say how Cloud Run runs it.
 
 settings_of() {   # NAME: sets SETTINGS, the flags that say how Cloud Run runs the function
-    local name=$1 other variables line
+    local name=$1 other variables of line
     variables="GOOGLE_CLOUD_PROJECT=$PROJECT
 THREADS=$(flag "$name" concurrency 80)"
-    for other in $(callees_of "$name"); do variables="$variables
-$(variable "$other")_URL=$(url_of "$other")"; done
-    if among firestore "$(column "$name" 3)"; then variables="$variables
+    for other in $(callees_of "$name"); do
+        look_up "$other"
+        set_url "$other"
+        variables="$variables
+${VARIABLE}_URL=$URL"
+    done
+    look_up "$name"
+    if among firestore "$MAY_USE"; then variables="$variables
 STORE=$STORE"; fi
     variables="$variables
 $(variables_of "$name")"
-    SETTINGS=(--function="$(basename "$(folder_of "$name")")" --base-image="$BASE_IMAGE" --automatic-updates
-        --invoker-iam-check --service-account="$(email_of "$name")"
-        --build-service-account="projects/$PROJECT/serviceAccounts/$(email_of "$BUILDER")"
+    SETTINGS=(--function="${FOLDER##*/}" --base-image="$BASE_IMAGE" --automatic-updates
+        --invoker-iam-check --service-account="$name$SA"
+        --build-service-account="projects/$PROJECT/serviceAccounts/$BUILDER$SA"
         --set-env-vars="$(joined "$variables")")
     for line in concurrency=80 memory=512Mi cpu=1 max-instances=5 timeout=60 ingress=all; do
         case $FLAGS in *$'\n'"$name|--${line%%=*}="*) ;; *) SETTINGS[${#SETTINGS[@]}]=--$line ;; esac
     done
-    while read -r line; do SETTINGS[${#SETTINGS[@]}]=$line; done < <(lines_of "$(folder_of "$name")/flags")
+    while IFS='|' read -r of line; do
+        if [ "$of" = "$name" ]; then SETTINGS[${#SETTINGS[@]}]=$line; fi
+    done <<< "$FLAGS"
 }
 
 callees_of() {   # NAME: the functions whose URLs it gets: those whose line names it, and those that its variables ask for
-    local other
+    local other asked_for
+    look_up "$1"
+    asked_for=$(lines_of "$FOLDER/variables")
     for other in $FUNCTIONS; do
-        if among "${1#"$PREFIX"}" "$(column "$other" 2)" ||
-            among "$(variable "$other")_URL" "$(lines_of "$(folder_of "$1")/variables")"; then echo "$other"; fi
+        look_up "$other"
+        if among "${1#"$PREFIX"}" "$INVOKED_BY" || among "${VARIABLE}_URL" "$asked_for"; then echo "$other"; fi
     done
 }
 
@@ -38,7 +47,8 @@ joined() {   # LINES: as one value of gcloud's, with a separator that does not o
 
 stage() {   # the folder that is deployed: the function, a copy of shared/, one requirements.txt
     local from to=$STAGED/$1 file files place
-    from=$(folder_of "$1")
+    look_up "$1"
+    from=$FOLDER
     rm -rf "$to"
     mkdir -p "$to"
     files=$(tracked "$from" shared)

@@ -10,8 +10,12 @@ start() {
     case $VERB in verify | who | env | explain) DRY_RUN='' ;; esac   # they change nothing
     STAGED=$WORK   # each run's own: two may run at the same time
     if [ -n "$DRY_RUN" ]; then STAGED=.build; fi
-    NUMBER='' FOUND='' ACCOUNTS='' STRANGERS='' MADE_AT='' ENABLED='' GRANTED='' ABOVE='' HIDDEN='' GRANTS_CHANGED='' LENT='' JOBS='' ADDRESSES=''
+    NUMBER='' FOUND='' ACCOUNTS='' STRANGERS='' MADE_AT='' ENABLED='' GRANTED='' ABOVE='' HIDDEN='' GRANTS_CHANGED='' LENT='' JOBS='' ADDRESSES='' SA=-sa@
     if [ -n "$LOCAL" ]; then on_this_machine; else on_google_cloud; fi
+    case $PROJECT in   # SA, behind a function's name, makes the address of its service account
+        *:*) SA=-sa@${PROJECT#*:}.${PROJECT%%:*}.iam.gserviceaccount.com ;;   # of a domain: example.com:p
+        *) SA=-sa@$PROJECT.iam.gserviceaccount.com ;;
+    esac
     # A checksum in the database's name: nobody else's has it by accident, so what has it is ours.
     DATABASE=${PREFIX}data-$(printf %s "$MADE_BY $PROJECT" | cksum | cut -d ' ' -f 1)
     STORE=firestore:$DATABASE
@@ -55,11 +59,9 @@ end_local_project() {
     if [ -z "$DRY_RUN" ]; then step 'Ending the local project' local_project down; fi
 }
 
-address() {   # FUNCTION COLUMN
-    local columns
-    while read -ra columns; do
-        if [ "${columns[0]:-}" = "$1" ]; then echo "${columns[$2 - 1]}"; fi
-    done <<< "$ADDRESSES"
+set_address() {   # FUNCTION: sets URL and METADATA_HOST
+    local name
+    while read -r name URL METADATA_HOST; do [ "$name" != "$1" ] || return 0; done <<< "$ADDRESSES"
 }
 
 on_google_cloud() {
@@ -132,6 +134,6 @@ set_number() {   # the project's number is a part of every URL
     if [ -z "$NUMBER" ]; then NUMBER=$(attempt gcloud projects describe "$PROJECT" --format='value(projectNumber)'); fi
 }
 
-url_of() {   # known before anything is deployed
-    if [ -n "$LOCAL" ]; then address "$1" 2; else echo "https://$1-$NUMBER.$REGION.run.app"; fi
+set_url() {   # FUNCTION: sets URL, which is known before anything is deployed
+    if [ -n "$LOCAL" ]; then set_address "$1"; else URL=https://$1-$NUMBER.$REGION.run.app; fi
 }

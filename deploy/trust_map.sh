@@ -5,7 +5,7 @@
 # its variables begin with. FLAGS has a line for each flag: function|flag.
 
 read_map() {
-    local name problems urls
+    local name problems urls flags variables
     [ -e trust-map ] || die "there is no trust-map in $PWD"
     problems=$(awk -f "$TOOL/deploy/trust_map.awk" -v check=1 trust-map; folders_without_a_line)
     [ -z "$problems" ] || die "trust-map cannot be used:
@@ -13,16 +13,18 @@ $problems"
     MAP=$(awk -f "$TOOL/deploy/trust_map.awk" trust-map)
     FLAGS=$'\n'
     FUNCTIONS=$(echo "$MAP" | sed "s/|.*//; s/^/$PREFIX/")
-    urls=$(for name in $FUNCTIONS; do echo "$(variable "$name")_URL"; done)
+    urls=$(for name in $FUNCTIONS; do look_up "$name"; echo "${VARIABLE}_URL"; done)
     for name in $FUNCTIONS; do
         [[ $name =~ ^[a-z][a-z0-9-]{1,25}[a-z0-9]$ ]] ||
             die "$name cannot be a function's name: it needs 3 to 27 of a-z, 0-9 and -, with a letter first"
         case ${name#"$PREFIX"} in builder | you | anonymous) die "$name cannot be a function's name: it is taken" ;; esac
-        [ -e "$(folder_of "$name")/main.py" ] || die "trust-map names ${name#"$PREFIX"}, but there is no $(folder_of "$name")/main.py"
-        check_lines "$(folder_of "$name")/flags" '--?*' 'a flag of gcloud run deploy, such as --memory=512Mi'
-        check_lines "$(folder_of "$name")/variables" '[A-Za-z_]*=*' 'NAME=value, nor X_URL of a function X of trust-map' "$urls"
-        FLAGS="$FLAGS$(lines_of "$(folder_of "$name")/flags" | sed "s/^/$name|/")"$'\n'
-        refuse_flags "$name"
+        look_up "$name"
+        [ -e "$FOLDER/main.py" ] || die "trust-map names ${name#"$PREFIX"}, but there is no $FOLDER/main.py"
+        flags=$(lines_of "$FOLDER/flags") variables=$(lines_of "$FOLDER/variables")
+        check_lines "$flags" "$FOLDER/flags" '--?*' 'a flag of gcloud run deploy, such as --memory=512Mi'
+        check_lines "$variables" "$FOLDER/variables" '[A-Za-z_]*=*' 'NAME=value, nor X_URL of a function X of trust-map' "$urls"
+        refuse_flags "$flags" "$variables"
+        if [ -n "$flags" ]; then FLAGS="$FLAGS$name|${flags//$'\n'/$'\n'$name|}"$'\n'; fi
         if [ "$VERB" = deploy ]; then variables_of "$name" > /dev/null; fi   # names what is missing
     done
 }
@@ -38,13 +40,11 @@ folders_without_a_line() {
     done
 }
 
-folder_of() { local name=${1#"$PREFIX"}; echo "functions/${name//-/_}"; }
-
-column() {   # FUNCTION N
-    local columns
-    while IFS='|' read -ra columns; do
-        if [ "${columns[0]:-}" = "${1#"$PREFIX"}" ]; then echo "${columns[$2 - 1]//,/ }"; fi
-    done <<< "$MAP"
+look_up() {   # FUNCTION: sets FOLDER, and what its line says: INVOKED_BY, MAY_USE, VARIABLE (what its variables begin with)
+    local line name=${1#"$PREFIX"}
+    FOLDER=functions/${name//-/_}
+    while IFS='|' read -r line INVOKED_BY MAY_USE VARIABLE; do [ "$line" != "$name" ] || break; done <<< "$MAP"
+    INVOKED_BY=${INVOKED_BY//,/ } MAY_USE=${MAY_USE//,/ }
 }
 
 lines_of() {   # FILE: without comments, and without blanks around a line; the last one may lack its end
@@ -57,45 +57,46 @@ lines_of() {   # FILE: without comments, and without blanks around a line; the l
     done < "$1"
 }
 
-check_lines() {   # FILE PATTERN MEANING [WORDS]: dies of a line that neither fits the pattern nor is one of the words
+check_lines() {   # LINES FILE PATTERN MEANING [WORDS]: dies of a line that neither fits the pattern nor is one of the words
     local line
     while read -r line; do
         # shellcheck disable=SC2254 # the pattern is one
-        case $line in $2) ;; *) among "$line" "${4:-}" || die "$1: '$line' is not $3" ;; esac
-    done < <(lines_of "$1")
+        case $line in '' | $3) ;; *) among "$line" "${5:-}" || die "$2: '$line' is not $4" ;; esac
+    done <<< "$1"
 }
 
 variables_of() {   # FUNCTION: lines NAME=value; NAME=$OTHER takes the value that OTHER has in this shell
     local line other
+    look_up "$1"
     while read -r line; do
         case $line in *=*) ;; *) continue ;; esac
         if [[ ${line#*=} =~ ^\$([A-Za-z_][A-Za-z0-9_]*)$ ]]; then
             other=${BASH_REMATCH[1]}
-            [ -n "${!other+set}" ] || die "$(folder_of "$1")/variables: $line, but $other is not set in this shell"
+            [ -n "${!other+set}" ] || die "$FOLDER/variables: $line, but $other is not set in this shell"
             line=${line%%=*}=${!other}
         fi
         echo "$line"
-    done < <(lines_of "$(folder_of "$1")/variables")
+    done < <(lines_of "$FOLDER/variables")
 }
 
-refuse_flags() {   # FUNCTION: flags that would undo what a deploy makes true
+refuse_flags() {   # FLAGS VARIABLES: dies of one in FOLDER that would undo what a deploy makes true
     local line
     while read -r line; do
         case ${line%%=*} in
             --source | --function | --base-image | --service-account | --build-service-account | --region | --project | --labels | --revision-suffix)
-                die "$(folder_of "$1")/flags: ${line%%=*} is set by deploy.sh" ;;
+                die "$FOLDER/flags: ${line%%=*} is set by deploy.sh" ;;
             --allow-unauthenticated | --no-allow-unauthenticated | --invoker-iam-check | --no-invoker-iam-check)
-                die "$(folder_of "$1")/flags: ${line%%=*} would let everyone in or nobody; write that into trust-map" ;;
+                die "$FOLDER/flags: ${line%%=*} would let everyone in or nobody; write that into trust-map" ;;
             --set-env-vars | --update-env-vars | --env-vars-file | --remove-env-vars | --clear-env-vars)
-                die "$(folder_of "$1")/flags: variables stand in $(folder_of "$1")/variables" ;;
+                die "$FOLDER/flags: variables stand in $FOLDER/variables" ;;
         esac
-    done < <(lines_of "$(folder_of "$1")/flags")
+    done <<< "$1"
     while read -r line; do
         case ${line%%=*} in
             PORT | K_* | X_GOOGLE_* | GOOGLE_CLOUD_PROJECT | THREADS | STORE)
-                die "$(folder_of "$1")/variables: ${line%%=*} is set by Cloud Run or by deploy.sh" ;;
+                die "$FOLDER/variables: ${line%%=*} is set by Cloud Run or by deploy.sh" ;;
         esac
-    done < <(lines_of "$(folder_of "$1")/variables")
+    done <<< "$2"
 }
 
 flag() {   # FUNCTION NAME DEFAULT: the value of a flag
@@ -110,7 +111,8 @@ flag() {   # FUNCTION NAME DEFAULT: the value of a flag
 
 callers_of() {   # the callers that the map lets in: you, anonymous, functions, members
     local who
-    for who in $(column "$1" 2); do
+    look_up "$1"
+    for who in $INVOKED_BY; do
         case $who in
             -) ;;
             you) echo you; if [ -n "$PUBLIC" ]; then everyone "$1"; fi ;;
@@ -133,14 +135,15 @@ as_member() {   # CALLER
         you) echo "$YOU" ;;
         anonymous) echo allUsers ;;
         *:*) echo "$1" ;;
-        *) echo "serviceAccount:$(email_of "$1")" ;;
+        *) echo "serviceAccount:$1$SA" ;;
     esac
 }
 
 roles_of() {   # what an account may do in the project: role|condition, a line each
     local use
     if [ "$1" = "$BUILDER" ]; then echo 'roles/run.builder|'; return; fi
-    for use in $(column "$1" 3); do
+    look_up "$1"
+    for use in $MAY_USE; do
         case $use in
             firestore) if [ -z "$LOCAL" ]; then echo "roles/datastore.user|$DATABASE"; fi ;;
             roles/*) echo "$use|" ;;
@@ -156,13 +159,4 @@ secrets_of() {   # the names of the secrets that its flags mention
     done <<< "$FLAGS"
 }
 
-uses_firestore() { among firestore "$(echo "$MAP" | awk -F '|' '{ gsub(",", " ", $3); print $3 }')"; }
-
-email_of() {   # NAME: its service account; in a project of a domain (example.com:p) the domain goes behind
-    case $PROJECT in
-        *:*) echo "$1-sa@${PROJECT#*:}.${PROJECT%%:*}.iam.gserviceaccount.com" ;;
-        *) echo "$1-sa@$PROJECT.iam.gserviceaccount.com" ;;
-    esac
-}
-
-variable() { column "$1" 4; }
+uses_firestore() { among firestore "$(awk -F '|' '{ gsub(",", " ", $3); print $3 }' <<< "$MAP")"; }

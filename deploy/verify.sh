@@ -16,20 +16,19 @@ verify() {
 
     if [ "$FORMAT" != text ]; then
         as_"$FORMAT" "$callers" "$shown"
-        if grep WRONG "$WORK"/cell.* > /dev/null; then exit 1; fi
+        if grep WRONG "$WORK"/measured.* > /dev/null; then exit 1; fi
         return
     fi
     # shellcheck disable=SC2086 # the names are words
-    left=$(printf '%s\n' $callers | column_width) width=$( { printf '%s\n' '             ' $shown; cat "$WORK"/cell.*; } | column_width)
+    left=$(printf '%s\n' $callers | column_width) width=$( { printf '%s\n' '             ' $shown; cut -d '|' -f 3 "$WORK"/measured.*; } | column_width)
     printf '\nThe trust map as measured: may the caller on the left call the function above? (ok: as trust-map says)\n  %*s' "$left" ''
     for name in $shown; do printf '%-*s' "$width" "$name"; done
     for caller in $callers; do
         printf '\n  %-*s' "$left" "$caller"
-        for name in $shown; do
-            cell=$(< "$(cell_of "$caller" "$name")")
+        while IFS='|' read -r name _ cell; do
             printf '%-*s' "$width" "$cell"
             case $cell in *WRONG*) wrong="$wrong, $caller -> $name" ;; esac
-        done
+        done < "$(measured_of "$caller")"
     done
     printf '\n\nWho may, by the policies:\n'
     for name in $shown; do
@@ -40,7 +39,7 @@ verify() {
     done
     if [ -n "$INHERITED" ]; then
         echo 'And every one of them, by a role on the project or above it:'
-        echo "$INHERITED" | awk -F '|' '{ printf "  %s  %s (%s %s)\n", $1, $2, $3, $4 }'
+        awk -F '|' '{ printf "  %s  %s (%s %s)\n", $1, $2, $3, $4 }' <<< "$INHERITED"
     fi
     if [ -n "$HIDDEN" ]; then echo "Not known: $HIDDEN. They are not visible to you."; fi
     explain_marks "$shown"
@@ -49,31 +48,33 @@ verify() {
     echo 'Every call that could be made was answered as the map says.'
 }
 
-as_json() {   # CALLERS FUNCTIONS: each call and its answer, in the words of the table
-    local caller name between=''
+as_json() {   # CALLERS: each call and its answer, in the words of the table
+    local caller name cell between=''
     echo '['
     for caller in $1; do
-        for name in $2; do
-            printf '%s  {"caller": "%s", "function": "%s", "measured": "%s"}' "$between" "$caller" "$name" "$(cat "$(cell_of "$caller" "$name")")"
+        while IFS='|' read -r name _ cell; do
+            printf '%s  {"caller": "%s", "function": "%s", "measured": "%s"}' "$between" "$caller" "$name" "$cell"
             between=$',\n'
-        done
+        done < "$(measured_of "$caller")"
     done
     printf '\n]\n'
 }
 
 as_mermaid() {   # CALLERS FUNCTIONS: an arrow for each call that was let in, dotted where it was not measured
-    local caller name arrow called=''
+    local caller name answer cell arrow called='' everyone=''
     echo 'flowchart LR'
     for caller in $1; do
-        for name in $2; do
-            if [ "$caller" != anonymous ] && [ -e "$(cell_of anonymous "$name").in" ]; then continue; fi   # everyone: said once
-            case $(cat "$(cell_of "$caller" "$name")") in
-                in,*) arrow='-.->' ;;
-                *) arrow='-->'; [ -e "$(cell_of "$caller" "$name").in" ] || continue ;;
+        while IFS='|' read -r name answer cell; do
+            if among "$name" "$everyone"; then continue; fi   # said once
+            case $answer:$cell in
+                in:*) arrow='-->' ;;
+                *:in,*) arrow='-.->' ;;
+                *) continue ;;
             esac
             echo "    $(node "$caller") $arrow $(node "$name")"
             called="$called $name"
-        done
+            if [ "$caller" = anonymous ]; then everyone="$everyone $name"; fi
+        done < "$(measured_of "$caller")"
     done
     for name in $2; do
         if ! among "$name" "$called"; then echo "    ${name//-/_}[\"$name<br>lets nobody in\"]"; fi
@@ -120,9 +121,10 @@ allowed_by_policy() {   # NAME: the members that its policy lets in
 # ---- measuring
 
 measure() {   # CALLER FUNCTIONS: calls each function; notes what came, and whether it is what the map says
-    local caller=$1 name token known='' expected cell hook member kind kinds number=0
+    local caller=$1 name token known='' expected members cell hook member kind kinds number=0
     member=$(as_member "$caller" | tr '[:upper:]' '[:lower:]')
-    hook=$(folder_of "$caller")/verify
+    look_up "$caller"
+    hook=$FOLDER/verify
     kinds=()
     if token=$(token_of "$caller" 2> /dev/null < /dev/null); then
         known=1
@@ -130,7 +132,8 @@ measure() {   # CALLER FUNCTIONS: calls each function; notes what came, and whet
         while read -r kind; do kinds[${#kinds[@]}]=$kind; done <<< "$(call_all "$token" $2)"
     fi
     for name in $2; do
-        expected=$(expected_of "$member" "$(< "$WORK/members.$name")")
+        IFS= read -r -d '' members < "$WORK/members.$name" || true   # all of its lines
+        expect "$member" "${members//$'\n'/ }"
         kind=${kinds[number]:-} number=$((number + 1)) ANSWER=''
         if [ -z "$known" ]; then cell=$(by_policy "$caller" "$name" "$expected")
         elif comes_true "$name" "$caller" "$expected" ask "$token" "$name"; then cell="$STATUS ok"
@@ -142,19 +145,18 @@ measure() {   # CALLER FUNCTIONS: calls each function; notes what came, and whet
             if comes_true "$name" "$caller" "$expected" ask_through "$hook" "$caller" "$name"; then cell="$ANSWER ok*"
             elif [ "$ANSWER" != unknown ]; then cell="$ANSWER WRONG*"; fi
         fi
-        echo "$cell" > "$(cell_of "$caller" "$name")"
-        if [ "$ANSWER" = in ]; then : > "$(cell_of "$caller" "$name").in"; fi
-    done
+        echo "$name|$ANSWER|$cell"
+    done > "$(measured_of "$caller")"
 }
 
-cell_of() { echo "$WORK/cell.${1//\//_}.$2"; }   # CALLER FUNCTION: the file with what was measured
+measured_of() { echo "$WORK/measured.${1//\//_}"; }   # CALLER: the file with what was measured: function|answer|cell, a line each
 
-expected_of() {   # MEMBER MEMBERS: in or refused, by the map; either, where a group decides whose members nobody sees here
-    if among allusers "$2" || among "$1" "$2"; then echo in; return; fi
-    case "$1 ${2//$'\n'/ }" in
-        allusers*) echo refused ;;
-        *' group:'* | *' domain:'* | *' principalset:'*) echo either ;;
-        *) echo refused ;;
+expect() {   # MEMBER MEMBERS: sets expected: in or refused, by the map; either, where a group decides whose members nobody sees here
+    expected=refused
+    if among allusers "$2" || among "$1" "$2"; then expected=in; return; fi
+    case "$1 $2" in
+        allusers*) ;;
+        *' group:'* | *' domain:'* | *' principalset:'*) expected=either ;;
     esac
 }
 
@@ -198,7 +200,7 @@ call_all() {   # TOKEN FUNCTION...: calls them all with one curl; prints status 
     # The token goes in by standard input: what stands in an argument, ps shows to everyone.
     {
         if [ -n "$token" ]; then printf 'header = "Authorization: Bearer %s"\n' "$token"; fi
-        for name; do printf 'url = "%s/"\noutput = "page.%s.%s"\n' "$(url_of "$name")" "$caller" "$name"; done
+        for name; do set_url "$name"; printf 'url = "%s/"\noutput = "page.%s.%s"\n' "$URL" "$caller" "$name"; done
     } | (cd "$WORK" && curl --disable --config - --silent --max-time 30 --noproxy 127.0.0.1 --user-agent deploy.sh-verify \
         -X OPTIONS --write-out '%{http_code} %{content_type}\n') || true
 }
@@ -206,7 +208,8 @@ call_all() {   # TOKEN FUNCTION...: calls them all with one curl; prints status 
 ask_through() {   # HOOK CALLER NAME: sets ANSWER to what the caller itself was answered
     local token=''
     if [ -e "$WORK/token" ]; then token="header = \"Authorization: Bearer $(cat "$WORK/token")\""; fi
-    ANSWER=$(echo "$token" | URL=$(url_of "$2") "$1" "${3#"$PREFIX"}" 2> /dev/null) || true
+    set_url "$2"
+    ANSWER=$(echo "$token" | URL=$URL "$1" "${3#"$PREFIX"}" 2> /dev/null) || true
     case $ANSWER in in | refused) ;; *) ANSWER=unknown ;; esac
 }
 
@@ -219,7 +222,7 @@ by_policy() {   # CALLER NAME EXPECTED: where nothing can be measured, what the 
 
 you_inherit() {   # or may do, as a member of a group, or by what cannot be read
     if [ -n "$HIDDEN" ]; then return; fi
-    echo "$INHERITED" | awk -F '|' -v you="$YOU" 'tolower($1) == tolower(you) || /^(group|domain)/ { found = 1 } END { exit !found }'
+    awk -F '|' -v you="$YOU" 'tolower($1) == tolower(you) || /^(group|domain)/ { found = 1 } END { exit !found }' <<< "$INHERITED"
 }
 
 token_of() {   # CALLER: an ID token of the caller; anonymous has none
@@ -231,23 +234,23 @@ token_of() {   # CALLER: an ID token of the caller; anonymous has none
         you) cat "$WORK/token" ;;
         serviceAccount:*) gcloud auth print-identity-token --impersonate-service-account="${1#*:}" --include-email ;;
         *:*) return 1 ;;   # nobody can call as another person, or as a group
-        *) gcloud auth print-identity-token --impersonate-service-account="$(email_of "$1")" --include-email ;;
+        *) gcloud auth print-identity-token --impersonate-service-account="$1$SA" --include-email ;;
     esac
 }
 
 explain_marks() {   # what the marks in the table mean, where they occur
     local caller hidden='' others=''
-    if grep 'ok\*\|WRONG\*' "$WORK"/cell.* > /dev/null; then echo '* asked through the caller itself, by its file verify'; fi
-    if grep inherited "$WORK"/cell.you.* > /dev/null; then echo 'inherited: you may call every function of this project, by a role on it or above it'; fi
-    if grep '^? [0-9n]' "$WORK"/cell.* > /dev/null; then echo '? the call got no answer from which one could tell'; fi
+    if grep 'ok\*\|WRONG\*' "$WORK"/measured.* > /dev/null; then echo '* asked through the caller itself, by its file verify'; fi
+    if grep inherited "$WORK/measured.you" > /dev/null; then echo 'inherited: you may call every function of this project, by a role on it or above it'; fi
+    if grep '|? [0-9n]' "$WORK"/measured.* > /dev/null; then echo '? the call got no answer from which one could tell'; fi
     if [ ! -e "$WORK/token" ]; then echo 'you: there is no ID token for you. See gcloud auth print-identity-token'; fi
     for caller in $FUNCTIONS $(members_in_map); do
-        if ! grep 'by policy\|? unknown' "$(cell_of "$caller" '')"* > /dev/null; then continue; fi
+        if ! grep 'by policy\|? unknown' "$(measured_of "$caller")" > /dev/null; then continue; fi
         case $caller in *:*) others=1 ;; *) hidden="$hidden $caller" ;; esac
     done
     if [ -n "$others" ]; then echo 'by policy: not measured, for nobody can call as another person or as a group'; fi
     if [ -n "$hidden" ]; then
         echo 'by policy: not measured, for you may not act as that caller. This lets you:'
-        echo "  for name in$hidden; do gcloud iam service-accounts add-iam-policy-binding $(email_of '$name') --project=$PROJECT --member=$YOU --role=roles/iam.serviceAccountTokenCreator; done"
+        echo "  for name in$hidden; do gcloud iam service-accounts add-iam-policy-binding \$name$SA --project=$PROJECT --member=$YOU --role=roles/iam.serviceAccountTokenCreator; done"
     fi
 }

@@ -12,8 +12,9 @@ watch() {
     echo 'Watching. Save a file, and its function is deployed again. Ctrl-C ends the watching, not the functions.'
     while read -r changed <&4; do
         for name in $FUNCTIONS; do
+            look_up "$name"
             case " $changed" in
-                *" $(folder_of "$name")/"* | *' shared/'*) beside deploy_function "$name" ;;
+                *" $FOLDER/"* | *' shared/'*) beside deploy_function "$name" ;;
             esac
         done
         all_of || true   # it has said why; the version from before goes on answering

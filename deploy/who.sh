@@ -6,7 +6,7 @@ who() {
     local name=$PREFIX${ONLY#"$PREFIX"} function region account off
     [ -n "$ONLY" ] || die "who needs a function: $(echo "$FUNCTIONS" | paste -s -d ' ' -)"
     look
-    if [ -z "$(found "$name" 1)" ]; then
+    if ! is_there "$name"; then
         among "$name" "$FUNCTIONS" || die "there is no function $name, but $(echo "$FUNCTIONS" | paste -s -d ' ' -)"
         die "$name is not deployed in project $PROJECT, region $REGION. Run $(again)"
     fi
@@ -33,7 +33,7 @@ see_above() {   # ABOVE: the bindings of the project and above it; HIDDEN: what 
     see_granted 2> /dev/null || ABOVE='' HIDDEN="the policies of project $PROJECT and above it"
 }
 
-facts_above() { echo "$ABOVE" | awk -F '|' '$1 { print "binding|" $4 "|" $5 "|" $1 "|" $2 "|" $3 }'; }
+facts_above() { awk -F '|' '$1 { print "binding|" $4 "|" $5 "|" $1 "|" $2 "|" $3 }' <<< "$ABOVE"; }
 
 note_bindings() {   # TYPE ID COMMAND...: the bindings of a policy
     local bindings SILENT=1 type=$1 id=$2

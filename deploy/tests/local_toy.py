@@ -48,6 +48,8 @@ class Local:
         (self.state / "faults.json").write_text(json.dumps(faults))
 
     def end(self):
+        if not self.state.exists():
+            return
         run(str(ROOT / ".venv/bin/python"), "-I", str(ROOT / "local/__main__.py"), "down",
             env={**self.env, "LOCAL_STATE": str(self.state)})  # fmt: skip
 

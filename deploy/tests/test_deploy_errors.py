@@ -54,8 +54,8 @@ def verdict(text, age, tmp_path, enabled="run.googleapis.com"):
     """(seconds to wait, what for), as deploy/running.sh decides it where the youngest account is so old."""
     made_at = int(time.time()) - age
     (tmp_path / "error").write_text(text)
-    project = f'PROJECT=p PREFIX= FUNCTIONS="front back" BUILDER=builder MADE_AT="{made_at}" ENABLED="{enabled}"'
-    script = f"TOOL={ROOT} {project}; . $TOOL/deploy/running.sh; . $TOOL/deploy/trust_map.sh; verdict {tmp_path}/error"
+    project = f'FUNCTIONS="front back" BUILDER=builder SA=-sa@p.iam.gserviceaccount.com MADE_AT="{made_at}" ENABLED="{enabled}"'
+    script = f"TOOL={ROOT} {project}; . $TOOL/deploy/running.sh; verdict {tmp_path}/error"
     decided = run("bash", "-euo", "pipefail", "-c", script)
     assert decided.returncode == 0, decided.stderr
     seconds, _, what = decided.stdout.strip().partition("|")
