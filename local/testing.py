@@ -349,7 +349,7 @@ def project(request, tmp_path_factory):
 def copied(folder):
     """A copy of the repository, with the packages that are installed already."""
     left_out = shutil.ignore_patterns(
-        ".venv*", ".local*", ".secrets", ".groups", ".build", ".git", "__pycache__", ".*_cache"
+        ".venv*", ".local*", ".secrets", ".groups", ".build", ".git", ".*_cache"
     )
     shutil.copytree(ROOT, folder, ignore=left_out)
     (folder / ".venv").symlink_to(ROOT / ".venv")
