@@ -269,9 +269,9 @@ set_policy() {   # NAME: makes a service's policy exactly what the map says; one
         echo "  $name: switched the invoker check on again" ;;
     esac
     if policy_is "$name" "$wanted"; then return; fi
-    removed=$(policy_of "$name" | cut -d '|' -f 1,2 | while IFS='|' read -r who role; do
+    removed=$(while IFS='|' read -r who role _; do
         if [ "$role" != roles/run.invoker ] || ! among "$who" "$wanted"; then echo "$who"; fi
-    done)
+    done < "$WORK/policy.$name")
     echo "$policy" > "$file"
     if problem=$(SILENT=1 change gcloud run services set-iam-policy "$name" "$file" --project="$PROJECT" \
         --region="$REGION" --quiet --format=none 2>&1); then

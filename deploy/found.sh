@@ -252,7 +252,7 @@ policy_of() {   # NAME: member|role|title of the condition, a line each
         sed '/^|*$/d' | sort
 }
 
-policy_is() {   # NAME MEMBERS: whether these may invoke the service, and nothing else is in its policy
+policy_is() {   # NAME MEMBERS: whether these may invoke the service, and nothing else is in its policy, which it notes
     policy_of "$1" > "$WORK/policy.$1" || return 2
     [ "$(in_small_letters < "$WORK/policy.$1")" = "$(echo "$2" | sed '/./s/$/|roles\/run.invoker|/' | in_small_letters)" ]
 }

@@ -48,7 +48,7 @@ on_this_machine() {
     if [ -e "$LOCAL_STATE/propagation.json" ]; then PROPAGATION=$(< "$LOCAL_STATE/propagation.json"); fi
     PATIENCE=${PATIENCE:-$((PROPAGATION ? PROPAGATION + 10 : 0))}
     PATH=$TOOL/local/bin:$PATH   # from here on, gcloud is the stand-in
-    if [ -e "$LOCAL_STATE/project.json" ]; then ADDRESSES=$(local_project addresses); fi
+    if [ -e "$LOCAL_STATE/addresses" ]; then ADDRESSES=$(< "$LOCAL_STATE/addresses"); fi
 }
 
 local_project() { python "$TOOL/local/__main__.py" "$@"; }

@@ -2,7 +2,6 @@
 
 -I keeps the caller's folder and PYTHON* variables out of it. The commands:
     up ID REGION NAME...    make the local project, or bring it back, for these functions
-    addresses               print name, URL and metadata host of each function
     down                    end every process of the local project, and remove it
     gcloud ARGUMENT...      the stand-in for gcloud (local/bin/gcloud ends up here)
     watch FOLDER...         print what changes below, a line each time, until it is ended
@@ -24,7 +23,7 @@ if __name__ == "__main__":
     if not sys.argv[1:]:
         raise SystemExit(__doc__)
     command, *arguments = sys.argv[1:]
-    if command in ("up", "addresses", "down"):
+    if command in ("up", "down"):
         getattr(importlib.import_module("local.project"), command)(*arguments)
     elif command == "run":
         importlib.import_module("local.foreground").main(*arguments)

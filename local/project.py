@@ -10,7 +10,7 @@ from local import ports, processes, revisions, state
 from local.state import STATE, YOU
 
 OURS = {
-    "accounts", "audit.log", "certificate.pem", "config.json", "environments", "faults.json", "ids", "key.pem",
+    "accounts", "addresses", "audit.log", "certificate.pem", "config.json", "environments", "faults.json", "ids", "key.pem",
     "locks", "logs", "policies", "project.json", "propagation.json", "after_change.json", "revisions", "roles", "run", "services",
 }  # fmt: skip
 PATIENCE = 20  # seconds that a process may take to end or to open its ports
@@ -71,6 +71,8 @@ def start_servers(project: dict, functions) -> None:
         service["url"] = f"http://127.0.0.1:{service['port']}"
         if service != before:
             state.write(f"services/{name}", service)
+    addresses = [f"{name} {s['url']} 127.0.0.1:{s['metadata_port']}\n" for name, s in services.items()]
+    state.replace(STATE / "addresses", "".join(addresses))
     kept = project.get("token_port")
     if not kept or kept in taken or (not old and not ports.is_free(kept)):
         project["token_port"] = ports.set_aside(f"{STATE} token", taken)
@@ -96,12 +98,6 @@ def serving() -> bool:
     """Whether the servers run, and are not just ending."""
     project = state.read("project") or {}
     return processes.running("servers") and ports.answers(project.get("token_port", 0))
-
-
-def addresses() -> None:
-    for name in state.names("services"):
-        service = state.read(f"services/{name}")
-        print(name, service["url"], f"127.0.0.1:{service['metadata_port']}")
 
 
 def down() -> None:

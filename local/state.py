@@ -4,6 +4,7 @@ project            id, number, region, token_port, key_id, apis
 accounts/EMAIL     kind (user or serviceAccount), email, uniqueId; keys, if any
 ids/UNIQUEID       the email address of the account
 services/NAME      its ports and URL; once deployed, what was deployed, and what serves
+addresses          no JSON: name, URL and metadata host of each service, a line each
 revisions/NAME     how to start a revision again; its source is in the folder beside it
 policies/NAME      the policy of a service; _project, account.EMAIL and secret.NAME likewise
 roles/NAME         a role of the project's own, and its permissions
@@ -41,11 +42,14 @@ def read(name: str):
 
 
 def write(name: str, content) -> None:
-    """Replaces the resource at one stroke, so that no reader sees half of it."""
-    target = path(name)
+    replace(path(name), json.dumps(content, indent=1))
+
+
+def replace(target: pathlib.Path, text: str) -> None:
+    """Writes a file at one stroke, so that no reader sees half of it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     new = target.with_name(f"{target.name}.{os.getpid()}.new")
-    new.write_text(json.dumps(content, indent=1), "utf-8")
+    new.write_text(text, "utf-8")
     os.replace(new, target)
 
 

@@ -121,7 +121,7 @@ class Local:
 
     def addresses(self):
         if not self.known:
-            lines = succeeded(self.tool("addresses")).stdout.splitlines()
+            lines = (self.state / "addresses").read_text().splitlines()
             self.known = {name: (url, metadata) for name, url, metadata in map(str.split, lines)}
         return self.known
 
