@@ -75,8 +75,11 @@ about_role() {   # ROLE: whether it lets its members call a function: yes, no, o
 
 see_inherited() {   # INHERITED: who may call every function by a role on the project or above: member|role|type|id
     if [ "$VERB" != deploy ] || [ -n "$GRANTS_CHANGED" ]; then see_above; fi
-    # The two roles that a deploy itself gives do not hold run.routes.invoke. All others are looked into.
-    facts_above | awk -F '|' '$5 != "roles/run.builder" && $5 != "roles/datastore.user"' > "$WORK/facts"
+    # The roles that deploy.sh itself gives do not hold run.routes.invoke. All others are looked into.
+    facts_above | awk -F '|' '$5 !~ /^roles\/(run.builder|datastore.user|iam.serviceAccountTokenCreator)$/' > "$WORK/facts"
     note_roles "$(cut -d '|' -f 5 "$WORK/facts")"
-    INHERITED=$({ cat "$WORK/facts" "$WORK"/role.* 2> /dev/null || true; } | python "$TOOL/deploy/who.py" inherited)
+    INHERITED=''
+    if grep -e '[|;]run.routes.invoke' -e '|?$' "$WORK"/role.* > /dev/null 2>&1; then   # else there is nobody
+        INHERITED=$(cat "$WORK/facts" "$WORK"/role.* | python "$TOOL/deploy/who.py" inherited)
+    fi
 }

@@ -10,7 +10,7 @@ from local import ports, processes, revisions, state
 from local.state import STATE, YOU
 
 OURS = {
-    "accounts", "addresses", "audit.log", "certificate.pem", "config.json", "environments", "faults.json", "ids", "key.pem",
+    "accounts", "addresses", "audit.log", "certificate.pem", "config.json", "environments", "faults.json", "ids", "key.json", "key.pem",
     "locks", "logs", "policies", "project.json", "propagation.json", "after_change.json", "revisions", "roles", "run", "services",
 }  # fmt: skip
 PATIENCE = 20  # seconds that a process may take to end or to open its ports
@@ -31,6 +31,8 @@ def up(project_id: str, region: str, *functions: str) -> None:
     STATE.chmod(0o700)
     with state.locked("up"):
         project = state.read("project") or made(project_id, region)
+        if not (STATE / "key.json").exists():
+            raise SystemExit("ERROR: an earlier version made the local project; destroy it first")
         if (project["id"], project["region"]) != (project_id, region):
             was = f"--project={project['id']} --region={project['region']}"
             raise SystemExit(f"ERROR: the local project is {was}; destroy it first to have another")

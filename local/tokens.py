@@ -5,11 +5,12 @@ import datetime
 import json
 import math
 import os
+import pathlib
 import re
 import time
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from local import state
@@ -28,7 +29,8 @@ LARGEST = 16384  # characters of a token
 
 def key_pair(name: str) -> tuple[bytes, bytes]:
     """A new private key and a certificate for its public half, both PEM."""
-    from cryptography import x509  # slow to load, and making a token does without it
+    from cryptography import x509  # slow to load, and making a token does without them
+    from cryptography.hazmat.primitives import serialization
 
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name[:64])])
@@ -55,10 +57,25 @@ def key_id(certificate: bytes) -> str:
 
 def make_key() -> str:
     """Makes the key that this project's tokens are signed with, and returns its id."""
+    from cryptography.hazmat.primitives import serialization
+
     private, certificate = key_pair("local")
-    write_private(STATE / "key.pem", private)
+    found = serialization.load_pem_private_key(private, None).private_numbers()
+    numbers = {name: getattr(found, name) for name in ("p", "q", "d", "dmp1", "dmq1", "iqmp")}
+    numbers |= {"e": found.public_numbers.e, "n": found.public_numbers.n}
+    write_private(STATE / "key.json", json.dumps(numbers).encode())
     (STATE / "certificate.pem").write_bytes(certificate)
     return key_id(certificate)
+
+
+def private_key(folder: pathlib.Path = STATE) -> rsa.RSAPrivateKey:
+    """The key of the project in this folder. It is kept as numbers: what reads PEM is slow to load."""
+    numbers = json.loads((folder / "key.json").read_bytes())
+    public = rsa.RSAPublicNumbers(numbers.pop("e"), numbers.pop("n"))
+    # It was made here. To check that it is a good one takes a hundred times as long as to sign.
+    return rsa.RSAPrivateNumbers(**numbers, public_numbers=public).private_key(
+        unsafe_skip_rsa_key_validation=True
+    )
 
 
 def write_private(file, content: bytes) -> None:
@@ -87,15 +104,11 @@ def access_token(account: dict, lifetime: int = LIFETIME) -> str:
 
 
 def _signed(account: dict, claims: dict, issuer: str, lifetime: int) -> str:
-    # It was made here. To check that it is a good one takes a hundred times as long as to sign.
-    key = serialization.load_pem_private_key(
-        (STATE / "key.pem").read_bytes(), None, unsafe_skip_rsa_key_validation=True
-    )
     now = int(time.time())
     claims |= {"iss": issuer, "sub": account["uniqueId"], "iat": now, "exp": now + lifetime}
     header = {"alg": "RS256", "kid": state.read("project")["key_id"], "typ": "JWT"}
     signed = ".".join(encoded(json.dumps(part).encode()) for part in (header, claims))
-    signature = key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
+    signature = private_key().sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
     return f"{signed}.{encoded(signature)}"
 
 

@@ -55,7 +55,7 @@ class Local:
 
 
 def url(local, name):
-    return re.search(rf"{name.upper()}_URL=(\S+)", local.deploy_sh("env").stdout)[1]
+    return re.search(rf"^{name} (\S+)", (local.state / "addresses").read_text(), re.M)[1]
 
 
 def start(local, *words):

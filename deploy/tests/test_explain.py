@@ -1,7 +1,6 @@
 """deploy.sh explain: what it says is what the platform answers, and what it cannot know it does not say."""
 
 import contextlib
-import functools
 import json
 import os
 import pty
@@ -26,7 +25,8 @@ from test_deploy_commands import unknown_to_gcloud
 # What is deployed for this file is deployed once.
 pytestmark = pytest.mark.xdist_group("test_explain")
 
-ELSEWHERE = tokens.key_pair("elsewhere")  # a key that is nobody's
+PRIVATE, CERTIFICATE = tokens.key_pair("elsewhere")
+KEY = serialization.load_pem_private_key(PRIVATE, None)  # a key that is nobody's
 SUFFIX = "@local-project.iam.gserviceaccount.com"
 
 
@@ -44,20 +44,15 @@ def signed(key, header, claims):
         for part in (header, claims)
     )
     text = f"{segment(header)}.{segment(claims)}"
-    signature = loaded(key).sign(text.encode(), padding.PKCS1v15(), hashes.SHA256())
+    signature = key.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256())
     return f"{text}.{tokens.encoded(signature)}"
-
-
-@functools.cache
-def loaded(key):
-    return serialization.load_pem_private_key(key, None)
 
 
 class Forge:
     """Makes tokens like a good one of front's for back, except for what a test changes."""
 
     def __init__(self, local, good):
-        self.key, self.good = (local.state / "key.pem").read_bytes(), good
+        self.key, self.good = tokens.private_key(local.state), good
         self.header, self.claims = (
             json.loads(tokens._decoded(part)) for part in good.split(".")[:2]
         )
@@ -81,14 +76,14 @@ TOKENS = {
         forge().rpartition(".")[0] + ".SIGNATURE_REMOVED_BY_GOOGLE"
     ),
     "one letter of the signature differs": lambda forge: differently(forge()),
-    "signed by another key": lambda forge: forge(key=ELSEWHERE[0]),
+    "signed by another key": lambda forge: forge(key=KEY),
     "another kid": lambda forge: forge(header={"kid": "another"}),
     "no kid": lambda forge: forge(header={"kid": None}),
     "alg none": lambda forge: forge(header={"alg": "none"}),
     "alg HS256": lambda forge: forge(header={"alg": "HS256"}),
     "crit": lambda forge: forge(header={"crit": ["exp"]}),
     "another typ": lambda forge: forge(header={"typ": "dpop+jwt"}),
-    "a JWT-SVID": lambda forge: forge(key=ELSEWHERE[0], sub="spiffe://example.com/a"),
+    "a JWT-SVID": lambda forge: forge(key=KEY, sub="spiffe://example.com/a"),
     "another issuer": lambda forge: forge(iss="https://accounts.example"),
     "expired": lambda forge: forge(exp=int(time.time()) - 300),
     "not valid yet": lambda forge: forge(nbf=2**33),
@@ -440,7 +435,6 @@ def test_how_long_ago_a_token_expired_is_said(urls, forge, known):
 # ---- on a Google Cloud that only takes notes
 
 
-KEY, CERTIFICATE = ELSEWHERE
 HEADER = {"alg": "RS256", "kid": "google", "typ": "JWT"}
 URL = "https://front-123456789012.us-east1.run.app"
 OLD = "https://front-x3k5-ue.a.run.app"

@@ -153,7 +153,7 @@ def test_a_project_that_was_copied_while_it_runs_is_another_one(second, tmp_path
 
 def test_the_state_is_private(local):
     assert local.state.stat().st_mode & 0o777 == 0o700
-    assert (local.state / "key.pem").stat().st_mode & 0o777 == 0o600
+    assert (local.state / "key.json").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_folder_of_somebody_else_is_neither_used_nor_removed(other):
@@ -168,9 +168,19 @@ def test_a_folder_of_somebody_else_is_neither_used_nor_removed(other):
 
 def test_a_start_that_was_cut_short_does_no_harm(other):
     other.state.mkdir()
-    (other.state / "key.pem").write_text("half a key")
+    (other.state / "key.json").write_text("half a key")
     deployed(other, "inner")
     assert call(other.url("inner")).text == "good"
+
+
+def test_a_project_of_an_earlier_version_has_to_end(other):
+    other.up("inner")
+    (other.state / "key.json").rename(other.state / "key.pem")
+    result = other.tool("up", "local-project", "us-central1", "inner")
+    assert result.returncode == 1
+    assert "an earlier version made the local project; destroy it first" in result.stderr
+    succeeded(other.tool("down"))
+    assert not other.state.exists()
 
 
 def test_another_project_id_needs_another_project(other):

@@ -173,7 +173,7 @@ def forge(local, token):
     """Makes tokens like outer's for inner, except for what the test changes."""
     good = google.auth.jwt.decode(token, verify=False)
     kid = google.auth.jwt.decode_header(token)["kid"]
-    real = (local.state / "key.pem").read_bytes()
+    real = tokens.private_key(local.state)
 
     def make(key=real, header=(), text=None, **changes):
         claims = {k: v for k, v in {**good, **changes}.items() if v is not None}

@@ -155,8 +155,9 @@ def call(url, token=None, path="/", method="GET", **more):
 
 @functools.cache
 def signer_of(key):
-    """Signs with a private key. It is kept, for to load one takes much longer than to sign."""
-    return google.auth.crypt.RSASigner.from_string(key)
+    """Signs with a private key, or with its PEM, which is loaded once: that takes longer than to sign."""
+    signer = google.auth.crypt.RSASigner
+    return signer.from_string(key) if isinstance(key, (str, bytes)) else signer(key)
 
 
 def raw(url, *lines, body=b"", read_all=False):
