@@ -23,16 +23,16 @@ def cloud(tmp_path, toy):
 
 @pytest.fixture(scope="session")
 def first_deploy(tmp_path_factory):
-    """What such a Google Cloud has noted when the toy app is deployed."""
+    """Such a Google Cloud right after the toy app was deployed, for tests that change nothing in it."""
     cloud = Cloud(tmp_path_factory.mktemp("cloud"), tmp_path_factory.mktemp("app") / "toy")
     shutil.copytree(TOY, cloud.app)
     cloud.deploy_sh()
-    cloud.forget()
-    return cloud.folder
+    return cloud
 
 
 @pytest.fixture
 def deployed(cloud, first_deploy):
     """Such a Google Cloud to which the toy app was deployed before."""
-    shutil.copytree(first_deploy, cloud.folder, dirs_exist_ok=True)
+    shutil.copytree(first_deploy.folder, cloud.folder, dirs_exist_ok=True)
+    cloud.forget()
     return cloud

@@ -29,12 +29,11 @@ def value(command, option):
     return found
 
 
-def test_dry_run_prints_what_a_deploy_runs(cloud):
+def test_dry_run_prints_what_a_deploy_runs(cloud, first_deploy):
     dry = cloud.deploy_sh("--dry-run")
     assert dry.returncode == 0, dry.stderr
     assert cloud.commands() == []
-    cloud.deploy_sh()
-    assert kinds(cloud.changes()) == kinds(printed(dry.stdout))
+    assert kinds(first_deploy.changes()) == kinds(printed(dry.stdout))
     assert "enable run.googleapis.com" in dry.stdout
 
 
@@ -58,19 +57,16 @@ def test_dry_run_needs_no_gcloud(cloud):
         assert (dry.returncode, dry.stderr) == (0, "")
 
 
-def test_a_second_deploy_changes_nothing(cloud):
-    cloud.deploy_sh()
-    first = len(cloud.commands())
-    cloud.forget()
-    again = cloud.deploy_sh()
-    assert cloud.changes() == []
+def test_a_second_deploy_changes_nothing(deployed, first_deploy):
+    again = deployed.deploy_sh()
+    assert deployed.changes() == []
     assert "front is unchanged" in again.stdout
     # Each call of gcloud takes about a second: 45 and 16 for three functions.
-    assert first <= 45 and len(cloud.commands()) <= 16
+    assert len(first_deploy.commands()) <= 45 and len(deployed.commands()) <= 16
 
 
-def test_each_function_has_its_own_account_and_only_back_a_role(cloud):
-    cloud.deploy_sh()
+def test_each_function_has_its_own_account_and_only_back_a_role(first_deploy):
+    cloud = first_deploy
     deployed = {c[3]: c for c in cloud.changes() if c[1:3] == ["run", "deploy"]}
     accounts = {name: value(c, "--service-account") for name, c in deployed.items()}
     assert accounts == {name: f"{name}-sa@p-1.iam.gserviceaccount.com" for name in NAMES}
@@ -677,17 +673,16 @@ def test_without_python_it_says_what_is_needed(cloud, tmp_path):
 # ---- gcloud itself
 
 
-def test_gcloud_s_own_linter_knows_every_command(cloud):
-    cloud.deploy_sh()
-    cloud.deploy_sh("destroy", "--quiet", "--delete-data")
-    commands = cloud.commands()
+def test_gcloud_s_own_linter_knows_every_command(first_deploy, deployed):
+    deployed.deploy_sh("destroy", "--quiet", "--delete-data")
+    commands = first_deploy.commands() + deployed.commands()
     for words in (["--public"], ["destroy", "--delete-data"]):
-        commands += printed(cloud.deploy_sh("--dry-run", *words).stdout)
+        commands += printed(deployed.deploy_sh("--dry-run", *words).stdout)
     # The linter takes what follows a # for a comment; and --version is no command.
     lines = {shlex.join(c).replace("##", "@@") for c in commands if "--version" not in c}
     lines = {re.sub(r"\b(back|closed)\b", "front", line) for line in lines}  # each kind once
     assert len(lines) > 25
-    assert unknown_to_gcloud(lines, cloud.folder) == []
+    assert unknown_to_gcloud(lines, deployed.folder) == []
 
 
 def unknown_to_gcloud(lines, folder):
@@ -706,10 +701,9 @@ def unknown_to_gcloud(lines, folder):
     return [(r["command_string"], r["error_message"]) for r in results if not r["success"]]
 
 
-def test_the_roles_of_a_deployer_cover_every_command(cloud):
-    cloud.deploy_sh()
-    cloud.deploy_sh("destroy", "--quiet", "--delete-data")
-    for command in cloud.changes():
+def test_the_roles_of_a_deployer_cover_every_command(first_deploy, deployed):
+    deployed.deploy_sh("destroy", "--quiet", "--delete-data")
+    for command in first_deploy.changes() + deployed.changes():
         assert any(" ".join(command[1:]).startswith(words) for _, _, words in roles()), command
 
 
