@@ -148,7 +148,7 @@ def test_after_a_recipe_the_tests_are_green(recipes, clone, full):
         assert run("diff", "-r", "-x", "__pycache__", ROOT / part, clone.root / part).stdout == ""
     whole = full or recipes == ["Start your own app"]
     options = ["--full"] if full else []
-    said = outcome_of_tests(clone, *(["-n4", *options] if whole else ["-n0", "tests"]))
+    said = outcome_of_tests(clone, *(["-n3", *options] if whole else ["-n0", "tests"]))
     skipped = re.findall(r"^SKIPPED .*", said, re.M)
     assert all("left out: " in line for line in skipped), skipped
     if recipes == ["Start your own app"]:  # nothing of the demo is left
