@@ -252,12 +252,20 @@ policy_of() {   # NAME: member|role|title of the condition, a line each
         sed '/^|*$/d' | sort
 }
 
-policy_is() {   # NAME MEMBERS: whether these may invoke the service, and nothing else is in its policy, which it notes
+policy_is() {   # NAME MEMBERS: reads its policy anew
     policy_of "$1" > "$WORK/policy.$1" || return 2
-    [ "$(in_small_letters < "$WORK/policy.$1")" = "$(echo "$2" | sed '/./s/$/|roles\/run.invoker|/' | in_small_letters)" ]
+    noted_policy_is "$1" "$2"
 }
 
-in_small_letters() { tr '[:upper:]' '[:lower:]' | sort; }   # IAM ignores the case of addresses
+noted_policy_is() {   # NAME MEMBERS: whether these may invoke the service, and nothing else is in its policy
+    awk -F '|' -v members="${2//$'\n'/ }" '
+        BEGIN { n = split(tolower(members), words, " "); for (i = 1; i <= n; i++) left[words[i]] = 1 }
+        !(tolower($1) in left) || $2 != "roles/run.invoker" || $3 != "" { other = 1 }
+        { delete left[tolower($1)] }
+        END { for (member in left) other = 1; exit other }' "$WORK/policy.$1"
+}
+
+in_small_letters() { tr '[:upper:]' '[:lower:]'; }   # IAM ignores the case of addresses
 
 # ---- a deploy that failed
 

@@ -32,7 +32,9 @@ verify() {
     done
     printf '\n\nWho may, by the policies:\n'
     for name in $shown; do
-        printf '  %-*s%s\n' "$width" "$name" "$(allowed_by_policy "$name" | paste -s -d ' ' - | sed 's/^$/nobody/')"
+        lines=$(allowed_by_policy "$name")
+        lines=${lines//$'\n'/ }
+        printf '  %-*s%s\n' "$width" "$name" "${lines:-nobody}"
         lines=$(problems_of "$name")
         if [ -n "$lines" ]; then echo "      ${lines//$'\n'/$'\n'      }"; fi
         case $lines in '') ;; 'its policy cannot be read') unread="$unread $name" ;; *) wrong="$wrong, what is said below $name" ;; esac
@@ -42,7 +44,7 @@ verify() {
         awk -F '|' '{ printf "  %s  %s (%s %s)\n", $1, $2, $3, $4 }' <<< "$INHERITED"
     fi
     if [ -n "$HIDDEN" ]; then echo "Not known: $HIDDEN. They are not visible to you."; fi
-    explain_marks "$shown"
+    explain_marks "$callers"
     if [ -n "$wrong" ]; then die "this is not what trust-map says: ${wrong#, }"; fi
     if [ -n "$unread" ]; then die "whether all is as trust-map says is not known: the policy of$unread cannot be read"; fi
     echo 'Every call that could be made was answered as the map says.'
@@ -86,11 +88,13 @@ node() { local id=${1//[!A-Za-z0-9]/_}; if [ "$id" = "$1" ]; then echo "$id"; el
 column_width() { awk '{ if (length > w) w = length } END { print w + 3 }'; }
 
 note_policy() {   # NAME: its policy, whether it is the one that the map wants, and whom the map lets in
-    if among "$1" "$FUNCTIONS"; then members_of "$1" | in_small_letters; fi > "$WORK/members.$1"
+    local members=''
+    if among "$1" "$FUNCTIONS"; then members=$(members_of "$1" | in_small_letters); fi
+    echo "${members//$'\n'/ }" > "$WORK/members.$1"
     if [ ! -e "$WORK/policy.$1" ]; then   # else a deploy has just read it
         policy_of "$1" > "$WORK/policy.$1" 2> /dev/null || echo '? cannot be read||' > "$WORK/policy.$1"
     fi
-    if [ "$(in_small_letters < "$WORK/policy.$1")" = "$(sed 's/$/|roles\/run.invoker|/' "$WORK/members.$1" | sort)" ]; then : > "$WORK/right.$1"; fi
+    if noted_policy_is "$1" "$members"; then : > "$WORK/right.$1"; fi
 }
 
 problems_of() {   # NAME: what is not as a deploy makes it, a line each
@@ -132,8 +136,8 @@ measure() {   # CALLER FUNCTIONS: calls each function; notes what came, and whet
         while read -r kind; do kinds[${#kinds[@]}]=$kind; done <<< "$(call_all "$token" $2)"
     fi
     for name in $2; do
-        IFS= read -r -d '' members < "$WORK/members.$name" || true   # all of its lines
-        expect "$member" "${members//$'\n'/ }"
+        read -r members < "$WORK/members.$name"
+        expect "$member" "$members"
         kind=${kinds[number]:-} number=$((number + 1)) ANSWER=''
         if [ -z "$known" ]; then cell=$(by_policy "$caller" "$name" "$expected")
         elif comes_true "$name" "$caller" "$expected" ask "$token" "$name"; then cell="$STATUS ok"
@@ -238,13 +242,14 @@ token_of() {   # CALLER: an ID token of the caller; anonymous has none
     esac
 }
 
-explain_marks() {   # what the marks in the table mean, where they occur
+explain_marks() {   # CALLERS: what the marks in the table mean, where they occur
     local caller hidden='' others=''
     if grep 'ok\*\|WRONG\*' "$WORK"/measured.* > /dev/null; then echo '* asked through the caller itself, by its file verify'; fi
     if grep inherited "$WORK/measured.you" > /dev/null; then echo 'inherited: you may call every function of this project, by a role on it or above it'; fi
     if grep '|? [0-9n]' "$WORK"/measured.* > /dev/null; then echo '? the call got no answer from which one could tell'; fi
     if [ ! -e "$WORK/token" ]; then echo 'you: there is no ID token for you. See gcloud auth print-identity-token'; fi
-    for caller in $FUNCTIONS $(members_in_map); do
+    for caller in $1; do
+        case $caller in you | anonymous) continue ;; esac
         if ! grep 'by policy\|? unknown' "$(measured_of "$caller")" > /dev/null; then continue; fi
         case $caller in *:*) others=1 ;; *) hidden="$hidden $caller" ;; esac
     done

@@ -9,11 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
 
+from local import ports
 from local.testing import ROOT, run, succeeded
 from toys import Local, call
 
@@ -120,7 +122,12 @@ def test_a_function_whose_server_was_told_to_end_comes_back(second):
     """kill -TERM of functions-framework itself, which first answers what it has begun."""
     [pid] = [pid for file, pid in pids(second).items() if file.name != "servers"]
     server = int(run("pgrep", "-P", str(pid)).stdout.split()[0])
+    port = json.loads((second.state / "services" / "inner.json").read_text())["serving"]["port"]
     os.kill(server, signal.SIGTERM)
+    end = time.monotonic() + 30
+    while ports.answers(port):  # until then nobody can know of it
+        assert time.monotonic() < end
+        time.sleep(0.01)
     second.up("inner")
     assert call(second.url("inner")).text == "good"
 
