@@ -2,7 +2,7 @@
 # What a function is deployed with: its staged folder, and the flags that say how Cloud Run runs it.
 
 settings_of() {   # NAME: sets SETTINGS, the flags that say how Cloud Run runs the function
-    local name=$1 other variables of line
+    local name=$1 other variables line
     variables="GOOGLE_CLOUD_PROJECT=$PROJECT
 THREADS=$(flag "$name" concurrency 80)"
     for other in $(callees_of "$name"); do
@@ -23,8 +23,8 @@ $(variables_of "$name")"
     for line in concurrency=80 memory=512Mi cpu=1 max-instances=5 timeout=60 ingress=all; do
         case $FLAGS in *$'\n'"$name|--${line%%=*}="*) ;; *) SETTINGS[${#SETTINGS[@]}]=--$line ;; esac
     done
-    while IFS='|' read -r of line; do
-        if [ "$of" = "$name" ]; then SETTINGS[${#SETTINGS[@]}]=$line; fi
+    while IFS= read -r line; do
+        case $line in "$name|"*) SETTINGS[${#SETTINGS[@]}]=${line#*|} ;; esac
     done <<< "$FLAGS"
 }
 

@@ -87,13 +87,13 @@ def test_each_function_has_its_own_account_and_only_back_a_role(first_deploy):
 def test_flags_and_variables_of_a_function_go_to_the_cloud(cloud):
     folder = cloud.app / "functions" / "front"
     (folder / "flags").write_text(
-        "# small\n--memory=128Mi\n\n--vpc-connector=a b\r\n--concurrency=7 \t"
+        "# small\n--memory=128Mi\n\n--vpc-connector=a b\r\n--tag=x|\n--concurrency=7 \t"
     )
     (folder / "variables").write_text('GREETING=it\'s a ## "day", ä\nCLOSED_URL\nEMPTY=')
     cloud.deploy_sh()
     [front] = [c for c in cloud.changes() if c[1:4] == ["run", "deploy", "front"]]
     assert value(front, "--memory") == "128Mi" and value(front, "--vpc-connector") == "a b"
-    assert value(front, "--concurrency") == "7"
+    assert value(front, "--concurrency") == "7" and value(front, "--tag") == "x|"
     variables = value(front, "--set-env-vars")
     separator = variables[1:3]
     pairs = dict(p.split("=", 1) for p in variables[4:].split(separator))
