@@ -147,7 +147,9 @@ def end(name: str) -> None:
 
 
 def of_service(name: str) -> list[str]:
-    return [r for r in state.names("revisions") if state.read(f"revisions/{r}")["service"] == name]
+    # One of another service may have gone since it was listed.
+    known = {r: state.read(f"revisions/{r}") or {} for r in state.names("revisions")}
+    return [revision for revision, made in known.items() if made.get("service") == name]
 
 
 def forget(revision: str) -> None:

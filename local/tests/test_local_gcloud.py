@@ -434,6 +434,16 @@ def test_every_command_is_in_the_audit_log_and_faults_come_as_told(local):
     assert audit[-3:] == ["gcloud services list --enabled"] * 3
 
 
+def test_a_revision_of_another_that_is_just_deleted_disturbs_nobody(local):
+    """As in a destroy, which deletes the functions side by side."""
+    gone = local.state / "revisions" / "another-gone.json"
+    gone.touch()  # as to whoever has listed it, and reads it when it is not there any more
+    try:
+        assert local.gcloud("run revisions list --service=inner REGION --format=value(metadata.name)")
+    finally:
+        gone.unlink()
+
+
 def test_a_service_that_is_deleted_is_not_found_and_its_policy_is_gone(local):
     local.up("short")
     succeeded(local.deploy("short", "def entry(r):\n    return ''\n", entry="entry"))
