@@ -126,7 +126,7 @@ allowed_by_policy() {   # NAME: the members that its policy lets in
 
 measure() {   # CALLER FUNCTIONS: calls each function; notes what came, and whether it is what the map says
     local caller=$1 name token known='' expected members cell hook member kind kinds number=0
-    member=$(as_member "$caller" | tr '[:upper:]' '[:lower:]')
+    member=$(as_member "$caller" | in_small_letters)
     look_up "$caller"
     hook=$FOLDER/verify
     kinds=()

@@ -46,7 +46,7 @@ def emulator(tmp_path_factory):
     config = str(tmp_path_factory.mktemp("gcloud"))
     process = subprocess.Popen(
         [gcloud, "emulators", "firestore", "start", f"--host-port={address}"],
-        # What makes a long-lived Java fast costs one of a few seconds the double.
+        # These options keep the start of Java short: it runs for a few seconds.
         env={**os.environ, "CLOUDSDK_CONFIG": config, "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"},
         text=True,
         stdout=subprocess.PIPE,

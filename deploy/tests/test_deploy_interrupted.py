@@ -17,25 +17,15 @@ import requests
 
 from local.testing import ROOT, run, succeeded
 from local_toy import Local, after_change, start, url
-from recorded_cloud import TOY
+from recorded_cloud import NAMES, TOY
 
 # What the undisturbed deploy of this file made is made once.
 pytestmark = pytest.mark.xdist_group("test_deploy_interrupted")
 
 
-NAMES = ("front", "back")  # of the toy app: each deploy takes its time, and two can run side by side
-
-
-def without_closed(app):
-    shutil.rmtree(app / "functions" / "closed")
-    trust_map = app / "trust-map"
-    trust_map.write_text(re.sub("^closed.*\n", "", trust_map.read_text(), flags=re.M))
-    return app
-
-
 @pytest.fixture
 def local(toy):
-    local = Local(without_closed(toy))
+    local = Local(toy)
     yield local
     local.end()
 
@@ -64,7 +54,7 @@ def end_state(local):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """What a deploy makes that nothing disturbs."""
-    local = Local(without_closed(shutil.copytree(TOY, tmp_path_factory.mktemp("app") / "toy")))
+    local = Local(shutil.copytree(TOY, tmp_path_factory.mktemp("app") / "toy"))
     try:
         succeeded(local.deploy_sh())
         return end_state(local)
@@ -77,9 +67,10 @@ def open_to_more_than_the_map_says(local):
     allowed = {
         "front": {"user:you@example.com"},
         "back": {"serviceAccount:front-sa@local-project.iam.gserviceaccount.com"},
+        "closed": set(),
     }
     log = (local.state / "audit.log").read_text()
-    policies = re.findall(r"^# policy (front|back) (.*)", log, re.M)
+    policies = re.findall(r"^# policy (front|back|closed) (.*)", log, re.M)
     opened = re.findall(r".* --(?:no-invoker-iam-check|allow-unauthenticated).*", log)
     for name, bindings in policies:
         members = {member for binding in json.loads(bindings) for member in binding["members"]}
@@ -89,11 +80,11 @@ def open_to_more_than_the_map_says(local):
 
 
 @pytest.mark.parametrize("kind", KILLS)
-@pytest.mark.parametrize("number", range(1, 10))
+@pytest.mark.parametrize("number", range(1, 12))
 def test_killed_anywhere_and_run_again_it_ends_as_if_undisturbed(
     local, undisturbed, kind, number, request
 ):
-    sample = {"SIGKILL": (7,), "Ctrl-C": (6,), "SIGTERM": (9,)}
+    sample = {"SIGKILL": (9,), "Ctrl-C": (8,), "SIGTERM": (11,)}
     if number not in sample[kind] and not request.config.getoption("--full"):
         pytest.skip("left out: runs with --full")
     succeeded(run(str(ROOT / "local/venv")))
@@ -126,7 +117,7 @@ def running(local):
     return held
 
 
-@pytest.mark.parametrize("number", [1, 3, 4, 6])
+@pytest.mark.parametrize("number", [1, 3, 5, 7])
 def test_a_destroy_that_is_killed_and_run_again_leaves_nothing(local, number, request):
     if number != 3 and not request.config.getoption("--full"):
         pytest.skip("left out: runs with --full")
@@ -225,12 +216,12 @@ def merged(process):
 def test_propagation_is_waited_for_and_can_be_watched(local):
     succeeded(local.deploy_sh("--propagation=1"))  # verify waits for what has not come yet
     succeeded(local.deploy_sh("--propagation=600"))
-    address, token = url(local, "back"), local.gcloud("auth print-identity-token").stdout.strip()
+    address, token = url(local, "closed"), local.gcloud("auth print-identity-token").stdout.strip()
     headers = {"Authorization": f"Bearer {token}"}
-    local.set_policy("back", "user:you@example.com")
+    local.set_policy("closed", "user:you@example.com")
     assert requests.get(address, headers=headers, timeout=20).status_code == 403
     succeeded(local.deploy_sh("--propagation=0"))
-    local.set_policy("back", "user:you@example.com")
+    local.set_policy("closed", "user:you@example.com")
     assert requests.get(address, headers=headers, timeout=20).status_code == 200
     for words in (["--propagation=soon"], ["verify", "--propagation=2"]):
         assert local.deploy_sh(*words).returncode == 1

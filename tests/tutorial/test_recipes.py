@@ -78,7 +78,7 @@ def follow(heading, clone):
 def outcome_of_tests(clone, *words):
     """What tests/run says in the copy, without colours."""
     env = {k: v for k, v in clone.env.items() if not k.startswith("PYTEST_")}
-    env["MYPY_CACHE_DIR"] = str(ROOT / ".mypy_cache")  # of packages it knows the same here and there
+    env["MYPY_CACHE_DIR"] = str(ROOT / ".mypy_cache")  # what mypy has learnt of the packages holds in each copy
     done = subprocess.run(
         [str(clone.root / "tests" / "run"), "-q", *words],
         env=env,
