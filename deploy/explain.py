@@ -37,9 +37,9 @@ class Grant(NamedTuple):
 
     member: str  # "?..." where the policy cannot be read
     role: str
-    condition: str  # its title, if it has one
     where: str  # for example "project p-1"
     holds: str  # whether the role holds run.routes.invoke: yes, no or unknown
+    condition: str  # its title, if it has one
 
 
 class Known(NamedTuple):

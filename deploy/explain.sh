@@ -4,7 +4,7 @@
 #
 #   target         who signs tokens|project|region|end of its accounts' addresses|1: a host of the platform
 #   service        name|region|URL|all URLs|ingress|invoker check is off|custom audiences; there is none: empty
-#   grants         member|role|title of the condition|where|does the role hold run.routes.invoke, a line each
+#   grants         member|role|where|does the role hold run.routes.invoke|title of the condition, a line each
 #   accounts       uniqueId|email, a line each; cannot be read: no such file
 #   certificates   as https://www.googleapis.com/oauth2/v1/certs has them
 
@@ -67,19 +67,20 @@ note_accounts() {   # where the API is off or the list is not for you, there is 
 }
 
 grants_of() {   # NAME: everybody who is named in its policy or above it
-    local member role title type id holds
+    local line member role type id holds
     case $HIDDEN in
         '') ;;
-        *' of '*) ABOVE="?|any role||project|$PROJECT" ;;
-        *) ABOVE="$ABOVE"$'\n'"?|any role||something above project|$PROJECT" ;;
+        *' of '*) ABOVE="?|any role|project|$PROJECT|" ;;
+        *) ABOVE="$ABOVE"$'\n'"?|any role|something above project|$PROJECT|" ;;
     esac
-    { sed "s/\$/|service|$1/" "$WORK/policy.$1"; echo "$ABOVE"; } | while IFS='|' read -r member role title type id; do
+    { sed "s/^[^|]*|[^|]*|/&service|$1|/" "$WORK/policy.$1"; echo "$ABOVE"; } | while IFS= read -r line; do
+        IFS='|' read -r member role type id _ <<< "$line"
         case $member:$role in
             :*) continue ;;
             \?*) holds=unknown ;;
             *:roles/run.invoker) holds=yes ;;
             *) holds=$(about_role "$role") ;;
         esac
-        echo "$member|$role|$title|$type ${id//|/ }|$holds"
+        echo "$member|$role|$type $id|$holds|${line#*|*|*|*|}"   # read itself may lose a | at the end
     done
 }

@@ -210,20 +210,22 @@ database_is_there() { [ "$(database_type 2> /dev/null)" = FIRESTORE_NATIVE ]; }
 
 database_is_gone() { local type; type=$(database_type 2> /dev/null) && [ -z "$type" ]; }
 
-see_granted() {   # the policies of the project and above it: ABOVE has member|role|title of the condition|type|id, a line each
-    local fields='policy.bindings.members,policy.bindings.role,policy.bindings.condition.title,type,id'
+# The title of a condition may hold a |. Wherever there is one, it stands last in its line.
+
+see_granted() {   # the policies of the project and above it: ABOVE has member|role|type|id|title of the condition, a line each
+    local fields='policy.bindings.members,policy.bindings.role,type,id,policy.bindings.condition.title'
     if [ -n "$DRY_RUN" ]; then return; fi
     if ! ABOVE=$(gcloud projects get-ancestors-iam-policy "$PROJECT" --flatten='policy.bindings[].members' \
         --format="value[separator='|']($fields)" 2> /dev/null < /dev/null); then   # what is above may be hidden from you
         ABOVE=$(attempt gcloud projects get-iam-policy "$PROJECT" --flatten='bindings[].members' \
             --format='value[separator="|"](bindings.members,bindings.role,bindings.condition.title)') || return
-        ABOVE=$(echo "$ABOVE" | sed "s/\$/|project|$PROJECT/") HIDDEN="the policies above project $PROJECT"
+        ABOVE=$(echo "$ABOVE" | sed "s/^[^|]*|[^|]*|/&project|$PROJECT|/") HIDDEN="the policies above project $PROJECT"
     fi
-    GRANTED=$(awk -F '|' '$4 == "project" { print $1 "|" $2 "|" $3 }' <<< "$ABOVE")
+    GRANTED=$(awk -F '|' '$3 == "project" { sub(/[|]project[|][^|]*[|]/, "|"); print }' <<< "$ABOVE")
 }
 
 granted_to() {   # EMAIL: role|title of the condition, a word each; the case of an address means nothing
-    awk -F '|' -v m="serviceAccount:$1" 'tolower($1) == tolower(m) { gsub(" ", "_", $3); print $2 "|" $3 }' <<< "$GRANTED"
+    awk -F '|' -v m="serviceAccount:$1" 'tolower($1) == tolower(m) { sub(/^[^|]*[|]/, ""); gsub(/[ \t]/, "_"); print }' <<< "$GRANTED"
 }
 
 roles_changed() {   # NAME: the roles that its account has against the map, or lacks
@@ -260,7 +262,7 @@ policy_is() {   # NAME MEMBERS: reads its policy anew
 noted_policy_is() {   # NAME MEMBERS: whether these may invoke the service, and nothing else is in its policy
     awk -F '|' -v members="${2//$'\n'/ }" '
         BEGIN { n = split(tolower(members), words, " "); for (i = 1; i <= n; i++) left[words[i]] = 1 }
-        !(tolower($1) in left) || $2 != "roles/run.invoker" || $3 != "" { other = 1 }
+        !(tolower($1) in left) || $2 != "roles/run.invoker" || $3 != "" || NF > 3 { other = 1 }
         { delete left[tolower($1)] }
         END { for (member in left) other = 1; exit other }' "$WORK/policy.$1"
 }

@@ -41,7 +41,7 @@ verify() {
     done
     if [ -n "$INHERITED" ]; then
         echo 'And every one of them, by a role on the project or above it:'
-        awk -F '|' '{ printf "  %s  %s (%s %s)\n", $1, $2, $3, $4 }' <<< "$INHERITED"
+        awk -F '|' '{ role = $0; sub(/^[^|]*[|][^|]*[|][^|]*[|]/, "", role); printf "  %s  %s (%s %s)\n", $1, role, $2, $3 }' <<< "$INHERITED"
     fi
     if [ -n "$HIDDEN" ]; then echo "Not known: $HIDDEN. They are not visible to you."; fi
     explain_marks "$callers"
@@ -115,8 +115,10 @@ problems_of() {   # NAME: what is not as a deploy makes it, a line each
 }
 
 allowed_by_policy() {   # NAME: the members that its policy lets in
-    local member role condition
-    while IFS='|' read -r member role condition; do
+    local line member role condition
+    while IFS= read -r line; do
+        IFS='|' read -r member role _ <<< "$line"
+        condition=${line#*|*|}   # read itself may lose a | at the end
         case $member in '' | \?*) echo "$member"; continue ;; esac
         if [ "$role" = roles/run.invoker ] || [ "$(about_role "$role")" != no ]; then echo "$member${condition:+ (if $condition)}"; fi
     done < "$WORK/policy.$1" | sort -u

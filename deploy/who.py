@@ -4,7 +4,8 @@
 
     function|REGION/NAME|ACCOUNT|OPEN       each that is deployed; OPEN: its invoker check is off
     account|EMAIL                           each service account of the project
-    binding|TYPE|ID|MEMBER|ROLE|CONDITION   TYPE: function, account, project, folder, organization
+    binding|TYPE|ID|MEMBER|ROLE|CONDITION   TYPE: function, account, project, folder, organization;
+                                            CONDITION: its title, which may hold a |
     role|ROLE|PERMISSION;PERMISSION;...     ? in place of the permissions: it cannot be looked into
     wanted|MEMBER                           whom trust-map lets call the function
     unread|WHAT                             what the caller may not read
@@ -103,7 +104,7 @@ class Facts:
         self.wanted, self.unread = set(), []
         for line in lines:
             kind, _, rest = line.rstrip("\n").partition("|")
-            words = rest.split("|")
+            words = rest.split("|", 4)
             if kind == "function":
                 self.functions[words[0]] = words[1].lower(), words[2].lower() == "true"
             elif kind == "account":
@@ -296,15 +297,16 @@ def node(name: str) -> str:
 
 
 def inherited(facts: Facts) -> Iterator[str]:
-    """Who may call every function, by a role above them: member|role|type|id, for verify."""
+    """Who may call every function, by a role above them: member|type|id|role, for verify."""
     lines = set()
     for grant in facts.grants(INVOKE):
         role = grant.role + (f" (if {grant.condition})" if grant.condition else "")
         if facts.roles.get(grant.role) is None:
             role += ", which cannot be looked into"
         who = "Google's own service agents" if AGENT.fullmatch(grant.member) else grant.member
-        lines.add(f"{who}|{role}|{grant.kind}|{grant.id}")
-    return iter(sorted(lines))
+        lines.add((who, role, grant.kind, grant.id))
+    for who, role, kind, id in sorted(lines):
+        yield f"{who}|{kind}|{id}|{role}"
 
 
 def main(what: str, project: str = "", form: str = "text") -> None:

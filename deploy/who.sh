@@ -33,7 +33,7 @@ see_above() {   # ABOVE: the bindings of the project and above it; HIDDEN: what 
     see_granted 2> /dev/null || ABOVE='' HIDDEN="the policies of project $PROJECT and above it"
 }
 
-facts_above() { awk -F '|' '$1 { print "binding|" $4 "|" $5 "|" $1 "|" $2 "|" $3 }' <<< "$ABOVE"; }
+facts_above() { sed -n 's/^\([^|][^|]*|[^|]*\)|\([^|]*|[^|]*\)|/binding|\2|\1|/p' <<< "$ABOVE"; }
 
 note_bindings() {   # TYPE ID COMMAND...: the bindings of a policy
     local bindings SILENT=1 type=$1 id=$2
@@ -73,7 +73,7 @@ about_role() {   # ROLE: whether it lets its members call a function: yes, no, o
     esac
 }
 
-see_inherited() {   # INHERITED: who may call every function by a role on the project or above: member|role|type|id
+see_inherited() {   # INHERITED: who may call every function by a role on the project or above: member|type|id|role and its condition
     if [ "$VERB" != deploy ] || [ -n "$GRANTS_CHANGED" ]; then see_above; fi
     # The roles that deploy.sh itself gives do not hold run.routes.invoke. All others are looked into.
     facts_above | awk -F '|' '$5 !~ /^roles\/(run.builder|datastore.user|iam.serviceAccountTokenCreator)$/' > "$WORK/facts"

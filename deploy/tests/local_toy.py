@@ -54,6 +54,15 @@ class Local:
             env={**self.env, "LOCAL_STATE": str(self.state)})  # fmt: skip
 
 
+# Of conditions: what parts columns may stand in them.
+TITLES = ("day|night", "|", "a||b|", 'it\'s "x" ä|', "two words,\ta tab|")
+
+
+def under(title):
+    """A condition of this title, as a word for gcloud in a shell."""
+    return "--condition=" + shlex.quote(f"title={title},expression=true")
+
+
 def url(local, name):
     return re.search(rf"^{name} (\S+)", (local.state / "addresses").read_text(), re.M)[1]
 

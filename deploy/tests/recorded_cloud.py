@@ -46,7 +46,7 @@ case "$*" in
   'iam service-accounts list'*) cat "$RECORD/accounts" 2> /dev/null || true ;;
   'projects add-iam-policy-binding'*)
     title=$(wanted=--condition=title=; option "$@" | sed 's/^title=//; s/,.*//')
-    echo "$(wanted=--member=; option "$@")|$(wanted=--role=; option "$@")|$title|project|p-1" >> "$RECORD/granted" ;;
+    echo "$(wanted=--member=; option "$@")|$(wanted=--role=; option "$@")|project|p-1|$title" >> "$RECORD/granted" ;;
   'projects get-ancestors-iam-policy'*) cat "$RECORD/granted" 2> /dev/null || true ;;
   'auth print-identity-token'*) echo "the token of nobody" ;;
 esac

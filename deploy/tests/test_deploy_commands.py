@@ -294,10 +294,10 @@ def test_roles_that_the_map_does_not_give_are_taken_back(deployed):
     member = "serviceAccount:closed-sa@p-1.iam.gserviceaccount.com"
     with (deployed.folder / "granted").open("a") as granted:
         granted.write(
-            f"{member.upper().replace('SERVICEACCOUNT', 'serviceAccount')}|roles/editor||project|p-1\n"
+            f"{member.upper().replace('SERVICEACCOUNT', 'serviceAccount')}|roles/editor|project|p-1|\n"
         )
-        granted.write(f"{member}|roles/editor|on my terms|project|p-1\n")
-        granted.write("user:ada@example.com|roles/editor||project|p-1\n")
+        granted.write(f"{member}|roles/editor|project|p-1|on my terms\n")
+        granted.write("user:ada@example.com|roles/editor|project|p-1|\n")
     verified = deployed.deploy_sh("verify")
     assert verified.returncode == 1 and "trust-map says: what is said below closed" in verified.stderr
     assert "its service account has roles/editor, which trust-map does not give it" in verified.stdout
@@ -608,9 +608,9 @@ def test_a_prefix_keeps_two_copies_in_one_project_apart(cloud, verb):
 # ---- who could call a function
 
 GRANTS = """\
-user:dev@example.com|roles/owner||project|p-1
-user:eve@example.com|projects/p-1/roles/opener||project|p-1
-group:ops@example.com|organizations/9/roles/hidden||organization|9
+user:dev@example.com|roles/owner|project|p-1|
+user:eve@example.com|projects/p-1/roles/opener|project|p-1|
+group:ops@example.com|organizations/9/roles/hidden|organization|9|
 """
 
 
@@ -653,9 +653,11 @@ def test_what_you_may_not_read_is_not_known(granted):
     ancestors = granted.folder / "answers" / "0"
     (ancestors / "stderr").write_text("ERROR: PERMISSION_DENIED: no\n")
     (ancestors / "status").write_text("1")
-    granted.answer("projects get-iam-policy", stdout="user:dev@example.com|roles/owner|\n")
+    night = "user:eve@example.com|roles/owner|day|night|\n"
+    granted.answer("projects get-iam-policy", stdout=f"user:dev@example.com|roles/owner|\n{night}")
     said = granted.deploy_sh("who", "back").stdout
     assert "user:dev@example.com" in said
+    assert "user:eve@example.com\n      may call back (roles/owner on project p-1, if day|night|)\n" in said
     assert "Not known: the policies above project p-1" in said
     assert "Not known: the policy of account front-sa@p-1.iam.gserviceaccount.com" in said
     assert "They are not visible to you" in granted.deploy_sh("verify").stdout

@@ -206,7 +206,7 @@ def test_an_answer_that_was_lost_is_no_failure(cloud):
 
 def test_a_role_that_was_taken_back_though_the_answer_was_lost_is_gone(deployed):
     with (deployed.folder / "granted").open("a") as granted:
-        granted.write("serviceAccount:Closed-SA@p-1.iam.gserviceaccount.com|roles/editor||project|p-1\n")
+        granted.write("serviceAccount:Closed-SA@p-1.iam.gserviceaccount.com|roles/editor|project|p-1|\n")
     recorder = deployed.folder / "gcloud"
     taken = """'projects remove-iam-policy-binding'*)
     grep roles/editor "$RECORD/granted" > /dev/null || { echo 'ERROR: Policy binding with the specified member, role, and condition not found!' >&2; exit 1; }

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from local.testing import ROOT, run, succeeded
-from local_toy import Local, after_change, start, url
+from local_toy import TITLES, Local, after_change, start, under, url
 from recorded_cloud import NAMES, TOY
 
 # What is deployed for this file is deployed once.
@@ -274,6 +274,99 @@ def test_as_everyone_takes_back_when_it_is_interrupted(powerless, sent):
     assert process.returncode == 128 + sent, said
     assert makers(powerless) == [[], [], []]
     assert said[1].count("Taken back: ") == 2
+
+
+# ---- conditions whose titles hold a bar, which parts columns everywhere in deploy.sh
+
+PROJECT = "projects {}-iam-policy-binding local-project"
+CLOSED = "run services {}-iam-policy-binding closed --region=us-central1"
+CLOSED_SA = "serviceAccount:closed-sa@local-project.iam.gserviceaccount.com"
+OF_CLOSED = dict(zip(("roles/run.admin", "roles/viewer", "roles/browser", "roles/editor", "roles/run.viewer"), TITLES, strict=True))
+
+
+def bind(local, verb, policy, member, role, title):
+    words = f"{policy.format(verb)} --member={member} --role={role} {under(title)}"
+    return local.gcloud(words)
+
+
+@pytest.fixture
+def barred(deployed):
+    """Eves may call every function, and mallories closed: each under a condition of her own."""
+    grants = [
+        (policy, f"user:{name}{number}@example.com", "roles/run.invoker", title)
+        for policy, name in ((PROJECT, "eve"), (CLOSED, "mallory"))
+        for number, title in enumerate(TITLES)
+    ]
+    for grant in grants:
+        succeeded(bind(deployed, "add", *grant))
+    yield deployed
+    for grant in grants:
+        bind(deployed, "remove", *grant)  # a deploy may have done so
+
+
+@pytest.fixture
+def drifted(barred):
+    """Besides, closed's account has roles, and you may call front, under such conditions alone."""
+    for role, title in OF_CLOSED.items():
+        succeeded(bind(barred, "add", PROJECT, CLOSED_SA, role, title))
+    barred.set_policy("front")
+    front = CLOSED.replace("closed", "front")
+    succeeded(bind(barred, "add", front, "user:you@example.com", "roles/run.invoker", "|"))
+    yield barred
+    for role, title in OF_CLOSED.items():
+        bind(barred, "remove", PROJECT, CLOSED_SA, role, title)
+    as_the_map_says(barred)
+
+
+def bindings(local, of):
+    shown = local.gcloud(f"{of.format('get').replace('-binding', '')} --format=json")
+    return json.loads(succeeded(shown).stdout).get("bindings", [])
+
+
+def test_who_shows_a_grant_whose_condition_holds_a_bar(barred):
+    text = succeeded(barred.deploy_sh("who", "closed")).stdout
+    shown = json.loads(succeeded(barred.deploy_sh("who", "closed", "--format=json")).stdout)
+    found = {one["principal"]: one for one in shown["reached_by"]}
+    assert len(found) == 2 * len(TITLES) and not any(one["certain"] for one in found.values())
+    for number, title in enumerate(TITLES):
+        for name, on in (("eve", "project local-project"), ("mallory", "function closed")):
+            grant = f"roles/run.invoker on {on}, if {title}"
+            assert found[f"user:{name}{number}@example.com"]["steps"][0]["by"] == [grant]
+            assert f"may call closed ({grant})\n" in text
+
+
+def test_verify_names_what_is_granted_under_a_condition_that_holds_a_bar(drifted):
+    verified = drifted.deploy_sh("verify")
+    said = verified.stdout
+    assert verified.returncode == 1
+    assert "what is said below front, what is said below closed" in verified.stderr
+    assert "its policy is not the one of trust-map, which lets in: user:you@example.com. Run" in said
+    assert re.search(r"^  front +user:you@example.com \(if \|\)$", said, re.M)
+    for number, title in enumerate(TITLES):
+        assert f"user:mallory{number}@example.com (if {title})" in said
+        every = f"  user:eve{number}@example.com  roles/run.invoker (if {title}) (project local-project)\n"
+        assert every in said
+    for role in OF_CLOSED:
+        assert f"its service account has {role}, which trust-map does not give it" in said
+
+
+def test_deploy_takes_back_what_is_granted_under_a_condition_that_holds_a_bar(drifted):
+    said = drifted.deploy_sh()
+    assert said.returncode == 0, said.stderr
+    for role in OF_CLOSED:
+        assert f"took {role} back from {CLOSED_SA}" in said.stderr
+    assert not any(CLOSED_SA in binding["members"] for binding in bindings(drifted, PROJECT))
+    assert bindings(drifted, CLOSED) == []
+    front = CLOSED.replace("closed", "front")
+    assert bindings(drifted, front) == [{"role": "roles/run.invoker", "members": ["user:you@example.com"]}]
+
+
+def test_destroy_takes_back_a_role_whose_condition_holds_a_bar(drifted):
+    try:
+        succeeded(drifted.deploy_sh("destroy", "closed"))
+        assert not any("closed-sa@" in str(binding) for binding in bindings(drifted, PROJECT))
+    finally:
+        succeeded(drifted.deploy_sh())
 
 
 # ---- environments, and members that are no functions

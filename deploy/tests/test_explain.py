@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from deploy import explain
 from local import tokens
 from local.testing import ROOT, run, succeeded
-from local_toy import Local
+from local_toy import TITLES, Local, under
 from recorded_cloud import TOY
 from test_deploy_commands import unknown_to_gcloud
 
@@ -280,6 +280,24 @@ def test_the_verdict_after_a_change_is_the_platform_s_answer(local, urls, token_
             assert found.answer == asked(urls["closed"], sent), found.why
 
 
+@pytest.mark.parametrize("title", TITLES)
+def test_explain_does_not_know_what_a_condition_decides_whose_title_holds_a_bar(
+    local, urls, token_of, title
+):
+    bindings = [
+        f"run services {{}}-iam-policy-binding closed --region=us-central1 --role=roles/run.invoker --member={BACK} {under(title)}",
+        f"projects {{}}-iam-policy-binding local-project --role=roles/run.admin --member={BACK} {under(title)}",
+    ]
+    with changed(local, *([line.format(verb) for line in bindings] for verb in ("add", "remove"))):
+        found = explained(
+            local, urls["closed"], token_of("back-sa", urls["closed"], "--include-email")
+        )
+    assert found.answer == "unknown"
+    for role, where in (("run.invoker", "service closed"), ("run.admin", "project local-project")):
+        doubt = f"the binding of roles/{role} in the policy of {where} has the condition {explain.shown(title)}"
+        assert re.search(re.escape(doubt) + r"(; |\.$)", found.why), found.why
+
+
 def test_the_command_that_is_printed_changes_the_answer(local, urls, token_of):
     token = token_of("closed-sa", urls["back"])
     refused = explained(local, urls["back"], token)
@@ -354,7 +372,7 @@ def test_localhost_is_the_same_host(local, urls, forge):
 
 
 def grant(member, role="roles/run.invoker", condition="", where="service back", holds="yes"):
-    return explain.Grant(member, role, condition, where, holds)
+    return explain.Grant(member, role, where, holds, condition)
 
 
 FRONT = "serviceAccount:front-sa" + SUFFIX
@@ -489,7 +507,7 @@ def test_every_url_of_a_service_leads_to_it(noting, url):
 
 def test_a_role_above_lets_in(noting):
     noting.answer("run services list", stdout=SERVICE)
-    (noting.folder / "granted").write_text(f"{ADA}|roles/owner||project|p-1\n")
+    (noting.folder / "granted").write_text(f"{ADA}|roles/owner|project|p-1|\n")
     noting.answer("iam roles describe roles/owner", stdout="run.routes.get;run.routes.invoke\n")
     found = explained(noting, URL, adas())
     assert "by the binding of roles/owner in the policy of project p-1" in found.why
