@@ -8,18 +8,18 @@ while [ -L "$self" ]; do   # called by a link to it
     case $link in /*) self=$link ;; *) self=$(dirname "$self")/$link ;; esac
 done
 TOOL=$(cd "$(dirname "$self")" && pwd)
-. "$TOOL/deploy/running.sh"     # how a command is run, tried again, interrupted, or only printed
-. "$TOOL/deploy/trust_map.sh"   # the app: trust-map, flags, variables
-. "$TOOL/deploy/targets.sh"     # Google Cloud or this machine
-. "$TOOL/deploy/found.sh"       # what is there already
-. "$TOOL/deploy/staging.sh"     # the folder and the flags that a function is deployed with
-. "$TOOL/deploy/verify.sh"      # the trust map as measured
-. "$TOOL/deploy/as_everyone.sh" # for as long as it is measured, as each function's account
-. "$TOOL/deploy/who.sh"         # who could make a function run
-. "$TOOL/deploy/explain.sh"     # why a token is let in, or is not
-. "$TOOL/deploy/diff.sh"        # what a change of trust-map opens
-. "$TOOL/deploy/destroy.sh"     # the way back
-. "$TOOL/deploy/watch.sh"       # deploying again whenever a file is saved
+. "$TOOL/tool/deploy/running.sh"     # how a command is run, tried again, interrupted, or only printed
+. "$TOOL/tool/deploy/trust_map.sh"   # the app: trust-map, flags, variables
+. "$TOOL/tool/deploy/targets.sh"     # Google Cloud or this machine
+. "$TOOL/tool/deploy/found.sh"       # what is there already
+. "$TOOL/tool/deploy/staging.sh"     # the folder and the flags that a function is deployed with
+. "$TOOL/tool/deploy/verify.sh"      # the trust map as measured
+. "$TOOL/tool/deploy/as_everyone.sh" # for as long as it is measured, as each function's account
+. "$TOOL/tool/deploy/who.sh"         # who could make a function run
+. "$TOOL/tool/deploy/explain.sh"     # why a token is let in, or is not
+. "$TOOL/tool/deploy/diff.sh"        # what a change of trust-map opens
+. "$TOOL/tool/deploy/destroy.sh"     # the way back
+. "$TOOL/tool/deploy/watch.sh"       # deploying again whenever a file is saved
 
 PREFIX=${PREFIX:-}   # put before every name, as in PREFIX=dev-, so that several copies can live in one project
 DEFAULT_REGION=us-central1
@@ -321,7 +321,7 @@ env() {
     if [ -z "$LOCAL" ]; then export_line CLOUDSDK_CORE_PROJECT "$PROJECT"; return; fi
     export_line LOCAL_STATE "$LOCAL_STATE"
     if [ -n "$OWN_STATE" ]; then export_line LOCAL_STATE_OF "$PWD"; fi   # so that another clone does not take it for its own
-    echo "export PATH=$(quoted "$TOOL/local/bin"):\"\$PATH\""
+    echo "export PATH=$(quoted "$TOOL/tool/local/bin"):\"\$PATH\""
     # shellcheck disable=SC2016 # the shell that reads it shall expand it
     echo 'export no_proxy="127.0.0.1,localhost${no_proxy:+,$no_proxy}"'
     # shellcheck disable=SC2016

@@ -9,7 +9,7 @@ import google.auth.compute_engine._metadata as google_metadata
 import pytest
 
 from fakes import Fake, FakeMetadata, as_json
-from local.testing import ROOT, urls
+from tool.testing import ROOT, urls
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 import google.auth.crypt
 import google.auth.jwt
 
-from local import tokens
+from tool.local import tokens
 
 SIGNER = google.auth.crypt.RSASigner.from_string(tokens.key_pair("a key for tests")[0])
 

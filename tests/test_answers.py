@@ -12,8 +12,8 @@ import requests
 from werkzeug.exceptions import Conflict, ServiceUnavailable
 
 from fakes import as_json
-from local.testing import ROOT, Alone
 from shared.answers import json_app, json_body
+from tool.testing import ROOT, Alone
 
 JSON = {"Content-Type": "application/json"}
 

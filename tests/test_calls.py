@@ -13,9 +13,9 @@ import time
 import pytest
 
 from fakes import Fake, as_json
-from local.testing import run
 from shared import connections
 from shared.calls import Busy, Function, NoToken, Refused, TimedOut, Unreachable, call_made
+from tool.testing import run
 
 JSON = {"Content-Type": "application/json"}
 HTML = {"Content-Type": "text/html; charset=UTF-8"}

@@ -8,7 +8,7 @@ import threading
 import pytest
 from werkzeug.exceptions import ServiceUnavailable
 
-from local.testing import run, succeeded
+from tool.testing import run, succeeded
 
 pytest.importorskip(
     "google.cloud.firestore", reason="left out: no function keeps data in Firestore"

@@ -8,8 +8,8 @@ import sys
 import flask
 import pytest
 
-from local.testing import ROOT
 from shared import logs
+from tool.testing import ROOT
 
 
 def entries(code):

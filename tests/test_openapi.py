@@ -7,7 +7,7 @@ import requests
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 
-from local.testing import FUNCTIONS, ROOT, TRUST_MAP
+from tool.testing import FUNCTIONS, ROOT, TRUST_MAP
 
 schemathesis = pytest.importorskip("schemathesis", reason="left out: it is not installed")
 

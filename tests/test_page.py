@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from local.testing import FUNCTIONS, free_port
 from names import LOGIN, SEARCH, USER_PROFILES
+from tool.testing import FUNCTIONS, free_port
 from visitor import Visitor
 
 if not os.environ.get("CHROMIUM"):  # as tests/run sets it, which then installs what drives it

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from fake_firestore import FakeFirestore
-from local.testing import ROOT, free_port
+from tool.testing import ROOT, free_port
 
 PROFILE = {"username": "ada", "display_name": "Ada", "created_at": "2026-01-01T00:00:00Z"}
 

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fakes import as_json
-from local.testing import TRUST_MAP
 from names import LOGIN, SEARCH
+from tool.testing import TRUST_MAP
 from visitor import Visitor, verify
 
 HTML = {"Content-Type": "text/html; charset=UTF-8"}

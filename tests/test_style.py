@@ -2,7 +2,7 @@
 
 import sys
 
-from local.testing import ROOT, run, succeeded
+from tool.testing import ROOT, run, succeeded
 
 
 def test_ruff_finds_no_mistake():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from local.testing import FUNCTIONS, ROOT, TRUST_MAP, is_let_in
+from tool.testing import FUNCTIONS, ROOT, TRUST_MAP, is_let_in
 
 CALLERS = (None, "you", *FUNCTIONS)
 

@@ -6,8 +6,8 @@ import subprocess
 
 import requests
 
-from local.testing import ROOT
 from names import LOGIN
+from tool.testing import ROOT
 
 
 class Visitor:

@@ -29,9 +29,9 @@ import google.oauth2.id_token  # noqa: E402
 import requests  # noqa: E402
 from werkzeug.security import check_password_hash, generate_password_hash  # noqa: E402
 
-from local.testing import Alone, LocalProject, copied, stage, succeeded, urls  # noqa: E402
 from names import LOGIN, USER_PROFILES  # noqa: E402
 from shared.calls import Function  # noqa: E402
+from tool.testing import Alone, LocalProject, copied, stage, succeeded, urls  # noqa: E402
 
 WORK = pathlib.Path(tempfile.mkdtemp())
 CORES = os.cpu_count()

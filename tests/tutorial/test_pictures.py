@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from local.testing import ROOT
+from tool.testing import ROOT
 
 if not os.environ.get("CHROMIUM"):
     pytest.skip("left out: no Chromium or Chrome is installed", allow_module_level=True)

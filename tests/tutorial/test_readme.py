@@ -12,9 +12,9 @@ import sys
 import pytest
 import requests
 
-from local.testing import FUNCTIONS, ROOT, run
 from names import LOGIN, SEARCH, USER_PROFILES
 from test_openapi import operations
+from tool.testing import FUNCTIONS, ROOT, run
 
 README = (ROOT / "README.md").read_text()
 BLOCK = re.compile(r"^```([\w./-]*)(?: ([\w -]+))?\n(.*?)^```$", re.M | re.S)
@@ -134,7 +134,7 @@ def test_every_block_is_run_or_marked_and_correct():
     [(cloud, _)] = commands("cloud")
     dry = run("bash", "-c", cloud.splitlines()[0])
     assert dry.returncode == 0 and "gcloud run deploy search" in dry.stdout
-    # What runs in the foreground is run by test_page.py and local/tests.
+    # What runs in the foreground is run by test_page.py and tool/tests.
     assert [block for block, _ in commands("foreground")] == [
         "gcloud run services proxy login --region=$REGION --port=8080\n",
         "./deploy.sh --local --watch\n",
@@ -185,7 +185,7 @@ def test_gcloud_knows_every_command(tmp_path):
 
 def test_the_roles_of_a_deployer_are_those_of_the_tool():
     table = README.partition("| role | for |")[2].partition("\n\n")[0]
-    lines = (ROOT / "deploy" / "roles.txt").read_text().splitlines()
+    lines = (ROOT / "tool" / "deploy" / "roles.txt").read_text().splitlines()
     wanted = {line.partition("|")[0].strip() for line in lines if line.startswith("roles/")}
     assert set(re.findall(r"`(roles/[\w.]+)`", table)) == wanted
 
@@ -284,8 +284,8 @@ PROVOKED = {
 }
 ELSEWHERE = {  # by tests that look for the message in what they see
     "No identity to call user-profiles with": "tests/test_login.py",
-    "Container Healthcheck failed": "local/tests/test_local_build.py",
-    "your organisation forbids allUsers": "deploy/tests/test_deploy_commands.py",
+    "Container Healthcheck failed": "tool/tests/local/test_local_build.py",
+    "your organisation forbids allUsers": "tool/tests/deploy/test_deploy_commands.py",
 }
 TROUBLE = (ROOT / "TROUBLESHOOTING.md").read_text()
 

@@ -8,7 +8,7 @@ import textwrap
 import pytest
 from test_readme import README, Shell, blocks, matches
 
-from local.testing import ROOT, run, succeeded
+from tool.testing import ROOT, run, succeeded
 
 RECIPES = (ROOT / "RECIPES.md").read_text()
 CHANGES, HOW_DO_I = RECIPES.split("\n## How do I …?\n")
@@ -145,7 +145,7 @@ def test_after_a_recipe_the_tests_are_green(recipes, clone, full):
             SEEN[heading](clone)
             clone.env = before
     clone.end()
-    for part in ("deploy.sh", "deploy", "local"):
+    for part in ("deploy.sh", "tool"):
         assert run("diff", "-r", "-x", "__pycache__", ROOT / part, clone.root / part).stdout == ""
     whole = full or recipes == ["Start your own app"]
     options = ["--full"] if full else []
@@ -203,7 +203,7 @@ def test_actionlint_finds_nothing_in_the_workflows(tmp_path):
 
 def test_the_tool_knows_no_function_of_this_app_by_name():
     names = r"user.profiles|\bsearch\b|\blogin\b(?!_|-)"
-    tool = [ROOT / "deploy.sh", *(ROOT / "deploy").rglob("*"), *(ROOT / "local").rglob("*")]
+    tool = [ROOT / "deploy.sh", *(ROOT / "tool").rglob("*")]
     for file in tool:
         if (
             file.suffix in (".py", ".sh", ".awk", ".txt", "")

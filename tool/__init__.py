@@ -1,0 +1,1 @@
+"""What deploys and tests functions. It knows none of them by name."""

@@ -1,0 +1,39 @@
+"""The one way into this package: python -I tool/local/__main__.py COMMAND ARGUMENT...
+
+-I keeps the caller's folder and PYTHON* variables out of it. The commands:
+    up ID REGION NAME...    make the local project, or bring it back, for these functions
+    down                    end every process of the local project, and remove it
+    gcloud ARGUMENT...      the stand-in for gcloud (tool/local/bin/gcloud ends up here)
+    watch FOLDER...         print what changes below, a line each time, until it is ended
+    run NAME                run a function in this terminal (tool/local/run ends up here)
+What it starts itself:
+    servers                 front end, metadata servers and token endpoint
+    instance REVISION PORT  one function
+"""
+
+import importlib
+import os
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
+
+COMMANDS = {
+    "up": ("project", "up"),
+    "down": ("project", "down"),
+    "gcloud": ("gcloud.command", "main"),
+    "watch": ("runtime.watch", "main"),
+    "run": ("runtime.foreground", "main"),
+    "servers": ("cloud_run.servers", "main"),
+    "instance": ("runtime.instance", "main"),
+}
+
+if __name__ == "__main__":
+    os.umask(0o077)  # what this makes is for nobody else on this machine
+    if not sys.argv[1:]:
+        raise SystemExit(__doc__)
+    command, *arguments = sys.argv[1:]
+    module, function = COMMANDS[command]
+    getattr(importlib.import_module(f"tool.local.{module}"), function)(*arguments)
+    sys.stdout.flush()
+    os._exit(0)  # a deploy runs many short commands: none spends time on taking Python apart

@@ -1,0 +1,136 @@
+"""The front end: what stands on Google's side between a caller and a function.
+
+It lets in (invoker_check.py), waits for a place, hands the request on, and ends it at its timeout.
+"""
+
+import asyncio
+import collections
+import contextlib
+import datetime
+import json
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+
+from tool.local import state
+from tool.local.cloud_run import forwarding, invoker_check
+from tool.local.cloud_run.pages import SERVER, page
+from tool.local.state import STATE
+
+PATIENCE = 10  # seconds that a request waits for a place; Google's own is not documented
+VERIFY = "deploy.sh-verify"  # the User-Agent of deploy.sh, when it measures
+NO_PLACE = (
+    "The request was aborted because there was no available instance. The limit of concurrent"
+    " requests, --concurrency times --max-instances, was reached."
+)
+
+
+class Places:
+    """The places for requests inside one revision. First come, first served."""
+
+    def __init__(self):
+        self.inside, self.waiting = 0, collections.deque()
+
+    async def enter(self, limit: int, patience: float) -> bool:
+        """Whether there was a place within `patience` seconds. Who got one calls leave()."""
+        if self.inside < limit and not self.waiting:
+            self.inside += 1
+            return True
+        turn = asyncio.get_running_loop().create_future()
+        self.waiting.append(turn)
+        try:
+            async with asyncio.timeout(patience):
+                await turn
+            return True
+        except TimeoutError:
+            if turn.done() and not turn.cancelled():  # it came at the same moment
+                return True
+            return False
+        finally:
+            with contextlib.suppress(ValueError):
+                self.waiting.remove(turn)
+
+    def leave(self) -> None:
+        while self.waiting:
+            turn = self.waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)  # its place goes from one to the next
+                return
+        self.inside -= 1
+
+
+class FrontEnd:
+    """Answers at the public port of one function."""
+
+    def __init__(self, name: str, session: aiohttp.ClientSession):
+        self.name, self.session, self.places = name, session, {}
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        path = request.raw_path.partition("?")[0]
+        if not path.startswith("/") or request.method in ("TRACE", "CONNECT"):
+            return page(405 if path.startswith("/") else 400)
+        service = state.read(f"services/{self.name}")
+        if not service or "serving" not in service:
+            return page(404)
+        headers = CIMultiDict(request.headers)
+        refused = invoker_check.refusal(self.name, service, path, headers)
+        if refused:
+            if refused.reason:
+                self.log(refused.reason, request)
+            return page(refused.status, path)
+        return await self.let_in(request, service["serving"], headers)
+
+    async def let_in(self, request, serving: dict, headers) -> web.StreamResponse:
+        places = self.places.setdefault(serving["revision"], Places())
+        patience = min(PATIENCE, serving["timeout"] or PATIENCE)
+        if not await places.enter(serving["places"], patience):
+            self.log(NO_PLACE, request)
+            return page(429)
+        # Who has left is not served. Who leaves once inside keeps the place: the function goes on.
+        if forwarding.has_left(request):
+            places.leave()
+            return page(503)
+        try:
+            async with asyncio.timeout(serving["timeout"]):
+                return await self.hand_on(request, serving["port"], headers)
+        except TimeoutError:
+            self.log(
+                "The request has been terminated because it has reached the maximum request timeout.",
+                request,
+            )
+            return page(504)
+        finally:
+            places.leave()
+            self.places = {r: p for r, p in self.places.items() if p.inside or p is places}
+
+    async def hand_on(self, request, port: int, headers) -> web.StreamResponse:
+        headers = forwarding.end_to_end(headers)
+        # gunicorn takes some of these for its own: to WSGI, "_" and "-" are the same.
+        for name in {name for name in headers if "_" in name}:
+            del headers[name]
+        invoker_check.add_headers(headers, request.remote or "127.0.0.1")
+        try:
+            answer = await forwarding.ask(self.session, request, f"127.0.0.1:{port}", headers)
+        except aiohttp.ClientConnectorError:
+            self.log("The function does not run. Run ./deploy.sh --local", request)
+            return page(503)
+        except (aiohttp.ClientError, ConnectionError):
+            if request.content.exception():  # the client sent a body that is none
+                return page(400)
+            if request.content.at_eof():
+                self.log("The function hung up without an answer.", request)
+            else:  # it may have answered, for instance 413, and the answer was lost
+                self.log("The function hung up before it had read the whole request.", request)
+            return page(503)
+        async with answer:
+            return await forwarding.hand_back(answer, request, SERVER)
+
+    def log(self, message: str, request) -> None:
+        """Into the function's log, where Cloud Run puts it, too."""
+        if request.headers.get("User-Agent", "").startswith(VERIFY):
+            message += " (asked by deploy.sh verify)"
+        now = datetime.datetime.now(datetime.UTC)
+        entry = {"severity": "WARNING", "time": now.isoformat(), "message": message}
+        with open(STATE / "logs" / f"{self.name}.log", "a") as log:
+            print(json.dumps(entry), file=log)

@@ -1,0 +1,73 @@
+"""The one process around the functions: front end, metadata servers and token endpoint.
+
+SIGHUP makes it look for services that were added meanwhile.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from tool.local import state
+from tool.local.cloud_run import forwarding
+from tool.local.cloud_run.front_end import FrontEnd
+from tool.local.cloud_run.metadata_server import MetadataServer
+from tool.local.cloud_run.token_endpoint import TokenEndpoint
+from tool.local.runtime import processes
+
+LIMITS = {"max_line_size": 16384, "max_field_size": 32768}
+IDLE = 300  # seconds; Google's front end does not hang up on an idle caller soon
+
+
+def main() -> None:
+    logging.getLogger("aiohttp.server").addFilter(is_ours)
+    asyncio.run(serve())
+
+
+def is_ours(record: logging.LogRecord) -> bool:
+    """Whether an error is one of this process: a request that is none is its client's."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, (HttpProcessingError, ConnectionError))
+
+
+async def serve() -> None:
+    ending, more = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        loop.add_signal_handler(number, ending.set)
+    loop.add_signal_handler(signal.SIGHUP, more.set)
+    session, sites = forwarding.client(), {}
+    await listen(session, sites)
+    processes.ready()
+    waiting = asyncio.ensure_future(ending.wait())
+    while not ending.is_set():
+        added = asyncio.ensure_future(more.wait())
+        await asyncio.wait((waiting, added), return_when=asyncio.FIRST_COMPLETED)
+        if added.done():
+            more.clear()
+            await listen(session, sites)
+        added.cancel()
+    for site in sites.values():
+        await site.stop()  # before the lock is free, so that the next finds its ports free
+    os._exit(0)  # who is still inside is not waited for
+
+
+async def listen(session, sites: dict) -> None:
+    """Opens the ports that are set aside and not open yet."""
+    wanted = {}
+    for name in state.names("services"):
+        service = state.read(f"services/{name}")
+        wanted[service["port"]] = FrontEnd, (name, session)
+        wanted[service["metadata_port"]] = MetadataServer, (name, service["metadata_port"])
+    token_port = state.read("project")["token_port"]
+    wanted[token_port] = TokenEndpoint, (token_port,)
+    for port in wanted.keys() - sites.keys():
+        kind, arguments = wanted[port]
+        server = web.Server(kind(*arguments), access_log=None, keepalive_timeout=IDLE, **LIMITS)
+        runner = web.ServerRunner(server)
+        await runner.setup()
+        sites[port] = web.TCPSite(runner, "127.0.0.1", port, backlog=1024)
+        await sites[port].start()

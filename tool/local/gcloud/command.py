@@ -1,0 +1,169 @@
+"""A stand-in for gcloud: the commands that a deploy and a shell with functions need.
+
+Same words, same flags, same output; anything else is refused. It acts as the project's
+administrator, and asks no policy whether it may: policies decide who calls the functions.
+"""
+
+import argparse
+import functools
+import importlib
+import os
+import re
+import shlex
+import sys
+
+from tool.local import state
+from tool.local.gcloud import output
+from tool.local.state import STATE
+
+COMMANDS = {}
+VERSION = "Google Cloud SDK 528.0.0 (local stand-in)"
+
+
+class Failed(Exception):
+    """What gcloud would say on standard error, before it exits with 1."""
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        print(f"ERROR: ({self.prog.replace(' ', '.')}) {message}", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def command(words: str, *arguments: str):
+    """Registers a command: NAME is a positional argument, NAMES+ several; --a a flag, --a! a switch."""
+
+    def register(function):
+        COMMANDS[words] = arguments, function
+        return function
+
+    return register
+
+
+ALWAYS = ("--project", "--format", "--flatten", "--filter", "--sort-by", "--quiet!", "--verbosity", "--account")
+
+
+# Where the commands stand that begin so. Only these are loaded: a deploy issues many commands.
+FAMILIES = {
+    "account": ("auth ", "config ", "projects ", "services "),
+    "iam": ("iam ", "secrets "),
+    "deploy": ("run deploy ", "run services update "),
+    "logs": ("run services logs ", "beta run ", "logging "),
+    "run": ("run services ", "run revisions "),
+}
+
+
+def load(*families: str) -> None:
+    for family in families:
+        importlib.import_module(f"tool.local.gcloud.{family}")
+
+
+def parsed(words: str, arguments: tuple[str, ...], rest: list[str]):
+    wide = functools.partial(argparse.HelpFormatter, width=100)  # or it loads what measures the terminal
+    parser = Parser(prog=f"gcloud {words}", formatter_class=wide, allow_abbrev=False, add_help=False)
+    for name in dict.fromkeys((*arguments, *ALWAYS)):
+        how = {
+            "!": {"action": "store_true"},
+            "+": {"nargs": "+"},
+            "?": {"nargs": "?"} if name[0] != "-" else {},
+        }.get(name[-1], {})
+        how = {"required": True} if name == "--region" and not configured("run/region") else how
+        parser.add_argument(*(["-q"] if name == "--quiet!" else []), name.rstrip("!+?"), **how)
+    return parser.parse_args(rest)
+
+
+def configured(name: str) -> str | None:
+    """A property that `gcloud config set`, or a variable of the environment, has set."""
+    variable = "CLOUDSDK_" + name.upper().replace("/", "_")
+    return os.environ.get(variable) or (state.read("config") or {}).get(name)
+
+
+def main(*argv: str) -> None:
+    """Runs one command line and prints its result in the --format that was asked for."""
+    if argv[:1] in (("--version",), ("version",)):
+        print(VERSION)
+        return
+    if not argv or {"--help", "-h", "help"} & set(argv):
+        load(*FAMILIES)
+        asked = " ".join(word for word in argv if word[0] != "-" and word != "help")
+        known = sorted(words for words in COMMANDS if words.startswith(asked)) or sorted(COMMANDS)
+        print(
+            "The local stand-in for gcloud knows:",
+            *(f"  gcloud {words}" for words in known),
+            sep="\n",
+        )
+        return
+    try:
+        load(*(f for f, beginnings in FAMILIES.items() if " ".join(argv).startswith(beginnings)))
+        words, rest = known_command(list(argv))
+        arguments, function = COMMANDS[words]
+        args = parsed(words, arguments, rest)
+        in_this_project(args)
+        keep_record(argv)
+        meet_fault(" ".join(argv))
+        result = function(args)
+        after_change(words)
+        if result is not None:
+            output.show(result, args)
+        sys.stdout.flush()
+    except (Failed, output.Unknown) as failure:
+        print(f"ERROR: (gcloud.{words.replace(' ', '.')}) {failure}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read has enough
+
+
+def in_this_project(args) -> None:
+    project = state.read("project")
+    if not project:
+        raise Failed("there is no local project. Run ./deploy.sh --local")
+    if args.project and args.project not in (project["id"], project["number"]):
+        raise Failed(f"[{args.project}] is not the local project, which is {project['id']}")
+    if getattr(args, "region", None) not in (None, project["region"]):
+        raise Failed(f"the local project has no region but {project['region']}")
+
+
+def keep_record(argv) -> None:
+    """The local project's audit log: every command, as it was given."""
+    with open(STATE / "audit.log", "a") as log:
+        log.write(shlex.join(["gcloud", *argv]) + "\n")
+
+
+def meet_fault(line: str) -> None:
+    """Fails as the cloud does, where faults.json says so: [{"match", "times", "error"}, ...]."""
+    if not state.read("faults"):
+        return
+    with state.locked("faults"):
+        faults = state.read("faults")
+        for fault in faults:
+            if fault["times"] > 0 and re.search(fault["match"], line):
+                fault["times"] -= 1
+                state.write("faults", faults)
+                raise Failed(fault["error"])
+
+
+def after_change(words: str) -> None:
+    """Tests see deploy.sh killed at any point: after_change.json says after which change, and how."""
+    reading = ("list", "describe", "read", "tail", "print", "get", "proxy")
+    planned = state.read("after_change")
+    if not planned or any(word.startswith(reading) for word in words.split()[1:]):
+        return
+    with state.locked("after_change"):
+        planned = state.read("after_change")
+        planned["number"] -= 1
+        state.write("after_change", planned)
+    if planned["number"] == 0:
+        import subprocess  # slow to load, and each command of a deploy is a process
+
+        subprocess.run(["bash", "-c", planned["then"]], check=False)
+
+
+def known_command(argv: list[str]) -> tuple[str, list[str]]:
+    for length in (6, 5, 4, 3, 2, 1):
+        words = " ".join(argv[:length])
+        if words in COMMANDS:
+            return words, argv[length:]
+    asked = " ".join(["gcloud", *argv]).split(" --")[0]
+    hint = "gcloud --help lists what it knows"
+    print(f"ERROR: the local stand-in for gcloud does not know: {asked} ({hint})", file=sys.stderr)
+    raise SystemExit(2)

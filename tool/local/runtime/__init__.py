@@ -1,0 +1,1 @@
+"""How functions are built, started, watched and ended."""

@@ -1,0 +1,155 @@
+"""The processes of the local project: started, ended, and told apart from everybody else's.
+
+Each holds a lock on run/NAME for as long as it lives, and so do its children. A process id alone
+could, after a reboot, be that of a stranger.
+"""
+
+import fcntl
+import os
+import signal
+import sys
+import time
+
+from tool.local.state import ROOT, STATE
+
+READY_FD = os.environ.pop("READY_FD", None)
+LOCK_FD = os.environ.pop("LOCK_FD", None)  # what the children of a process have to inherit
+
+
+def names() -> list[str]:
+    return sorted(file.name for file in (STATE / "run").glob("*"))
+
+
+def hold(name: str):
+    """The locked file of a process, or None where that process runs already."""
+    (STATE / "run").mkdir(parents=True, exist_ok=True)
+    file = open(STATE / "run" / name, "a+")
+    for _ in range(50):  # somebody may be looking whether it runs, at this very moment
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except BlockingIOError:
+            time.sleep(0.01)
+    file.close()
+    return None
+
+
+def note(file, pid: int) -> None:
+    file.truncate(0)
+    file.write(str(pid))
+    file.flush()
+
+
+def note_ending(name: str) -> None:
+    """Called by a process that was told to end, and may take a while to."""
+    with open(STATE / "run" / name, "a") as file:
+        file.write(" ending")
+
+
+def is_ending(name: str) -> bool:
+    try:
+        return "ending" in (STATE / "run" / name).read_text()
+    except FileNotFoundError:
+        return False
+
+
+def running(name: str) -> bool:
+    try:
+        with open(STATE / "run" / name) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def start(name: str, *arguments: str, log: str | None = None) -> None:
+    """Starts `tool/local/__main__.py ARGUMENT...` and returns when it says that it is ready.
+
+    Raises ChildProcessError if it ends before that. What it prints goes to logs/LOG.log.
+    """
+    import subprocess  # slow to load, and most commands of a deploy start nothing
+
+    (STATE / "logs").mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-I", "-u", str(ROOT / "tool" / "local" / "__main__.py"), *arguments]
+    read_end, write_end = os.pipe()
+    lock = hold(name)
+    if not lock:
+        raise ChildProcessError(f"{name} runs already")
+    with lock, open(STATE / "logs" / f"{log or name}.log", "ab") as output:
+        inherited = {"READY_FD": str(write_end), "LOCK_FD": str(lock.fileno())}
+        child = subprocess.Popen(
+            command,
+            env={**os.environ, **inherited, "LOCAL_STATE": str(STATE)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=[lock.fileno(), write_end],  # the child inherits the lock with the file
+            start_new_session=True,
+        )
+        note(lock, child.pid)
+    os.close(write_end)
+    with open(read_end) as said:
+        if said.read() != "ready":  # the end of the file comes with the end of the process
+            raise ChildProcessError(name)
+
+
+def ready() -> None:
+    """Called by the process that was started, once it answers."""
+    with open(int(READY_FD), "w") as report:
+        report.write("ready")
+
+
+def pid_of(name: str) -> int | None:
+    """The process that `start` started under this name, if it runs."""
+    if not running(name):
+        return None
+    try:
+        return int((STATE / "run" / name).read_text().split()[0])
+    except (FileNotFoundError, ValueError, IndexError):
+        return None  # it has just been started, or is gone this moment
+
+
+def send(name: str, number: signal.Signals) -> None:
+    """Sends a signal to the process; one that does not run needs none."""
+    if pid := pid_of(name):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            pass
+
+
+def stop(name: str, patience: float = 10) -> None:
+    """Ends the process with all its children, and returns when they are gone."""
+    send(name, signal.SIGQUIT)  # at once, without waiting for what is being answered
+    wait_or_kill(name, patience)
+    (STATE / "run" / name).unlink(missing_ok=True)
+
+
+def kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def wait(name: str) -> None:
+    """Returns when the process and its children have ended."""
+    try:
+        with open(STATE / "run" / name, "a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+    except FileNotFoundError:
+        pass
+
+
+def wait_or_kill(name: str, patience: float) -> None:
+    """Waits for a process that is just ending; where it does not end by itself, it is ended."""
+    import threading  # slow to load, and most commands of a deploy end nothing
+
+    if pid := pid_of(name):
+        overdue = threading.Timer(patience, kill_group, [pid])
+        overdue.daemon = True
+        overdue.start()
+        wait(name)
+        overdue.cancel()

@@ -1,0 +1,213 @@
+"""Tokens of the local project: RS256, signed with a key that was made for it alone."""
+
+import base64
+import datetime
+import json
+import math
+import os
+import pathlib
+import re
+import time
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from tool.local import state
+from tool.local.state import STATE
+
+ISSUER = "https://accounts.google.com"
+GCLOUD_CLIENT_ID = "32555940559.apps.googleusercontent.com"
+API_AUDIENCE = "https://www.googleapis.com/"
+API_ISSUER = "https://oauth2.googleapis.com"  # what an access token has, and no ID token
+LIFETIME = 3600  # seconds
+LARGEST = 16384  # characters of a token
+
+
+# ---- keys
+
+
+def key_pair(name: str) -> tuple[bytes, bytes]:
+    """A new private key and a certificate for its public half, both PEM."""
+    from cryptography import x509  # slow to load, and making a token does without them
+    from cryptography.hazmat.primitives import serialization
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name[:64])])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=3650))
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return private, certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def key_id(certificate: bytes) -> str:
+    from cryptography import x509
+
+    return x509.load_pem_x509_certificate(certificate).fingerprint(hashes.SHA1()).hex()
+
+
+def make_key() -> str:
+    """Makes the key that this project's tokens are signed with, and returns its id."""
+    from cryptography.hazmat.primitives import serialization
+
+    private, certificate = key_pair("local")
+    found = serialization.load_pem_private_key(private, None).private_numbers()
+    numbers = {name: getattr(found, name) for name in ("p", "q", "d", "dmp1", "dmq1", "iqmp")}
+    numbers |= {"e": found.public_numbers.e, "n": found.public_numbers.n}
+    write_private(STATE / "key.json", json.dumps(numbers).encode())
+    (STATE / "certificate.pem").write_bytes(certificate)
+    return key_id(certificate)
+
+
+def private_key(folder: pathlib.Path = STATE) -> rsa.RSAPrivateKey:
+    """The key of the project in this folder. It is kept as numbers: what reads PEM is slow to load."""
+    numbers = json.loads((folder / "key.json").read_bytes())
+    public = rsa.RSAPublicNumbers(numbers.pop("e"), numbers.pop("n"))
+    # It was made here. To check that it is a good one takes a hundred times as long as to sign.
+    return rsa.RSAPrivateNumbers(**numbers, public_numbers=public).private_key(
+        unsafe_skip_rsa_key_validation=True
+    )
+
+
+def write_private(file, content: bytes) -> None:
+    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+        out.write(content)
+
+
+def certificates() -> dict[str, str]:
+    """The public keys, as https://www.googleapis.com/oauth2/v1/certs has them: PEM by key id."""
+    return {state.read("project")["key_id"]: (STATE / "certificate.pem").read_text()}
+
+
+# ---- making tokens
+
+
+def id_token(account: dict, audience: str, email: bool = True, azp: str | None = None) -> str:
+    """An ID token that says: this is `account`, speaking to `audience`."""
+    claims = {"aud": audience, "azp": azp or account["uniqueId"]}
+    if email:
+        claims.update(email=account["email"], email_verified=True)
+    return _signed(account, claims, ISSUER, LIFETIME)
+
+
+def access_token(account: dict, lifetime: int = LIFETIME) -> str:
+    return "ya29." + _signed(account, {"aud": API_AUDIENCE}, API_ISSUER, lifetime)
+
+
+def _signed(account: dict, claims: dict, issuer: str, lifetime: int) -> str:
+    now = int(time.time())
+    claims |= {"iss": issuer, "sub": account["uniqueId"], "iat": now, "exp": now + lifetime}
+    header = {"alg": "RS256", "kid": state.read("project")["key_id"], "typ": "JWT"}
+    signed = ".".join(encoded(json.dumps(part).encode()) for part in (header, claims))
+    signature = private_key().sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
+    return f"{signed}.{encoded(signature)}"
+
+
+def encoded(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
+
+
+# ---- reading tokens
+
+
+def parts(token: str) -> tuple[dict, dict, str, bytes]:
+    """Header, claims, what was signed, and the signature. Raises ValueError.
+
+    Refuses what RFC 7515, 7519 and 8725 want refused: other characters than base64url's, a name
+    that stands twice, numbers that are none, extensions (crit) that are not understood here.
+    """
+    if len(token) > LARGEST or not re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]*", token, re.A):
+        raise ValueError("no JWT")
+    signed, _, signature = token.rpartition(".")
+    header, claims = (_json(_decoded(part)) for part in signed.split("."))
+    if "crit" in header or str(header.get("typ", "JWT")).upper() not in ("JWT", "AT+JWT"):
+        raise ValueError("another kind of JWT")
+    return header, claims, signed, _decoded(signature)
+
+
+def _decoded(part: str) -> bytes:
+    content = base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
+    if encoded(content) != part:
+        raise ValueError("not the one way to write this in base64url")
+    return content
+
+
+def _json(content: bytes) -> dict:
+    def once(pairs):
+        if len(dict(pairs)) < len(pairs):
+            raise ValueError("a name stands twice")
+        return dict(pairs)
+
+    def no_number(text):
+        raise ValueError(f"{text} is no number")
+
+    try:
+        found = json.loads(content.decode(), object_pairs_hook=once, parse_constant=no_number)
+    except RecursionError:
+        raise ValueError("too deep") from None
+    if not isinstance(found, dict):
+        raise ValueError("no JSON object")
+    return found
+
+
+def is_time(value) -> bool:
+    """Whether a claim is a NumericDate. True is a number to Python, and no time."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) < 2**53 and math.isfinite(value)
+
+
+def is_signed_by(certificate: str, signed: str, signature: bytes) -> bool:
+    from cryptography import x509
+
+    key = x509.load_pem_x509_certificate(certificate.encode()).public_key()
+    try:
+        key.verify(signature, signed.encode(), padding.PKCS1v15(), hashes.SHA256())
+    except InvalidSignature:
+        return False
+    return True
+
+
+def holder(token: str, audiences: list[str], issuer: str = ISSUER) -> dict | None:
+    """The account that the token was signed for, or None where an account is gone.
+
+    Raises ValueError for a token that is not this project's, not of this hour, or made for
+    somebody else. Google's own check may tolerate some clock skew (no source says how much):
+    here there is one clock, and none is needed.
+    """
+    header, claims, signed, signature = parts(token)
+    certificate = certificates().get(str(header.get("kid")))
+    if header.get("alg") != "RS256" or not certificate:
+        raise ValueError("not signed with a key of this project")
+    if not is_signed_by(certificate, signed, signature):
+        raise ValueError("another signature")
+    if claims.get("iss") != issuer or claims.get("aud") not in audiences:
+        raise ValueError("of another issuer, or for another audience")
+    begins, issued, ends = claims.get("nbf", 0), claims.get("iat"), claims.get("exp")
+    if not (is_time(begins) and is_time(issued) and is_time(ends)):
+        raise ValueError("times that are none")
+    if not max(begins, issued) <= time.time() < ends:
+        raise ValueError("not of this hour")
+    if not isinstance(claims.get("sub"), str):
+        raise ValueError("of nobody")
+    return state.account_with_id(claims["sub"])
+
+
+def caller(authorization: str) -> dict:
+    """The account whose access token an API call carries. Raises ValueError if there is none."""
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not token.startswith("ya29."):
+        raise ValueError("no access token")
+    account = holder(token.removeprefix("ya29."), [API_AUDIENCE], API_ISSUER)
+    if not account:
+        raise ValueError("its account is gone")
+    return account

@@ -1,0 +1,92 @@
+"""Installs what requirement files ask for into .venv. Called by tool/python/venv, in the clone's folder.
+
+Needs nothing but Python and its venv. pip, as Python brings it, installs uv; uv does the rest.
+.venv/installed/ has a copy of each file that is installed, which is how the next run knows.
+"""
+
+import fcntl
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+VENV = pathlib.Path(".venv").absolute()
+STAMPS, PYTHON, UV = VENV / "installed", VENV / "bin" / "python", VENV / "bin" / "uv"
+TOOL = "tool/python/requirements.txt"
+WITH_BUNDLED_PIP = """
+import ensurepip, pathlib, runpy, sys
+folders = [pathlib.Path(ensurepip.__file__).parent / "_bundled", pathlib.Path("/usr/share/python-wheels")]
+wheels = [wheel for folder in folders for wheel in folder.glob("pip-*.whl")]
+sys.path.insert(0, str(wheels[0]))
+runpy.run_module("pip", run_name="__main__")
+"""
+
+
+def main(*asked: str) -> None:
+    lock = os.open(f"{VENV.resolve()}.lock", os.O_CREAT | os.O_RDWR, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)  # whoever comes second waits, and finds it done
+    if not (STAMPS / "made").exists():  # not made yet, or not to the end
+        make_venv()
+    files = [TOOL, *asked]
+    # What was installed for other files stays, and so do the names of those that are gone now.
+    known = [stamp.read_text("utf-8").partition("\n")[0] for stamp in STAMPS.glob("*.name")]
+    if all(is_installed(file) for file in files):
+        return
+    files = sorted({*files, *(name for name in known if pathlib.Path(name).exists())})
+    print("  Installing what these ask for into .venv:", *(f for f in files if not is_installed(f)))
+    if not UV.exists() or not is_installed(TOOL):
+        install_uv()
+    installing = [str(UV), "pip", "sync", "--quiet", "--python", str(PYTHON), *files]
+    # Locked files are the same from the cache as from the network, which can be slow or away.
+    if failure([*installing, "--offline"]) and (problem := failure(installing)):
+        raise SystemExit(f"{problem}\nuv could not install {' '.join(files)}")
+    for file in files:
+        shutil.copyfile(file, STAMPS / stamp(file))
+        (STAMPS / f"{stamp(file)}.name").write_text(f"{file}\n", "utf-8")
+
+
+def stamp(file: str) -> str:
+    return file.replace("/", "_")
+
+
+def is_installed(file: str) -> bool:
+    try:
+        return (STAMPS / stamp(file)).read_bytes() == pathlib.Path(file).read_bytes()
+    except FileNotFoundError:
+        return False
+
+
+def make_venv() -> None:
+    shutil.rmtree(VENV, ignore_errors=True)
+    if failure([sys.executable, "-m", "venv", "--without-pip", str(VENV)]) or failure(
+        [str(PYTHON), "-c", "import ensurepip"]
+    ):
+        shutil.rmtree(VENV, ignore_errors=True)
+        called = os.environ.get("PYTHON") or "python3"
+        hint = "on Debian and Ubuntu: apt install python3-venv"
+        raise SystemExit(f'"{called} -m venv" does not work here; {hint}')
+    STAMPS.mkdir()
+    (STAMPS / "made").touch()
+
+
+def install_uv() -> None:
+    pinned = re.search(r"^uv==\S+", pathlib.Path(TOOL).read_text("utf-8"), re.M)[0]
+    words = ("install", "--quiet", "--disable-pip-version-check", pinned)
+    # The pip that comes with Python works without being installed, which takes seconds.
+    if not failure([str(PYTHON), "-c", WITH_BUNDLED_PIP, *words]):
+        return
+    failure([str(PYTHON), "-m", "ensurepip"])
+    if problem := failure([str(PYTHON), "-m", "pip", *words]):
+        raise SystemExit(f"{problem}\npip could not install {pinned}")
+
+
+def failure(command: list[str]) -> str:
+    """What the command said, if it failed."""
+    done = subprocess.run(command, text=True, capture_output=True, stdin=subprocess.DEVNULL)
+    return (done.stdout + done.stderr).strip() or "it failed" if done.returncode else ""
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

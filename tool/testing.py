@@ -1,0 +1,381 @@
+"""For the tests of any app: the app as deployed, called as anybody. A pytest plugin.
+
+pyproject.toml loads it with -p tool.testing. The fixtures: `project` (the app, deployed once by
+deploy.sh itself), `clone` (a copy of the repository that a test may change).
+"""
+
+import json
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+
+import pytest
+import requests
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def is_stand_in(folder):
+    """Whether it is the bin of this or another clone, maybe of an older version."""
+    places = ("gcloud/deploy.py", "gcloud_deploy.py")
+    return any((folder.parent / place).exists() for place in places)
+
+
+# In a shell that ran "deploy.sh env --local", gcloud is the stand-in: here it is the real one, if any.
+os.environ["PATH"] = os.pathsep.join(
+    folder
+    for folder in os.environ["PATH"].split(os.pathsep)
+    if not is_stand_in(pathlib.Path(folder))
+)
+
+os.environ.pop("LOCAL_STATE_OF", None)  # of that shell, too
+
+
+def trust_map(app=ROOT):
+    """Who may call whom, as the app's trust-map says it: function to callers."""
+    lines = [line.split() for line in (app / "trust-map").read_text().splitlines()]
+    lines = [line for line in lines if line and not line[0].startswith("#")]
+    return {name: set(callers.split(",")) - {"-"} for name, callers, _ in lines}
+
+
+TRUST_MAP = trust_map()
+FUNCTIONS = tuple(TRUST_MAP)
+
+
+def is_let_in(caller, name):
+    """Whether the trust map lets the caller (None: nobody in particular) call the function."""
+    return "anonymous" in TRUST_MAP[name] or caller in TRUST_MAP[name]
+
+
+def variable(name):
+    """What a function's variables begin with, as deploy.sh names them."""
+    return name.upper().replace("-", "_")
+
+
+def urls(address):
+    """The environment of a function whose others are all at one address."""
+    return {f"{variable(name)}_URL": f"http://{address}" for name in FUNCTIONS}
+
+
+def run(*command, env=None, cwd=ROOT):
+    """Runs a command to its end. The result has returncode, stdout and stderr."""
+    pipes = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with subprocess.Popen(command, env=env, cwd=cwd, text=True, **pipes) as process:
+        try:
+            said = process.communicate(timeout=180)
+        except subprocess.TimeoutExpired:  # what loops or hangs is a failure
+            process.terminate()  # deploy.sh ends what it has started
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, *said)
+
+
+def succeeded(result):
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--cloud",
+        action="store_true",
+        help="run the end-to-end tests against what ./deploy.sh env names; they leave profiles behind",
+    )
+
+    parser.addoption(
+        "--running",
+        action="store_true",
+        help="use the local project of this clone, deployed where it is not current; profiles stay in it",
+    )
+    parser.addoption("--pictures", action="store_true", help="take the README's pictures anew")
+    parser.addoption(
+        "--full", action="store_true", help="run the load tests at full size: it takes some minutes"
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if "project" in item.fixturenames:  # one process for these, which deploys it once
+            item.add_marker(pytest.mark.xdist_group("project"))
+    if config.getoption("--cloud"):
+        wanted = [item for item in items if item.get_closest_marker("deployed")]
+        config.hook.pytest_deselected(items=[item for item in items if item not in wanted])
+        items[:] = wanted
+
+
+def stage(function, folder):
+    """The folder of a function as deploy.sh stages it, for a test that runs it alone."""
+    shutil.copytree(ROOT / "functions" / function, folder)
+    shutil.copytree(ROOT / "shared", folder / "shared")
+    return folder
+
+
+class Alone:
+    """One function in a process of its own, started as on Cloud Run, without the invoker check."""
+
+    def __init__(self, staged, target, preexec_fn=None, **env):
+        self.log, self.read = open(staged.parent / f"{uuid.uuid4()}.log", "w+"), 0
+        env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(staged),
+            "FUNCTION_TARGET": target,
+            "GUNICORN_LOG_LEVEL": "info",
+            "HOST": "127.0.0.1",
+            "PORT": str(free_port()),
+            **env,
+        }
+        self.process = subprocess.Popen(
+            [os.path.join(os.path.dirname(sys.executable), "functions-framework")],
+            env=env,
+            cwd=staged,
+            text=True,
+            stdout=self.log,
+            stderr=subprocess.PIPE,
+            preexec_fn=preexec_fn,
+            start_new_session=True,
+        )
+        for line in self.process.stderr:
+            if "Listening at" in line:
+                self.url = line.split()[-2]
+                break
+        # What more it says is read, or it would wait for that one day.
+        self.reader = threading.Thread(target=self.process.stderr.read, daemon=True)
+        self.reader.start()
+
+    def workers(self):
+        """The ids of the processes that answer."""
+        listed = subprocess.run(["pgrep", "-P", str(self.process.pid)], stdout=subprocess.PIPE)
+        return [int(pid) for pid in listed.stdout.split()]
+
+    def logged(self):
+        """What was logged since this was last asked."""
+        self.log.seek(self.read)
+        text = self.log.read()
+        self.read += len(text)
+        return text
+
+    def problem(self):
+        """The message of the one line of a warning or worse that was logged since."""
+        lines = [json.loads(line) for line in self.logged().splitlines()]
+        [message] = [line["message"] for line in lines if line["severity"] != "INFO"]
+        return message
+
+    def stop(self):
+        self.log.seek(0)
+        assert_no_secret(self.log.read())
+        os.killpg(self.process.pid, signal.SIGKILL)  # with its workers, which would linger
+        self.process.wait()
+        self.reader.join(30)
+        self.process.stderr.close()
+        self.log.close()
+
+
+class Project:
+    """What "./deploy.sh" made, as a person at a shell has it."""
+
+    target, patience = (), 420  # seconds until a changed binding must have taken effect
+
+    def __init__(self, root=ROOT):
+        self.root, self.tokens, self.answers = root, {}, []
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("GCE_", "GOOGLE_"))}
+
+    def deploy_sh(self, *words):
+        result = run(str(self.root / "deploy.sh"), *words, *self.target, env=self.env)
+        self.answers.append(result.stdout + result.stderr)
+        return result
+
+    def note(self, answer, *_, **__):
+        """Keeps what was answered, to be searched for secrets at the end."""
+        self.answers.append(f"{answer.headers} {answer.text}")
+
+    def enter(self):
+        """eval "$(./deploy.sh env)" """
+        exported = self.deploy_sh("env")
+        assert exported.returncode == 0, exported.stderr
+        shell = run("bash", "-c", f"{exported.stdout}\nenv -0", env=self.env)
+        self.env = dict(pair.split("=", 1) for pair in shell.stdout.split("\0") if pair)
+
+    def gcloud(self, line, check=True):
+        """The output of a gcloud command. $VARIABLES are the shell's."""
+        result = run("bash", "-c", f"gcloud {line}", env=self.env)
+        if check:
+            assert result.returncode == 0, result.stderr
+            return result.stdout.strip()
+        return result
+
+    def url(self, name):
+        return self.env[variable(name) + "_URL"]
+
+    def email(self, name):
+        return self.env[variable(name) + "_ACCOUNT"]
+
+    def token(self, caller, audience):
+        """An ID token of "you" or of a function's account, as gcloud gives it; each is made once."""
+        if (caller, audience) not in self.tokens:
+            self.tokens[caller, audience] = self.new_token(caller, audience)
+        return self.tokens[caller, audience]
+
+    def new_token(self, caller, audience):
+        if caller == "you":
+            return self.gcloud("auth print-identity-token")
+        return self.gcloud(
+            f"auth print-identity-token --impersonate-service-account={self.email(caller)}"
+            f" --audiences={shlex.quote(audience)} --include-email"
+        )
+
+    def request(self, method, name, path="/", caller="you", headers=(), **content):
+        """Calls a function as `caller`; None for nobody."""
+        headers = dict(headers)
+        if caller:
+            audience = None if caller == "you" else self.url(name)
+            headers["Authorization"] = f"Bearer {self.token(caller, audience)}"
+        return requests.request(
+            method,
+            self.url(name) + path,
+            headers=headers,
+            timeout=20,
+            allow_redirects=False,
+            hooks={"response": self.note},
+            **content,
+        )
+
+    def eventually(self, call, status):
+        """The answer of `call` once it has this status: a changed binding needs time in the cloud."""
+        deadline = time.monotonic() + self.patience
+        while (answer := call()).status_code != status and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert answer.status_code == status
+        return answer
+
+
+class LocalProject(Project):
+    """What "./deploy.sh --local" made."""
+
+    target, patience = ("--local",), 0
+
+    def __init__(self, root=ROOT, state=None):
+        super().__init__(root)
+        self.state = state or root / ".local"
+        self.env.pop("LOCAL_STATE", None)
+        if state:
+            self.env["LOCAL_STATE"] = str(state)
+
+    def prepare(self):
+        """Makes what the map names and a deploy does not: other accounts. Its groups have nobody in them."""
+        self.env["LOCAL_GROUPS"] = str(self.state.parent / "groups")
+        accounts = {
+            re.search(r":([^@]+)@\$PROJECT\.", member)[1]
+            for callers in TRUST_MAP.values()
+            for member in callers
+            if re.match(r"serviceAccount:[^@]+@\$PROJECT\.", member)
+        }
+        if accounts:
+            succeeded(run(str(self.root / "tool" / "python" / "venv")))
+            python = (str(self.root / ".venv/bin/python"), "-I", str(self.root / "tool/local/__main__.py"))
+            succeeded(run(*python, "up", "local-project", "us-central1", *FUNCTIONS, env=self.env))
+            for name in accounts:
+                words = ("iam", "service-accounts", "create", name)
+                succeeded(run(*python, "gcloud", *words, env=self.env))
+
+    def end(self):
+        """Ends its processes, faster than destroy does."""
+        python = str(self.root / ".venv" / "bin" / "python")
+        run(python, "-I", str(self.root / "tool" / "local" / "__main__.py"), "down", env=self.env)
+
+    def token_port(self):
+        return json.loads((self.state / "project.json").read_text())["token_port"]
+
+    def serving(self, name):
+        """The revision of a function that answers now."""
+        service = json.loads((self.state / "services" / f"{name}.json").read_text())
+        return service["serving"]["revision"]
+
+    def worker(self, name):
+        """The id of the process that answers for a function."""
+        pid = (self.state / "run" / self.serving(name)).read_text().split()[0]
+        for _ in ("functions-framework", "its worker"):
+            pid = run("pgrep", "-P", pid).stdout.split()[0]
+        return int(pid)
+
+    def log(self, name, since=0, having=""):
+        """A function's log from that character on, once the pattern `having` is in it."""
+        end = time.monotonic() + 20
+        while True:
+            text = (pathlib.Path(self.state) / "logs" / f"{name}.log").read_text()[since:]
+            if re.search(having, text):
+                return text
+            assert time.monotonic() < end, f"{having} does not come in: {text}"
+            time.sleep(0.02)
+
+
+def assert_no_secret(text, tokens=()):
+    """That no token, password, hash or key of these tests stands in what was logged or answered."""
+    signatures = [token.rpartition(".")[2] for token in tokens]
+    for secret in ("a pass phrase", "long enough", "scrypt:", "PRIVATE KEY", "eyJ", *signatures):
+        assert secret not in text
+
+
+def keeps_no_secret(project):
+    """After all tests: what they used as secrets is in no log, in no answer and no output."""
+    logs = [log.read_text() for log in (project.state / "logs").iterdir()]
+    assert logs and project.answers
+    for text in (*logs, *project.answers):
+        assert_no_secret(text, project.tokens.values())
+
+
+@pytest.fixture(scope="session")
+def project(request, tmp_path_factory):
+    if request.config.getoption("--cloud"):
+        project = Project()
+        project.enter()
+        yield project
+        return
+    running = request.config.getoption("--running")
+    project = LocalProject(state=None if running else tmp_path_factory.mktemp("local") / "state")
+    try:
+        if not running:
+            project.prepare()
+        result = project.deploy_sh()
+        assert result.returncode == 0, result.stdout + result.stderr
+        project.first_deploy = result.stdout
+        project.enter()
+        yield project
+        if not running:
+            keeps_no_secret(project)
+    finally:
+        if not running:
+            project.deploy_sh("destroy")
+
+
+def copied(folder):
+    """A copy of the repository, with the packages that are installed already."""
+    left_out = shutil.ignore_patterns(
+        ".venv*", ".local*", ".secrets", ".groups", ".build", ".git", ".*_cache"
+    )
+    shutil.copytree(ROOT, folder, ignore=left_out)
+    (folder / ".venv").symlink_to(ROOT / ".venv")
+    return folder
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A second local project, of a copy of the repository that a test may change."""
+    clone = LocalProject(copied(tmp_path / "clone"))
+    yield clone
+    clone.end()
+
+
+def free_port():
+    """One that no outgoing connection takes meanwhile."""
+    import random
+
+    from tool.local.runtime import ports
+
+    return ports.set_aside(f"a test {random.random()}", set())

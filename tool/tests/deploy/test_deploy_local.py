@@ -1,0 +1,447 @@
+"""deploy.sh with the toy app on this machine: what it makes, waits for, shows and takes back."""
+
+import json
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+import requests
+
+from local_toy import TITLES, Local, after_change, start, under, url
+from recorded_cloud import NAMES, TOY
+from tool.testing import ROOT, run, succeeded
+
+# What is deployed for this file is deployed once.
+pytestmark = pytest.mark.xdist_group("test_deploy_local")
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory):
+    """Deployed once for all tests that leave it as it was."""
+    local = Local(shutil.copytree(TOY, tmp_path_factory.mktemp("app") / "o'brien & söhne"))
+    try:
+        succeeded(local.deploy_sh())
+        yield local
+    finally:
+        local.end()
+
+
+def shell(local, line):
+    """What a line prints in a shell that ran the eval of "env"."""
+    eval_line = f'eval "$({shlex.join(local.command("env"))})"'
+    return run("bash", "-c", f"{eval_line}; {line}", env=local.env)
+
+
+def test_env_leaves_out_what_is_not_deployed_and_gives_the_rest(deployed):
+    succeeded(deployed.deploy_sh("destroy", "closed"))
+    said = shell(deployed, 'echo "$FRONT_URL ${CLOSED_URL:-none}"; gcloud config get project')
+    assert said.stdout.split() == [url(deployed, "front"), "none", "local-project"]
+    assert "closed is not deployed" in said.stderr
+    succeeded(deployed.deploy_sh())
+
+
+def test_a_second_clone_is_not_taken_for_the_first(deployed, tmp_path):
+    other = Local(shutil.copytree(TOY, tmp_path / "other"))
+    destroy = shlex.join(other.command("destroy"))
+    for line in (destroy, f"LOCAL_STATE={shlex.quote(str(tmp_path / 'mine'))} {destroy}"):
+        assert shell(deployed, line).stdout == "There is no local project.\n"
+    succeeded(deployed.deploy_sh("verify"))
+
+
+def test_a_shell_of_the_local_project_does_not_deploy_to_the_cloud_by_mistake(deployed):
+    words = shlex.join([str(ROOT / "deploy.sh"), f"--app={deployed.app}"])
+    refused = shell(deployed, words)
+    assert refused.returncode == 1 and "Add --local" in refused.stderr
+
+
+def test_it_can_be_called_by_a_link(deployed, tmp_path):
+    (tmp_path / "link").symlink_to(ROOT / "deploy.sh")
+    (tmp_path / "link to it").symlink_to("link")
+    assert run(str(tmp_path / "link to it"), "help").returncode == 0
+
+
+# ---- what a deploy makes
+
+
+def test_the_printed_map_is_what_was_measured(deployed):
+    assert rows(succeeded(deployed.deploy_sh("verify"))) == {
+        "anonymous": ["403 ok", "403 ok", "403 ok"],
+        "you": ["200 ok", "403 ok", "403 ok"],
+        "front": ["403 ok", "200 ok", "403 ok"],
+        "back": ["403 ok", "403 ok", "403 ok"],
+        "closed": ["403 ok", "403 ok", "403 ok"],
+    }
+
+
+def test_a_function_finds_its_settings_and_nothing_of_this_shell(deployed):
+    token = deployed.gcloud("auth print-identity-token").stdout.strip()
+    headers = {"Authorization": f"Bearer {token}"}
+    found = requests.get(url(deployed, "front"), headers=headers, timeout=20).json()["environment"]
+    assert found["BACK_URL"] == url(deployed, "back") and found["THREADS"] == "80"
+    assert found["K_SERVICE"] == "front" and found["GOOGLE_CLOUD_PROJECT"] == "local-project"
+    assert "STORE" not in found and not any("LOCAL" in name for name in found)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_env_survives_any_folder(deployed, shell):
+    if not shutil.which(shell):
+        pytest.skip(f"left out: {shell} is not installed")
+    line = f'eval "$({shlex.join(deployed.command("env"))})"; gcloud config get project; echo "$LOCAL_STATE"'
+    env = {**deployed.env, "no_proxy": "example.com"}
+    said = run(shell, "-c", f'{line}; echo "$no_proxy"', env=env)
+    assert said.stdout.split("\n")[:3] == [
+        "local-project", str(deployed.state), "127.0.0.1,localhost,example.com",
+    ]  # fmt: skip
+
+
+def test_a_second_deploy_changes_nothing_and_says_so(deployed):
+    before = len((deployed.state / "audit.log").read_text().splitlines())
+    said = succeeded(deployed.deploy_sh()).stdout
+    assert all(f"{name} is unchanged" in said for name in NAMES)
+    commands = (deployed.state / "audit.log").read_text().splitlines()[before:]
+    changing = [
+        c
+        for c in commands
+        if re.search(r" (deploy|create|enable|set-iam|add-iam|remove-iam|update)\b", c)
+    ]
+    assert changing == []
+
+
+def test_a_stray_binding_is_taken_away_and_said(deployed):
+    for member in ("allUsers", "user:mallory@example.com"):
+        assert deployed.gcloud(
+            f"run services add-iam-policy-binding closed --region=us-central1 --member={member} --role=roles/run.invoker"
+        ).returncode == 0  # fmt: skip
+    assert requests.options(url(deployed, "closed"), timeout=20).status_code == 200
+    verified = deployed.deploy_sh("verify")
+    assert verified.returncode == 1 and "anonymous -> closed" in verified.stderr
+    drawn = deployed.deploy_sh("verify", "--format=mermaid")
+    assert drawn.returncode == 1 and drawn.stdout.count(" closed\n") == 1  # everyone, and so not each again
+    assert "200 WRONG" in verified.stdout
+    said = succeeded(deployed.deploy_sh()).stdout
+    assert "closed: removed allUsers user:mallory@example.com" in said
+    assert deployed.members("closed") == set()
+    assert requests.options(url(deployed, "closed"), timeout=20).status_code == 403
+
+
+def test_public_opens_what_you_may_call_and_only_that_until_the_next_deploy(deployed):
+    try:
+        succeeded(deployed.deploy_sh("--public"))
+        answers = {n: requests.options(url(deployed, n), timeout=20).status_code for n in NAMES}
+        assert answers == {"front": 200, "back": 403, "closed": 403}
+    finally:
+        succeeded(deployed.deploy_sh())
+    assert requests.options(url(deployed, "front"), timeout=20).status_code == 403
+
+
+# ---- errors
+
+
+def as_the_map_says(local):
+    local.set_policy("front", "user:you@example.com")
+    local.set_policy("back", "serviceAccount:front-sa@local-project.iam.gserviceaccount.com")
+    local.set_policy("closed")
+
+
+@pytest.fixture
+def disturbed(deployed):
+    """For a test that lets commands fail, or bindings take their time; afterwards all is right again."""
+    yield deployed
+    deployed.env.pop("PATIENCE", None)
+    for file in ("faults.json", "propagation.json"):
+        (deployed.state / file).unlink(missing_ok=True)
+    as_the_map_says(deployed)
+
+
+def test_what_passes_by_itself_is_waited_for(disturbed):
+    disturbed.gcloud("run services delete closed --region=us-central1 --quiet")
+    disturbed.set_policy("front")
+    disturbed.faults(
+        ("run deploy closed", 1, "ABORTED: Conflict for resource 'closed'"),
+        ("set-iam-policy front", 1, "UNAVAILABLE: The service is currently unavailable."),
+    )
+    said = succeeded(disturbed.deploy_sh())
+    assert "waiting for another change to end" in said.stderr
+    assert disturbed.members("front") == {"user:you@example.com"}
+
+
+def test_a_binding_that_takes_time_is_waited_for_both_ways(disturbed, tmp_path):
+    disturbed.env["PATIENCE"] = "120"
+    disturbed.set_policy("back")
+    disturbed.set_policy("closed", "allUsers")
+    (disturbed.state / "propagation.json").write_text("600")
+    with open(tmp_path / "said", "w") as file:
+        deploy = subprocess.Popen(disturbed.command(), env=disturbed.env, stdout=file, stderr=file)
+    for sentence in ("waiting for back to let front in", "waiting for closed to refuse anonymous"):
+        while sentence not in (tmp_path / "said").read_text():
+            assert deploy.poll() is None, (tmp_path / "said").read_text()
+            time.sleep(0.05)
+    (disturbed.state / "propagation.json").unlink()
+    as_the_map_says(disturbed)
+    assert deploy.wait(120) == 0, (tmp_path / "said").read_text()
+
+
+def test_a_binding_that_does_not_come_is_named(disturbed):
+    disturbed.env["PATIENCE"] = "1"
+    disturbed.set_policy("back")
+    (disturbed.state / "propagation.json").write_text("600")
+    failed = disturbed.deploy_sh()
+    assert failed.returncode == 1 and "front -> back" in failed.stderr
+
+
+# ---- who could call a function
+
+TOKENS = "roles/iam.serviceAccountTokenCreator"
+EVE = "--member=user:eve@example.com"
+
+
+def test_an_opened_door_is_shown_with_what_closes_it(deployed):
+    front = "front-sa@local-project.iam.gserviceaccount.com"
+    succeeded(deployed.gcloud(f"iam service-accounts add-iam-policy-binding {front} {EVE} --role={TOKENS}"))
+    said = succeeded(deployed.deploy_sh("who", "back")).stdout
+    assert f"serviceAccount:{front}, as trust-map says" in said
+    assert "  user:eve@example.com\n" in said and f"may make tokens of {front}" in said
+    shown = json.loads(succeeded(deployed.deploy_sh("who", "back", "--format=json")).stdout)
+    [eve] = [one for one in shown["reached_by"] if one["principal"] == "user:eve@example.com"]
+    assert len(eve["steps"]) == 2 and eve["ends"] in said
+    succeeded(deployed.gcloud(eve["ends"].removeprefix("gcloud ")))
+    assert "eve" not in succeeded(deployed.deploy_sh("who", "back")).stdout
+    assert "closed can be reached by nobody" in succeeded(deployed.deploy_sh("who", "closed")).stdout
+    assert "no function nothing, but front back closed" in deployed.deploy_sh("who", "nothing").stderr
+    assert "who needs a function: front back closed" in deployed.deploy_sh("who").stderr
+
+
+def test_a_role_of_the_project_s_own_is_looked_into(deployed):
+    role = "projects/local-project/roles/opener"
+    binding = f"local-project --member=user:you@example.com --role={role}"
+    succeeded(deployed.gcloud("iam roles create opener --project=local-project --permissions=run.routes.invoke"))
+    succeeded(deployed.gcloud(f"projects add-iam-policy-binding {binding} --condition=None"))
+    said = succeeded(deployed.deploy_sh("verify"))
+    assert f"  user:you@example.com  {role} (project local-project)" in said.stdout
+    assert rows(said)["you"] == ["200 ok", "200 inherited", "200 inherited"]
+    assert f"may call closed ({role} on project local-project)" in deployed.deploy_sh("who", "closed").stdout
+    succeeded(deployed.gcloud(f"projects remove-iam-policy-binding {binding}"))
+
+
+def test_the_map_is_also_a_picture_and_json(deployed):
+    drawn = succeeded(deployed.deploy_sh("verify", "--format=mermaid")).stdout.splitlines()
+    assert [" ".join(line.split()) for line in drawn] == [
+        "flowchart LR", "you --> front", "front --> back", 'closed["closed<br>lets nobody in"]',
+    ]  # fmt: skip
+    cells = json.loads(succeeded(deployed.deploy_sh("verify", "--format=json")).stdout)
+    assert {"caller": "you", "function": "front", "measured": "200 ok"} in cells and len(cells) == 15
+
+
+@pytest.fixture
+def powerless(deployed):
+    """A project in which you may not act as anybody, as an owner on Google Cloud may not at first."""
+    binding = f"local-project --member=user:you@example.com --role={TOKENS}"
+    succeeded(deployed.gcloud(f"projects remove-iam-policy-binding {binding}"))
+    yield deployed
+    succeeded(deployed.gcloud(f"projects add-iam-policy-binding {binding} --condition=None"))
+
+
+def makers(local):
+    """Who may make tokens of each function's account."""
+    emails = [f"{name}-sa@local-project.iam.gserviceaccount.com" for name in NAMES]
+    shown = [local.gcloud(f"iam service-accounts get-iam-policy {email} --format=json") for email in emails]
+    return [json.loads(succeeded(one).stdout).get("bindings", []) for one in shown]
+
+
+def test_as_everyone_measures_all_and_takes_back_what_it_needed(powerless):
+    assert rows(powerless.deploy_sh("verify"))["front"] == ["refused, by policy", "in, by policy", "refused, by policy"]
+    front = "front-sa@local-project.iam.gserviceaccount.com"
+    you = "--member=user:you@example.com"
+    succeeded(powerless.gcloud(f"iam service-accounts add-iam-policy-binding {front} {you} --role={TOKENS}"))
+    before = makers(powerless)
+    done = succeeded(powerless.deploy_sh("verify", "--as-everyone"))
+    assert rows(done)["back"] == ["403 ok", "403 ok", "403 ok"] and "by policy" not in rows(done)["front"]
+    assert done.stderr.startswith("Until verify ends, you may make tokens")
+    assert makers(powerless) == before  # front's, which was there, stays
+    succeeded(powerless.gcloud(f"iam service-accounts remove-iam-policy-binding {front} {you} --role={TOKENS}"))
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_as_everyone_takes_back_when_it_is_interrupted(powerless, sent):
+    process = start(powerless, "verify", "--as-everyone")
+    after_change(powerless, 2, f"kill -{sent.value} {process.pid}")
+    said = process.communicate(timeout=120)
+    (powerless.state / "after_change.json").unlink()
+    assert process.returncode == 128 + sent, said
+    assert makers(powerless) == [[], [], []]
+    assert said[1].count("Taken back: ") == 2
+
+
+# ---- conditions whose titles hold a bar, which parts columns everywhere in deploy.sh
+
+PROJECT = "projects {}-iam-policy-binding local-project"
+CLOSED = "run services {}-iam-policy-binding closed --region=us-central1"
+CLOSED_SA = "serviceAccount:closed-sa@local-project.iam.gserviceaccount.com"
+OF_CLOSED = dict(zip(("roles/run.admin", "roles/viewer", "roles/browser", "roles/editor", "roles/run.viewer"), TITLES, strict=True))
+
+
+def bind(local, verb, policy, member, role, title):
+    words = f"{policy.format(verb)} --member={member} --role={role} {under(title)}"
+    return local.gcloud(words)
+
+
+@pytest.fixture
+def barred(deployed):
+    """Eves may call every function, and mallories closed: each under a condition of her own."""
+    grants = [
+        (policy, f"user:{name}{number}@example.com", "roles/run.invoker", title)
+        for policy, name in ((PROJECT, "eve"), (CLOSED, "mallory"))
+        for number, title in enumerate(TITLES)
+    ]
+    for grant in grants:
+        succeeded(bind(deployed, "add", *grant))
+    yield deployed
+    for grant in grants:
+        bind(deployed, "remove", *grant)  # a deploy may have done so
+
+
+@pytest.fixture
+def drifted(barred):
+    """Besides, closed's account has roles, and you may call front, under such conditions alone."""
+    for role, title in OF_CLOSED.items():
+        succeeded(bind(barred, "add", PROJECT, CLOSED_SA, role, title))
+    barred.set_policy("front")
+    front = CLOSED.replace("closed", "front")
+    succeeded(bind(barred, "add", front, "user:you@example.com", "roles/run.invoker", "|"))
+    yield barred
+    for role, title in OF_CLOSED.items():
+        bind(barred, "remove", PROJECT, CLOSED_SA, role, title)
+    as_the_map_says(barred)
+
+
+def bindings(local, of):
+    shown = local.gcloud(f"{of.format('get').replace('-binding', '')} --format=json")
+    return json.loads(succeeded(shown).stdout).get("bindings", [])
+
+
+def test_who_shows_a_grant_whose_condition_holds_a_bar(barred):
+    text = succeeded(barred.deploy_sh("who", "closed")).stdout
+    shown = json.loads(succeeded(barred.deploy_sh("who", "closed", "--format=json")).stdout)
+    found = {one["principal"]: one for one in shown["reached_by"]}
+    assert len(found) == 2 * len(TITLES) and not any(one["certain"] for one in found.values())
+    for number, title in enumerate(TITLES):
+        for name, on in (("eve", "project local-project"), ("mallory", "function closed")):
+            grant = f"roles/run.invoker on {on}, if {title}"
+            assert found[f"user:{name}{number}@example.com"]["steps"][0]["by"] == [grant]
+            assert f"may call closed ({grant})\n" in text
+
+
+def test_verify_names_what_is_granted_under_a_condition_that_holds_a_bar(drifted):
+    verified = drifted.deploy_sh("verify")
+    said = verified.stdout
+    assert verified.returncode == 1
+    assert "what is said below front, what is said below closed" in verified.stderr
+    assert "its policy is not the one of trust-map, which lets in: user:you@example.com. Run" in said
+    assert re.search(r"^  front +user:you@example.com \(if \|\)$", said, re.M)
+    for number, title in enumerate(TITLES):
+        assert f"user:mallory{number}@example.com (if {title})" in said
+        every = f"  user:eve{number}@example.com  roles/run.invoker (if {title}) (project local-project)\n"
+        assert every in said
+    for role in OF_CLOSED:
+        assert f"its service account has {role}, which trust-map does not give it" in said
+
+
+def test_deploy_takes_back_what_is_granted_under_a_condition_that_holds_a_bar(drifted):
+    said = drifted.deploy_sh()
+    assert said.returncode == 0, said.stderr
+    for role in OF_CLOSED:
+        assert f"took {role} back from {CLOSED_SA}" in said.stderr
+    assert not any(CLOSED_SA in binding["members"] for binding in bindings(drifted, PROJECT))
+    assert bindings(drifted, CLOSED) == []
+    front = CLOSED.replace("closed", "front")
+    assert bindings(drifted, front) == [{"role": "roles/run.invoker", "members": ["user:you@example.com"]}]
+
+
+def test_destroy_takes_back_a_role_whose_condition_holds_a_bar(drifted):
+    try:
+        succeeded(drifted.deploy_sh("destroy", "closed"))
+        assert not any("closed-sa@" in str(binding) for binding in bindings(drifted, PROJECT))
+    finally:
+        succeeded(drifted.deploy_sh())
+
+
+# ---- environments, and members that are no functions
+
+
+def test_environments_live_side_by_side_and_end_alone(deployed):
+    """Without a prefix, with one in the same project, and in a project of its own."""
+    dev, prod = Local(deployed.app), Local(deployed.app)
+    dev.env["PREFIX"] = "dev-"
+    prod.state = deployed.app / ".local-shop-prod"
+    try:
+        for said in (dev.deploy_sh(), prod.deploy_sh("--project=shop-prod")):
+            assert "Every call that could be made was answered as the map says" in said.stdout
+        members = {"serviceAccount:dev-front-sa@local-project.iam.gserviceaccount.com"}
+        assert dev.members("dev-back") == members
+        ended = succeeded(dev.deploy_sh("destroy")).stdout
+        assert ended.endswith("Kept: the local project, for back closed front\n")
+        assert "Run PREFIX=dev- ./deploy.sh --local --app=" in dev.deploy_sh("verify").stderr
+        succeeded(deployed.deploy_sh("verify"))
+        succeeded(prod.deploy_sh("destroy", "--project=shop-prod"))
+        assert not prod.state.exists()
+        said = prod.deploy_sh("verify", "--project=shop-prod").stderr
+        assert "Run ./deploy.sh --local --project=shop-prod --app=" in said
+    finally:
+        prod.end()
+        dev.deploy_sh("destroy")
+
+
+@pytest.fixture
+def schedule(deployed):
+    """A service account that is no function's."""
+    succeeded(deployed.gcloud("iam service-accounts create schedule"))
+    text = (deployed.app / "trust-map").read_text()
+    yield "schedule@local-project.iam.gserviceaccount.com"
+    (deployed.app / "trust-map").write_text(text)
+    shutil.rmtree(deployed.app / ".groups", ignore_errors=True)
+    as_the_map_says(deployed)
+    deployed.gcloud(
+        "iam service-accounts delete schedule@local-project.iam.gserviceaccount.com --quiet"
+    )
+
+
+def test_an_account_that_is_not_there_is_named_at_once(deployed, schedule):
+    trust_map = deployed.app / "trust-map"
+    trust_map.write_text(re.sub("closed +-", "closed serviceAccount:nightly@$PROJECT.iam.gserviceaccount.com", trust_map.read_text()))
+    failed = deployed.deploy_sh()
+    assert failed.returncode == 1 and "waiting" not in failed.stderr
+    assert "closed: trust-map names an account that does not exist" in failed.stderr
+
+
+def test_members_that_are_no_functions_are_let_in_and_shown(deployed, schedule):
+    trust_map, groups = deployed.app / "trust-map", deployed.app / ".groups"
+    text, group = trust_map.read_text(), "group:admins@example.com"
+    groups.mkdir()
+    members = f"{group},serviceAccount:schedule@$PROJECT.iam.gserviceaccount.com"
+    trust_map.write_text(re.sub("closed +-", f"closed {members}", text))
+    assert rows(succeeded(deployed.deploy_sh())) == {
+        "anonymous": ["403 ok", "403 ok", "403 ok"],
+        "you": ["200 ok", "403 ok", "403 ok"],  # not in the group
+        "front": ["403 ok", "200 ok", "403 ok"],
+        "back": ["403 ok", "403 ok", "403 ok"],
+        "closed": ["403 ok", "403 ok", "403 ok"],
+        group: ["refused, by policy", "refused, by policy", "in, by policy"],
+        f"serviceAccount:{schedule}": ["403 ok", "403 ok", "200 ok"],
+    }
+    (groups / "admins@example.com").write_text("You@Example.com\n")
+    assert rows(succeeded(deployed.deploy_sh("verify")))["you"] == ["200 ok", "403 ok", "200 ok"]
+    # A person whom the map names is "you", where that person deploys.
+    trust_map.write_text(re.sub("closed +-", "closed user:you@example.com", text))
+    found = rows(succeeded(deployed.deploy_sh()))
+    assert found["you"] == ["200 ok", "403 ok", "200 ok"] and len(found) == 5
+
+
+def rows(result):
+    """The measured map: caller to cells."""
+    table = result.stdout.partition("(ok: as trust-map says)\n")[2].partition("\n\n")[0].splitlines()
+    cells = [re.split(r"\s{2,}", line.strip()) for line in table[1:]]
+    return {caller: rest for caller, *rest in cells}

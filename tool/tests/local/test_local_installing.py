@@ -1,0 +1,154 @@
+"""tool/python/venv and tool/python/lock, in a copy that has nothing installed yet."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from tool.testing import ROOT, run, succeeded
+
+FILES = ("venv", "install.py", "lock", "requirements.in", "requirements.txt")
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """The folder of a clone with a space in its name, and only what installs."""
+    folder = tmp_path / "a clöne"
+    (folder / "tool" / "python").mkdir(parents=True)
+    for file in FILES:
+        shutil.copy(ROOT / "tool" / "python" / file, folder / "tool" / "python")
+    return folder
+
+
+def venv(copy, *files, **env):
+    return run(str(copy / "tool" / "python" / "venv"), *files, env={**os.environ, **env})
+
+
+def packages(copy):
+    shown = run(
+        str(copy / ".venv" / "bin" / "uv"),
+        "pip",
+        "list",
+        "--python",
+        str(copy / ".venv"),
+        "--format=freeze",
+    )
+    return set(succeeded(shown).stdout.split())
+
+
+def test_it_is_made_once_and_then_says_nothing(copy):
+    first = succeeded(venv(copy))
+    assert first.stdout == "  Installing what these ask for into .venv: tool/python/requirements.txt\n"
+    assert any(line.startswith("aiohttp==") for line in packages(copy))
+    offline = {
+        "UV_OFFLINE": "1",
+        "PIP_NO_INDEX": "1",
+        "PATH": "/usr/bin:/bin",
+        "PYTHON": "/nothing",
+    }
+    again = succeeded(venv(copy, **offline))
+    assert again.stdout == again.stderr == ""
+
+    # More files; and what is taken out of one goes.
+    (copy / "more.txt").write_text("iniconfig==2.3.1\npluggy\n")
+    succeeded(venv(copy, "more.txt"))
+    assert "iniconfig==2.3.1" in packages(copy)
+    succeeded(venv(copy))  # without the file its packages stay
+    assert "iniconfig==2.3.1" in packages(copy)
+    (copy / "more.txt").write_text("pluggy\n")
+    succeeded(venv(copy, "more.txt"))
+    assert "iniconfig==2.3.1" not in packages(copy)
+
+    # An install that was cut short is made up for.
+    (copy / ".venv" / "installed" / "tool_python_requirements.txt").unlink()
+    succeeded(venv(copy))
+    assert any(line.startswith("aiohttp==") for line in packages(copy))
+
+    # A requirement that there is not is said, and what was installed stays as it is.
+    (copy / "more.txt").write_text("pluggy==999\n")
+    failed = venv(copy, "more.txt")
+    assert failed.returncode == 1
+    assert failed.stderr.strip().splitlines()[-1].startswith("uv could not install")
+    assert "Traceback" not in failed.stderr
+
+
+def test_two_first_runs_at_once_do_not_break_each_other(copy):
+    (copy / ".venv" / "bin").mkdir(parents=True)  # and a third one was cut short before them
+    running = [
+        subprocess.Popen(
+            [str(copy / "tool" / "python" / "venv")],
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=180)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0], said
+    assert sorted(said)[0] == ""  # the second one found it done
+    assert any(line.startswith("aiohttp==") for line in packages(copy))
+
+
+@pytest.mark.parametrize(
+    "fake, message",
+    [
+        ('echo "Python 3.10.1"; exit 1', "Python 3.11 or newer is needed; "),
+        (
+            'case "$*" in *sys.version_info*) ;; *-I*) shift; exec python3 -c "import sys; sys.argv = sys.argv[1:]; sys.executable = \'/bin/false\'; exec(open(sys.argv[0]).read())" "$@";; esac',
+            '-m venv" does not work here',
+        ),
+    ],
+)
+def test_a_python_that_will_not_do_is_named_in_one_line(copy, tmp_path, fake, message):
+    python = tmp_path / "python3"
+    python.write_text(f"#!/bin/sh\n{fake}\n")
+    python.chmod(0o755)
+    result = venv(copy, PYTHON=str(python))
+    assert result.returncode == 1
+    assert message in result.stderr and result.stderr.count("\n") == 1
+    assert not (copy / ".venv").exists()
+
+
+def test_a_lock_that_is_stale_is_named_without_network(copy):
+    for folder in ("functions/some", "tests"):
+        (copy / folder).mkdir(parents=True)
+    (copy / "requirements.in").write_text("iniconfig\n")
+    (copy / "requirements.txt").write_text("iniconfig==2.3.1\n")
+    offline = {**os.environ, "UV_OFFLINE": "1"}
+    checked = run(str(copy / "tool" / "python" / "lock"), "--check", env=offline)
+    assert checked.returncode == 1
+    assert "requirements.txt is not the lock of requirements.in. Run tool/python/lock\n" in checked.stderr
+
+
+def test_locks_hold_what_goes_together(copy):
+    """The root's lock is every function's; a function's own has only what it adds."""
+    (copy / "functions" / "some").mkdir(parents=True)
+    (copy / "tests").mkdir()
+    (copy / "requirements.in").write_text("pluggy  # what for\n")
+    (copy / "functions" / "some" / "requirements.in").write_text("pluggy\niniconfig\n")
+    (copy / "tests" / "requirements.in").write_text("pluggy\n")
+    succeeded(run(str(copy / "tool" / "python" / "lock")))
+    root, own = (
+        (copy / name).read_text()
+        for name in ("requirements.txt", "functions/some/requirements.txt")
+    )
+    assert "pluggy==" in root and "# via -r requirements.in" in root and "http" not in root
+    assert "iniconfig==" in own and "pluggy==" not in own
+    assert succeeded(run(str(copy / "tool" / "python" / "lock"), "--check")).stderr == ""
+    for file in ("requirements.in", "functions/some/requirements.txt"):
+        before = (copy / file).read_text()
+        (copy / file).write_text(before + "packaging\n")
+        assert run(str(copy / "tool" / "python" / "lock"), "--check").returncode == 1
+        (copy / file).write_text(before)
+    assert run(str(copy / "tool" / "python" / "lock"), "--check").returncode == 0
+
+
+def test_the_locks_of_this_repository_are_not_stale():
+    assert succeeded(run(str(ROOT / "tool" / "python" / "lock"), "--check")).stderr == ""
+
+
+@pytest.mark.skipif(not shutil.which("shellcheck"), reason="left out: shellcheck is not installed")
+def test_shellcheck_finds_nothing():
+    scripts = [str(ROOT / "tool" / name) for name in ("python/venv", "python/lock", "local/run", "local/bin/gcloud")]
+    assert run("shellcheck", "-x", *scripts).stdout == ""

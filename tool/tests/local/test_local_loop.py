@@ -1,0 +1,146 @@
+"""The edit loop: waiting for a change, and a function in the foreground with a breakpoint."""
+
+import os
+import pathlib
+import pty
+import select
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tool.testing import ROOT, succeeded
+from toys import call, start
+
+STOPS = """
+def entry(request):
+    word = "stopped here"
+    if "stop" in request.args:
+        breakpoint()
+    return word
+"""
+
+
+@pytest.fixture
+def watching(other, tmp_path):
+    """A watcher of two folders, one of which is not there; it has said that it watches."""
+    (tmp_path / "functions").mkdir()
+    words = other.command("watch", "functions", "not-there")
+    process = start(*words, cwd=tmp_path, env=other.env, stdout=subprocess.PIPE)
+    try:
+        assert printed(process) == "\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait(20)
+        process.stdout.close()
+
+
+def printed(process):
+    """The next line, which comes within half a minute."""
+    assert select.select([process.stdout], [], [], 30)[0]
+    return process.stdout.readline()
+
+
+def test_each_save_is_printed(watching, tmp_path):
+    for name in ("functions/main.py", "functions/new.py"):
+        (tmp_path / name).write_text("x")
+        assert printed(watching) == f"{name}\n"
+    (tmp_path / "functions" / "new.py").rename(tmp_path / "functions" / "main.py")  # as editors save
+    assert "functions/main.py" in printed(watching)
+
+
+def test_what_nobody_asked_for_is_no_change(watching, tmp_path):
+    for name in ("elsewhere", "functions/main.pyc", "functions/.main.py.swp", "functions/wanted.py"):
+        (tmp_path / name).write_text("x")
+    assert printed(watching) == "functions/wanted.py\n"
+
+
+def test_it_ends_when_it_is_told_to(watching):
+    watching.terminate()
+    assert watching.wait(20) is not None
+
+
+class Terminal:
+    """A process at a terminal of its own."""
+
+    def __init__(self, *command, env):
+        self.fd, inside = pty.openpty()
+        ends = dict.fromkeys(("stdin", "stdout", "stderr"), inside)
+        self.process = subprocess.Popen(command, env=env, start_new_session=True, **ends)
+        os.close(inside)
+        self.said = ""
+
+    def until(self, text):
+        end = time.monotonic() + 90
+        while text not in self.said:
+            assert time.monotonic() < end, self.said
+            if select.select([self.fd], [], [], 0.1)[0]:
+                try:
+                    self.said += os.read(self.fd, 65536).decode(errors="replace")
+                except OSError:  # the end, on Linux
+                    assert text in self.said, self.said
+
+    def type(self, text):
+        self.said = ""
+        os.write(self.fd, text.encode())
+
+    def control_c(self):
+        """What a terminal does then: every process in it is told."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def end(self):
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(20)
+        os.close(self.fd)
+
+
+def test_a_function_in_the_foreground_stops_at_a_breakpoint(other):
+    from concurrent.futures import ThreadPoolExecutor
+
+    other.up("stops")
+    succeeded(other.deploy("stops", STOPS, "--timeout=1", entry="entry"))
+    other.let_in("allUsers", "stops")
+    url = other.url("stops")
+    terminal = Terminal(str(ROOT / "tool" / "local" / "run"), "stops", env=other.env)
+    try:
+        terminal.until(f"stops runs here: {url}")
+        with ThreadPoolExecutor() as pool:
+            answer = pool.submit(call, url, path="/?stop=1")
+            terminal.until("\n(Pdb) ")  # and not wrapped in an entry of the log
+            terminal.type("p word.upper()\n")
+            terminal.until("STOPPED HERE")
+            time.sleep(1.2)  # longer than the function's timeout, which does not count here
+            terminal.type("c\n")
+            assert answer.result().text == "stopped here"
+        terminal.control_c()
+        terminal.until("stops runs in the background again")
+    finally:
+        terminal.end()
+    assert call(url).text == "stopped here"
+    assert call(url, path="/?stop=1").status_code in (500, 504)  # no terminal there
+
+
+def test_a_function_in_the_foreground_ends_when_it_is_deployed_again(other):
+    other.up("stops")
+    succeeded(other.deploy("stops", STOPS, entry="entry"))
+    other.let_in("allUsers", "stops")
+    terminal = Terminal(str(ROOT / "tool" / "local" / "run"), "stops", env=other.env)
+    try:
+        terminal.until("stops runs here")
+        assert call(other.url("stops")).text == "stopped here"
+        succeeded(other.deploy("stops", STOPS.replace("stopped here", "anew"), entry="entry"))
+        assert call(other.url("stops")).text == "anew"
+        assert terminal.process.wait(30) == 0
+    finally:
+        terminal.end()
+    assert call(other.url("stops")).text == "anew"
+
+
+def test_what_is_not_deployed_cannot_run_in_the_foreground(local):
+    result = local.tool("run", "nothing")
+    assert result.returncode == 1
+    assert "nothing is not deployed on this machine" in result.stderr
+    assert pathlib.Path(ROOT / "tool" / "local" / "run").stat().st_mode & 0o100
