@@ -46,7 +46,8 @@ ALWAYS = ("--project", "--format", "--flatten", "--filter", "--sort-by", "--quie
 # Where the commands stand that begin so. Only these are loaded: a deploy issues many commands.
 FAMILIES = {
     "account": ("auth ", "config ", "projects ", "services "),
-    "iam": ("iam ", "secrets "),
+    "iam": ("iam ",),
+    "secrets": ("secrets ",),
     "deploy": ("run deploy ", "run services update "),
     "logs": ("run services logs ", "beta run ", "logging "),
     "run": ("run services ", "run revisions "),

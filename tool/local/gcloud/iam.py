@@ -1,17 +1,12 @@
-"""gcloud commands about service accounts, their keys, roles, and secrets."""
+"""gcloud commands about service accounts, their keys, and roles."""
 
-import datetime
 import json
-import pathlib
 import re
 import sys
 
 from tool.local import state
 from tool.local.gcloud.command import Failed, command
-from tool.local.gcloud.policy import change_policy, set_policy, shown_policy, take_out
-from tool.local.state import SECRETS
-
-BINDING = ("--member", "--role", "--condition")
+from tool.local.gcloud.policy import BINDING, change_policy, set_policy, shown_policy, take_out
 
 
 def account_of(email: str) -> dict:
@@ -164,76 +159,3 @@ def describe_role(args):
     if not permissions:
         raise Failed(f"NOT_FOUND: The role named {name} was not found.")
     return {"includedPermissions": list(permissions), "name": name, "stage": "GA"}
-
-
-# ---- secrets: a file each, in a folder that git does not see
-
-
-def secret(name: str) -> pathlib.Path:
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,255}", name):
-        raise Failed(f"INVALID_ARGUMENT: {name} is no name of a secret.")
-    return SECRETS / name
-
-
-def existing(name: str) -> str:
-    if not secret(name).exists():
-        project = state.read("project")["number"]
-        where = f"To have it here, write its value into {secret(name)}"
-        raise Failed(f"NOT_FOUND: Secret [projects/{project}/secrets/{name}] not found. {where}")
-    return f"secret.{name}"
-
-
-@command("secrets create", "NAME", "--data-file", "--replication-policy", "--labels")
-def create_secret(args):
-    from tool.local import tokens
-
-    if secret(args.NAME).exists():
-        raise Failed(f"ALREADY_EXISTS: Secret [{args.NAME}] already exists.")
-    if not args.data_file:
-        where = f"--data-file=-, or write it into {secret(args.NAME)}"
-        raise Failed(f"a secret of the local project has a value: give it with {where}")
-    file = args.data_file
-    content = sys.stdin.buffer.read() if file == "-" else pathlib.Path(file).read_bytes()
-    SECRETS.mkdir(mode=0o700, parents=True, exist_ok=True)
-    tokens.write_private(secret(args.NAME), content)
-    print(f"Created version [1] of the secret [{args.NAME}].", file=sys.stderr)
-
-
-@command("secrets list")
-def list_secrets(args):
-    return [described(file.name) for file in sorted(SECRETS.glob("*")) if file.is_file()]
-
-
-@command("secrets describe", "NAME")
-def describe_secret(args):
-    existing(args.NAME)
-    return described(args.NAME)
-
-
-def described(name: str) -> dict:
-    made = datetime.datetime.fromtimestamp(secret(name).stat().st_mtime, datetime.UTC)
-    name = f"projects/{state.read('project')['number']}/secrets/{name}"
-    return {"createTime": made.isoformat(timespec="seconds"), "name": name}
-
-
-@command("secrets delete", "NAME")
-def delete_secret(args):
-    existing(args.NAME)
-    secret(args.NAME).unlink()
-    state.remove(f"policies/secret.{args.NAME}")
-    print(f"Deleted secret [{args.NAME}].", file=sys.stderr)
-
-
-@command("secrets get-iam-policy", "NAME")
-def get_secret_policy(args):
-    return shown_policy(existing(args.NAME))
-
-
-@command("secrets add-iam-policy-binding", "NAME", *BINDING)
-def add_secret_binding(args):
-    return change_policy(existing(args.NAME), args, add=True)
-
-
-@command("secrets remove-iam-policy-binding", "NAME", *BINDING, "--all!")
-def remove_secret_binding(args):
-    return change_policy(existing(args.NAME), args, add=False)

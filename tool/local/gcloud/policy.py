@@ -8,6 +8,8 @@ import zlib
 from tool.local import roles, state
 from tool.local.gcloud.command import Failed
 
+# What says which binding a command changes.
+BINDING = ("--member", "--role", "--condition")
 TYPED = re.compile(r"(user|group|domain|serviceAccount|principal|principalSet|deleted):.+")
 ROLE_ELSEWHERE = re.compile(r"roles/[a-z][A-Za-z0-9]*\.[A-Za-z0-9.]+")
 

@@ -7,11 +7,9 @@ import sys
 from tool.local import state
 from tool.local.gcloud.command import Failed, command
 from tool.local.gcloud.output import table
-from tool.local.gcloud.policy import change_policy, set_policy, shown_policy
+from tool.local.gcloud.policy import BINDING, change_policy, set_policy, shown_policy
 from tool.local.runtime import processes, revisions
 from tool.local.state import YOU
-
-BINDING = ("--member", "--role", "--condition")
 
 
 def service_of(name: str) -> dict:
