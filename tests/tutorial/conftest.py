@@ -1,6 +1,13 @@
 """What the tests of README.md and RECIPES.md need."""
 
+import sys
+
 import pytest
+
+from tool.testing import ROOT
+
+# What these tests use of the functions' own: names.py, test_openapi.py, test_page.py.
+sys.path[:0] = [str(ROOT / "tests" / "functions"), str(ROOT / "tests" / "functions" / "login")]
 
 
 @pytest.fixture

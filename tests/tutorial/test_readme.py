@@ -283,7 +283,7 @@ PROVOKED = {
     "nothing is deployed on this machine yet": verify_before_a_deploy,
 }
 ELSEWHERE = {  # by tests that look for the message in what they see
-    "No identity to call user-profiles with": "tests/test_login.py",
+    "No identity to call user-profiles with": "tests/functions/login/test_login.py",
     "Container Healthcheck failed": "tool/tests/local/test_local_build.py",
     "your organisation forbids allUsers": "tool/tests/deploy/test_deploy_commands.py",
 }

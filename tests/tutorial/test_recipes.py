@@ -6,8 +6,8 @@ import subprocess
 import textwrap
 
 import pytest
-from test_readme import README, Shell, blocks, matches
 
+from test_readme import README, Shell, blocks, matches
 from tool.testing import ROOT, run, succeeded
 
 RECIPES = (ROOT / "RECIPES.md").read_text()
