@@ -12,7 +12,7 @@ if not os.environ.get("CHROMIUM"):
 
 from test_page import Page, address, browser  # noqa: E402, F401  the last two are fixtures
 
-PICTURES = ROOT / "tests" / "tutorial" / "pictures"
+PICTURES = ROOT / "tests" / "docs" / "pictures"
 
 
 def test_the_pictures_show_the_page_as_it_is(project, browser, address, pytestconfig):  # noqa: F811
