@@ -1,4 +1,4 @@
-"""The figures in PRODUCTION.md, each a ratio of two things measured side by side. See the file benchmark."""
+"""The figures in docs/production.md, each a ratio of two things measured side by side. See the file benchmark."""
 
 import concurrent.futures
 import http.client

@@ -1,4 +1,4 @@
-"""What the tests of README.md and RECIPES.md need."""
+"""What the tests of README.md and docs/ need."""
 
 import sys
 

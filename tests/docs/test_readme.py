@@ -1,4 +1,4 @@
-"""README.md cannot drift: its commands are run, in order, and print what it says they print."""
+"""README.md, and the pages that go on from it, cannot drift: their commands are run, in order, and print what they say."""
 
 import itertools
 import json
@@ -16,7 +16,8 @@ from names import LOGIN, SEARCH, USER_PROFILES
 from test_openapi import operations
 from tool.testing import FUNCTIONS, ROOT, run
 
-README = (ROOT / "README.md").read_text()
+WALK = ("README.md", "docs/tutorial.md", "docs/identity.md", "docs/deploy.md")  # in one shell, in this order
+TEXT = "\n".join((ROOT / page).read_text() for page in WALK)
 BLOCK = re.compile(r"^```([\w./-]*)(?: ([\w -]+))?\n(.*?)^```$", re.M | re.S)
 SHAPES = {  # what changes from run to run
     r"http://127\.0\.0\.1:\d+|http://localhost:\d+": "URL",
@@ -31,7 +32,7 @@ SHAPES = {  # what changes from run to run
 }
 
 
-def blocks(text=README):
+def blocks(text=TEXT):
     """(language, mark, content, output): an unmarked block after a command's is its output."""
     found = [match.groups() for match in BLOCK.finditer(text)]
     for (language, mark, content), (next_language, _, output) in itertools.pairwise(
@@ -96,23 +97,27 @@ def test_every_command_prints_what_the_readme_says(clone):
     try:
         for block, output in commands(None):
             said = shell.run(block)
-            assert matches(said, output or ""), f"{block}\nprints, and README.md should show:\n{said}"
+            assert matches(said, output or ""), f"{block}\nprints, and the page should show:\n{said}"
     finally:
         shell.close()
 
 
-@pytest.mark.parametrize("page", ["README.md", "RECIPES.md", "TROUBLESHOOTING.md", "PRODUCTION.md"])
+OTHERS = ("CONTRIBUTING.md", "docs/recipes.md", "docs/troubleshooting.md", "docs/production.md", "tool/README.md")
+
+
+@pytest.mark.parametrize("page", [*WALK, *OTHERS])
 def test_every_link_leads_where_it_says(page):
     for text, target in re.findall(r"\[([^]]*)\]\(([^)]+)\)", (ROOT / page).read_text()):
         if target.startswith("https://"):
             continue
-        file, _, place = target.partition("#")
-        assert (ROOT / (file or page)).exists(), target
-        if place and not file.endswith(".md") and file:
-            line = (ROOT / file).read_text().splitlines()[int(place.removeprefix("L")) - 1]
+        name, _, place = target.partition("#")
+        file = (ROOT / page).parent / name if name else ROOT / page
+        assert file.exists(), target
+        if place and file.suffix != ".md":
+            line = file.read_text().splitlines()[int(place.removeprefix("L")) - 1]
             assert text.strip("`") in line, target
         elif place:
-            headings = re.findall("^#+ (.+)", (ROOT / (file or page)).read_text(), re.M)
+            headings = re.findall("^#+ (.+)", file.read_text(), re.M)
             assert place in [re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings], target
 
 
@@ -158,7 +163,7 @@ def test_gcloud_knows_every_command(tmp_path):
     gcloud = shutil.which("gcloud")
     if not gcloud:
         pytest.skip("left out: gcloud is not installed")
-    shown = [*blocks(), *blocks((ROOT / "RECIPES.md").read_text())]
+    shown = [*blocks(), *blocks((ROOT / "docs" / "recipes.md").read_text())]
     text = "".join(content for kind, _, content, _ in shown if kind == "sh")
     word = r"""[^\n|)"'<>]|"[^"\n]*"|'[^'\n]*'"""
     found = re.findall(rf"(?<![\w-])gcloud (?:{word})+", text.replace("\\\n", ""))
@@ -184,7 +189,7 @@ def test_gcloud_knows_every_command(tmp_path):
 
 
 def test_the_roles_of_a_deployer_are_those_of_the_tool():
-    table = README.partition("| role | for |")[2].partition("\n\n")[0]
+    table = TEXT.partition("| role | for |")[2].partition("\n\n")[0]
     lines = (ROOT / "tool" / "deploy" / "roles.txt").read_text().splitlines()
     wanted = {line.partition("|")[0].strip() for line in lines if line.startswith("roles/")}
     assert set(re.findall(r"`(roles/[\w.]+)`", table)) == wanted
@@ -287,7 +292,7 @@ ELSEWHERE = {  # by tests that look for the message in what they see
     "Container Healthcheck failed": "tool/tests/local/test_local_build.py",
     "your organisation forbids allUsers": "tool/tests/deploy/test_deploy_commands.py",
 }
-TROUBLE = (ROOT / "TROUBLESHOOTING.md").read_text()
+TROUBLE = (ROOT / "docs" / "troubleshooting.md").read_text()
 
 
 @pytest.mark.parametrize("message", PROVOKED)

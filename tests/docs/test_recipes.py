@@ -1,4 +1,4 @@
-"""RECIPES.md: each recipe is performed in a copy, step by step; then the copy's tests are run."""
+"""docs/recipes.md: each recipe is performed in a copy, step by step; then the copy's tests are run."""
 
 import re
 import shutil
@@ -7,10 +7,10 @@ import textwrap
 
 import pytest
 
-from test_readme import README, Shell, blocks, matches
+from test_readme import TEXT, Shell, blocks, matches
 from tool.testing import ROOT, run, succeeded
 
-RECIPES = (ROOT / "RECIPES.md").read_text()
+RECIPES = (ROOT / "docs" / "recipes.md").read_text()
 CHANGES, HOW_DO_I = RECIPES.split("\n## How do I …?\n")
 QUESTIONS = re.findall(r"^### (.+)", HOW_DO_I, re.M)
 HEADINGS = [h for h in re.findall(r"^\*\*(.+?)\*\*", CHANGES, re.M) if h != "Before each of them"]
@@ -166,7 +166,7 @@ def test_what_the_answers_say_is_seen(clone):
     clone.enter()
     shell = Shell(clone.root, clone.env)
     try:
-        (setting,) = re.findall("^YOU=.*", README, re.M)
+        (setting,) = re.findall("^YOU=.*", TEXT, re.M)
         assert shell.run(setting).strip() == ""
         for question in QUESTIONS:
             section = HOW_DO_I.partition(f"### {question}\n")[2].partition("\n### ")[0]
@@ -175,7 +175,7 @@ def test_what_the_answers_say_is_seen(clone):
             for _, mark, block, output in blocks(section):
                 if not mark:
                     said = shell.run(block)
-                    should = f"{block}\nprints, and RECIPES.md should show:\n{said}"
+                    should = f"{block}\nprints, and docs/recipes.md should show:\n{said}"
                     assert matches(said, output or ""), should
             as_it_was(clone)
     finally:
