@@ -94,7 +94,6 @@ def pytest_addoption(parser):
         action="store_true",
         help="use the local project of this clone, deployed where it is not current; profiles stay in it",
     )
-    parser.addoption("--pictures", action="store_true", help="take the README's pictures anew")
     parser.addoption(
         "--full", action="store_true", help="run the load tests at full size: it takes some minutes"
     )
@@ -289,9 +288,6 @@ class LocalProject(Project):
         python = str(self.root / ".venv" / "bin" / "python")
         run(python, "-I", str(self.root / "tool" / "local" / "__main__.py"), "down", env=self.env)
 
-    def token_port(self):
-        return json.loads((self.state / "project.json").read_text())["token_port"]
-
     def serving(self, name):
         """The revision of a function that answers now."""
         service = json.loads((self.state / "services" / f"{name}.json").read_text())
@@ -342,9 +338,7 @@ def project(request, tmp_path_factory):
     try:
         if not running:
             project.prepare()
-        result = project.deploy_sh()
-        assert result.returncode == 0, result.stdout + result.stderr
-        project.first_deploy = result.stdout
+        succeeded(project.deploy_sh())
         project.enter()
         yield project
         if not running:

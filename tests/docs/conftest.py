@@ -10,6 +10,11 @@ from tool.testing import ROOT
 sys.path[:0] = [str(ROOT / "tests" / "functions"), str(ROOT / "tests" / "functions" / "login")]
 
 
+def pytest_addoption(parser):
+    """Known where tests/docs is named on the command line."""
+    parser.addoption("--pictures", action="store_true", help="take the README's pictures anew")
+
+
 @pytest.fixture
 def full(request):
     return request.config.getoption("--full")

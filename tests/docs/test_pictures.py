@@ -1,4 +1,4 @@
-"""The pictures in README.md show the page as it is now. To take them anew: tests/run --pictures -k pictures"""
+"""The pictures in README.md show the page as it is now. To take them anew: tests/run --pictures tests/docs/test_pictures.py"""
 
 import os
 import re
@@ -32,9 +32,9 @@ def compare(page, name, pytestconfig):
     said = re.sub(r"\d+ ms", "N ms", page.text())
     said = re.sub(r"http://127.0.0.1:\d+", "http://127.0.0.1:PORT", said)
     said = re.sub(r"Since\n.*", "Since\nTIME", said)
-    if pytestconfig.getoption("--pictures"):
+    if pytestconfig.getoption("--pictures", False):
         page.tab.screenshot(path=PICTURES / f"{name}.png", full_page=True)
         (PICTURES / f"{name}.txt").write_text(said)
-    assert said == (PICTURES / f"{name}.txt").read_text(), "to take them anew: tests/run --pictures -k pictures"
+    assert said == (PICTURES / f"{name}.txt").read_text(), "to take them anew: tests/run --pictures tests/docs/test_pictures.py"
 
 
