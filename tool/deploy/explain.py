@@ -1,27 +1,25 @@
 """Why the platform would answer a call with 401, 403 or 404, or let it in.
 
-    python -I explain.py URL FOLDER < TOKEN      tool/deploy/explain.sh says what FOLDER holds
-
 The rules are Cloud Run's, in its order: service, path, ingress, everyone, token, policy. What
 cannot be known from here is "unknown", and never guessed. Not looked at: deny policies, VPC
-Service Controls and IAP.
+Service Controls and IAP. Signatures need the package cryptography.
 """
 
+from __future__ import annotations
+
 import base64
+import enum
 import json
-import pathlib
 import re
-import shlex
-import signal
-import sys
-import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from tool.deploy.gcloud import Answer
 
 ISSUER = "https://accounts.google.com"
 GCLOUD = "32555940559.apps.googleusercontent.com"  # gcloud's own audience: every service takes it
@@ -35,11 +33,18 @@ HIDDEN = ("group", "domain", "principalset")  # who is in these is not seen here
 class Grant(NamedTuple):
     """A member of a binding, in the policy of the service or in one above it."""
 
-    member: str  # "?..." where the policy cannot be read
+    member: str
     role: str
-    where: str  # for example "project p-1"
-    holds: str  # whether the role holds run.routes.invoke: yes, no or unknown
     condition: str  # its title, if it has one
+    where: str  # for example "project p-1"
+    holds: Answer  # whether the role holds run.routes.invoke
+
+
+class Unread(NamedTuple):
+    """A policy that could not be read."""
+
+    where: str
+    is_of_service: bool
 
 
 class Known(NamedTuple):
@@ -51,23 +56,38 @@ class Known(NamedTuple):
     ours: str  # how the addresses of the project's own service accounts end
     at_platform: bool  # whether the host of the URL is one of the platform's
     name: str  # the service; "" where there is none
-    urls: list[str]
-    more_audiences: list[str]
+    urls: tuple[str, ...]
+    more_audiences: tuple[str, ...]
     ingress: str
     open: bool  # its invoker check is switched off
-    grants: list[Grant]
+    grants: tuple[Grant, ...]
+    unread: tuple[Unread, ...]
     accounts: dict[str, str] | None  # the project's service accounts, address by number
     certificates: dict[str, str] | None  # PEM by key id
 
 
+class Reply(enum.Enum):
+    """What the platform does with a call."""
+
+    UNAUTHORIZED = "401"
+    FORBIDDEN = "403"
+    NOT_FOUND = "404"
+    LET_IN = "let in"
+    UNKNOWN = "unknown"
+
+
 class Verdict(NamedTuple):
-    answer: str  # 401, 403, 404, "let in" or "unknown"
+    answer: Reply
     why: str
     command: tuple[str, ...] = ()  # what changes it
 
 
 class Refused(Exception):
     """How a token is answered, and why."""
+
+    def __init__(self, answer: Reply, why: str):
+        super().__init__(why)
+        self.answer, self.why = answer, why
 
 
 def verdict(url: str, sent: str, known: Known, now: float) -> Verdict:
@@ -76,111 +96,114 @@ def verdict(url: str, sent: str, known: Known, now: float) -> Verdict:
     if not name:
         listing = f"gcloud run services list --project={known.project} shows what there is"
         if known.at_platform:
-            return Verdict("404", f"this project has no service at {host}: {listing}")
+            return Verdict(Reply.NOT_FOUND, f"this project has no service at {host}: {listing}")
         why = f"at {host} is a proxy or load balancer, or nothing; ask with the service's own URL"
-        return Verdict("unknown", f"{why}: {listing}")
+        return Verdict(Reply.UNKNOWN, f"{why}: {listing}")
     if RESERVED.fullmatch(path):
-        return Verdict("404", f"the platform keeps {shown(path)} to itself: no function sees it")
+        return Verdict(Reply.NOT_FOUND, f"the platform keeps {shown(path)} to itself: no function sees it")
     if known.ingress != "all":
         why = f"{name} takes calls from inside only (ingress: {known.ingress}), whatever the token"
-        return Verdict("404", why, on_service("update", known, "--ingress=all"))
+        return Verdict(Reply.NOT_FOUND, why, on_service("update", known, "--ingress=all"))
     if known.open:
-        return Verdict("let in", f"the invoker check of {name} is switched off, for everyone")
-    grant, doubts = grant_for(None, known.grants)
+        return Verdict(Reply.LET_IN, f"the invoker check of {name} is switched off, for everyone")
+    grant, doubts = grant_for(None, known)
     if grant:
-        return Verdict("let in", f"everyone may call {name}, by {told(grant)}")
+        return Verdict(Reply.LET_IN, f"everyone may call {name}, by {told(grant)}")
     found = verdict_on(sent, known, now)
-    if doubts and found.answer in ("401", "403"):
-        why = f"{'; '.join(doubts)}. Unless everyone may call, it is {found.answer}: {found.why}"
-        return found._replace(answer="unknown", why=why)
+    if doubts and found.answer in (Reply.UNAUTHORIZED, Reply.FORBIDDEN):
+        status = found.answer.value
+        why = f"{'; '.join(doubts)}. Unless everyone may call, it is {status}: {found.why}"
+        return found._replace(answer=Reply.UNKNOWN, why=why)
     return found
 
 
 def verdict_on(sent: str, known: Known, now: float) -> Verdict:
     """What the platform answers to a token, where not everyone is let in."""
-    name, claims = known.name, {}
+    name = known.name
+    claims: dict[str, Any] = {}
     sent = re.sub(r"(?i)^authorization:\s*", "", sent.strip())
     if not sent:
         why = f"no token came, and {name} does not let in everyone"
-        return Verdict("403", why, new_token(claims, known))
+        return Verdict(Reply.FORBIDDEN, why, new_token(claims, known))
     try:
         # What the platform answers to another scheme than Bearer is not documented.
         check(re.sub(r"(?i)^bearer(\s+|$)", "", sent), claims, known, now)
         principal = principal_of(claims["sub"], claims.get("email"), known)
     except Refused as refused:
-        answer, why = refused.args
-        command = new_token(claims, known) if answer == "401" else ()
+        answer, why = refused.answer, refused.why
+        refused_as_unproven = answer is Reply.UNAUTHORIZED
+        command = new_token(claims, known) if refused_as_unproven else ()
         # Of a token that is proven, it is known whether a better one would do.
-        if answer == "401" and claims.get("email") and not any(grant_for(principal_named(claims), known.grants)):
+        if refused_as_unproven and claims.get("email") and not any(grant_for(principal_named(claims), known)):
             why += f". One for {name} would be answered 403: {principal_named(claims)} may not call it"
         return Verdict(answer, f"the token {why}", command)
-    grant, doubts = grant_for(principal, known.grants)
+    grant, doubts = grant_for(principal, known)
     if grant:
         why = f"{principal} may call {name}, by {told(grant)}. On Google Cloud it takes about two"
         why += " minutes, sometimes seven or more, until a changed policy works everywhere"
-        return Verdict("let in", why)
+        return Verdict(Reply.LET_IN, why)
     if doubts:
         why = f"nothing that can be read lets {principal} call {name}, but {'; '.join(doubts)}"
-        return Verdict("unknown", why)
+        return Verdict(Reply.UNKNOWN, why)
     why = f"{principal} may not call {name}: neither its policy nor one above it gives this"
     binding = (f"--member={principal}", "--role=roles/run.invoker")
     command = on_service("add-iam-policy-binding", known, *binding)
-    return Verdict("403", f"{why} principal the permission run.routes.invoke", command)
+    return Verdict(Reply.FORBIDDEN, f"{why} principal the permission run.routes.invoke", command)
 
 
 # ---- the token
 
 
-def check(token: str, claims: dict, known: Known, now: float) -> None:
+def check(token: str, claims: dict[str, Any], known: Known, now: float) -> None:
     """Raises Refused, or fills in the claims of a token that is good for the service."""
     if token.startswith("ya29."):
-        raise Refused("401", "is an access token, for Google's APIs; an ID token is needed")
+        raise Refused(Reply.UNAUTHORIZED, "is an access token, for Google's APIs; an ID token is needed")
     if token.endswith(".SIGNATURE_REMOVED_BY_GOOGLE"):
         why = "lost its signature when the platform let it in; whoever got it needs one of its own"
-        raise Refused("401", why)
+        raise Refused(Reply.UNAUTHORIZED, why)
     header, unproven, signed, signature = parts(token)
     if str(unproven.get("sub")).startswith("spiffe://"):
-        raise Refused("401", "is a JWT-SVID (spiffe://); a service account's ID token is needed")
+        raise Refused(Reply.UNAUTHORIZED, "is a JWT-SVID (spiffe://); a service account's ID token is needed")
     if unproven.get("iss") != ISSUER:
-        raise Refused("401", f"has another issuer (iss) than {ISSUER}")
+        raise Refused(Reply.UNAUTHORIZED, f"has another issuer (iss) than {ISSUER}")
     if known.certificates is None:
-        raise Refused("unknown", f"cannot be checked: no certificates of {known.signer} came")
+        raise Refused(Reply.UNKNOWN, f"cannot be checked: no certificates of {known.signer} came")
     certificate = known.certificates.get(str(header.get("kid")))
     if header.get("alg") != "RS256" or not is_signed(signed, signature, certificate):
-        raise Refused("401", f"is not signed by {known.signer} with a key that is published now")
+        raise Refused(Reply.UNAUTHORIZED, f"is not signed by {known.signer} with a key that is published now")
     claims.update(unproven)
     times = {"nbf": claims.get("nbf", 0), "iat": claims.get("iat"), "exp": claims.get("exp")}
     for name, value in times.items():
         if type(value) not in (int, float) or abs(value) >= 2**53:
-            raise Refused("401", f"has no time in its {name}")
+            raise Refused(Reply.UNAUTHORIZED, f"has no time in its {name}")
     # Google may allow for some seconds between two clocks. No source says how many.
     if times["exp"] <= now:
-        raise Refused("401", f"expired {(now - times['exp']) / 60:.1f} minutes ago")
+        raise Refused(Reply.UNAUTHORIZED, f"expired {(now - times['exp']) / 60:.1f} minutes ago")
     if (wait := max(times["nbf"], times["iat"]) - now) > 0:
-        raise Refused("401", f"is not valid for another {wait / 60:.1f} minutes (a wrong clock?)")
+        raise Refused(Reply.UNAUTHORIZED, f"is not valid for another {wait / 60:.1f} minutes (a wrong clock?)")
     check_audience(claims.get("aud"), known)
     if not isinstance(claims.get("sub"), str):
-        raise Refused("401", "names nobody in its sub")
+        raise Refused(Reply.UNAUTHORIZED, "names nobody in its sub")
 
 
-def parts(token: str) -> tuple[dict, dict, str, bytes]:
+def parts(token: str) -> tuple[dict[str, Any], dict[str, Any], str, bytes]:
     """Header, claims, what was signed, and the signature; as RFC 7515, 7519 and 8725 want them.
 
     How strict Google is with a malformed token is not documented.
     """
     if len(token) > LARGEST:
-        raise Refused("401", f"is too large, with {len(token)} characters")
-    signed, _, signature = token.rpartition(".")
+        raise Refused(Reply.UNAUTHORIZED, f"is too large, with {len(token)} characters")
+    signed, _, last = token.rpartition(".")
     try:
         if not re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]*", token, re.A):
             raise ValueError
         header, claims = (as_object(decoded(part)) for part in signed.split("."))
-        signature = decoded(signature)
+        signature = decoded(last)
     except (ValueError, RecursionError):
         why = "is not a JWT, which is two JSON objects and a signature in base64url"
-        raise Refused("401", why) from None
+        raise Refused(Reply.UNAUTHORIZED, why) from None
     if "crit" in header or str(header.get("typ", "JWT")).upper() not in ("JWT", "AT+JWT"):
-        raise Refused("401", "is another kind of JWT, as crit or typ in its header says")
+        raise Refused(Reply.UNAUTHORIZED, "is another kind of JWT, as crit or typ in its header says")
     return header, claims, signed, signature
 
 
@@ -191,10 +214,10 @@ def decoded(part: str) -> bytes:
     return content
 
 
-def as_object(content: bytes) -> dict:
-    def once(pairs):
+def as_object(content: bytes) -> dict[str, Any]:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) < len(pairs):
-            raise Refused("401", "is not a JWT: a name stands twice in one of its parts")
+            raise Refused(Reply.UNAUTHORIZED, "is not a JWT: a name stands twice in one of its parts")
         return dict(pairs)
 
     found = json.loads(
@@ -209,6 +232,8 @@ def is_signed(signed: str, signature: bytes, certificate: str | None) -> bool:
     if not certificate:
         return False
     key = x509.load_pem_x509_certificate(certificate.encode()).public_key()
+    if not isinstance(key, rsa.RSAPublicKey):
+        return False
     try:
         key.verify(signature, signed.encode(), padding.PKCS1v15(), hashes.SHA256())
     except InvalidSignature:
@@ -216,7 +241,7 @@ def is_signed(signed: str, signature: bytes, certificate: str | None) -> bool:
     return True
 
 
-def check_audience(audience, known: Known) -> None:
+def check_audience(audience: Any, known: Known) -> None:
     answers_to = [*known.urls, *known.more_audiences]
     if audience in [*answers_to, *(f"{url}/" for url in known.urls), GCLOUD]:
         return
@@ -224,47 +249,49 @@ def check_audience(audience, known: Known) -> None:
     # Of these two it is not documented whether Google takes them.
     with_path = any(re.match(re.escape(url) + "/[^?#]*$", str(audience)) for url in known.urls)
     if known.signer == "Google" and (with_path or str(audience).startswith(APPLICATION_DEFAULT)):
-        raise Refused("unknown", f"{why}. Whether Google takes it all the same is not documented")
-    raise Refused("401", why)
+        raise Refused(Reply.UNKNOWN, f"{why}. Whether Google takes it all the same is not documented")
+    raise Refused(Reply.UNAUTHORIZED, why)
 
 
 # ---- the policies
 
 
-def principal_of(number: str, email, known: Known) -> str:
+def principal_of(number: str, email: Any, known: Known) -> str:
     """Whom a policy would name. A token always has the number (sub), and often the address."""
     if known.accounts and number in known.accounts:
         return f"serviceAccount:{known.accounts[number]}"
     if not isinstance(email, str) or not email:
         why = "names its principal by number only, and this finds none with that uniqueId: gcloud"
-        raise Refused("unknown", f"{why} iam service-accounts list --project={known.project}")
+        raise Refused(Reply.UNKNOWN, f"{why} iam service-accounts list --project={known.project}")
     if known.accounts is not None and email.lower().endswith(known.ours.lower()):
         # Whether Google refuses the last tokens of a deleted account at once is not documented.
-        raise Refused("403", f"is older than {shown(email)}, which was deleted, or made anew")
+        raise Refused(Reply.FORBIDDEN, f"is older than {shown(email)}, which was deleted, or made anew")
     return principal_named({"email": email})
 
 
-def principal_named(claims: dict) -> str:
+def principal_named(claims: dict[str, Any]) -> str:
     """The principal by the address in its token."""
     email = shown(claims["email"])
     kind = "serviceAccount" if email.lower().endswith(".gserviceaccount.com") else "user"
     return f"{kind}:{email}"
 
 
-def grant_for(principal: str | None, grants: list[Grant]) -> tuple[Grant | None, list[str]]:
+def grant_for(principal: str | None, known: Known) -> tuple[Grant | None, list[str]]:
     """What lets the principal in (None: everyone); if nothing does, what cannot be known of it."""
     names = {"allusers", *(("allauthenticatedusers", principal.lower()) if principal else ())}
-    doubts = []
-    for grant in grants:
+    # IAM is said to take allUsers in no policy above a service; this is not verified.
+    doubts = [
+        f"the policy of {unread.where} cannot be read"
+        for unread in known.unread
+        if principal or unread.is_of_service
+    ]
+    for grant in known.grants:
         named = grant.member.lower() in names
-        if named and grant.holds == "yes" and not grant.condition:
+        if named and grant.holds is Answer.YES and not grant.condition:
             return grant, []
-        if grant.holds == "no":
+        if grant.holds is Answer.NO:
             continue
-        # IAM is said to take allUsers in no policy above a service; this is not verified.
-        if grant.member.startswith("?") and (principal or grant.where.startswith("service ")):
-            doubts.append(f"the policy of {grant.where} cannot be read")
-        elif named and grant.condition:
+        if named and grant.condition:
             doubts.append(f"{told(grant)} has the condition {shown(grant.condition)}")
         elif named:
             doubts.append(f"the role in {told(grant)} cannot be read")
@@ -285,7 +312,7 @@ def on_service(verb: str, known: Known, *options: str) -> tuple[str, ...]:
     return ("gcloud", "run", "services", verb, known.name, *where, *options)
 
 
-def new_token(claims: dict, known: Known) -> tuple[str, ...]:
+def new_token(claims: dict[str, Any], known: Known) -> tuple[str, ...]:
     """The command that prints a token for the service, as whoever the claims name."""
     email, command = shown(claims.get("email")), ("gcloud", "auth", "print-identity-token")
     if not email.endswith(".gserviceaccount.com"):
@@ -294,44 +321,7 @@ def new_token(claims: dict, known: Known) -> tuple[str, ...]:
     return (*command, *options, "--include-email")
 
 
-def shown(value) -> str:
+def shown(value: Any) -> str:
     """A claim, or a path, so that it can do nothing to a terminal."""
     text = value if isinstance(value, str) else json.dumps(value)
     return "".join(c if c.isprintable() else "?" for c in text[:300])
-
-
-def collected(folder: pathlib.Path) -> Known:
-    def rows(name, columns):
-        file = folder / name
-        lines = file.read_text("utf-8").split("\n") if file.exists() else []
-        return [line.split("|", columns - 1) for line in lines if line]
-
-    [[signer, project, region, ours, at_platform]] = rows("target", 5)
-    service = (rows("service", 7) or [[""] * 7])[0]
-    name, _, url, urls, ingress, is_open, audiences = service
-    urls = list(dict.fromkeys([url, *json.loads(urls or "[]")]))
-    grants = [Grant(*row) for row in rows("grants", 5)]
-    accounts = dict(rows("accounts", 2)) if (folder / "accounts").exists() else None
-    try:
-        certificates = json.loads((folder / "certificates").read_text("utf-8"))
-    except (OSError, ValueError):
-        certificates = None
-    return Known(
-        signer, project, region, ours, bool(at_platform), name, urls, json.loads(audiences or "[]"),
-        ingress or "all", is_open.lower() == "true", grants, accounts, certificates,
-    )  # fmt: skip
-
-
-def main(url: str, folder: str) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    known = collected(pathlib.Path(folder))
-    sent = sys.stdin.buffer.read(100_000).decode("utf-8", "replace")
-    answer, why, command = verdict(url, sent, known, time.time())
-    print(f"{answer}: {why}.")
-    if command:
-        print(f"this changes it: {shlex.join(command)}")
-    raise SystemExit(0 if answer == "let in" else 3)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -1,31 +1,24 @@
 """Who could make a function run: every principal, with the shortest chain that gets it there.
 
-"deploy.sh who FUNCTION" reads the policies and roles, and hands them over on standard input:
-
-    function|REGION/NAME|ACCOUNT|OPEN       each that is deployed; OPEN: its invoker check is off
-    account|EMAIL                           each service account of the project
-    binding|TYPE|ID|MEMBER|ROLE|CONDITION   TYPE: function, account, project, folder, organization;
-                                            CONDITION: its title, which may hold a |
-    role|ROLE|PERMISSION;PERMISSION;...     ? in place of the permissions: it cannot be looked into
-    wanted|MEMBER                           whom trust-map lets call the function
-    unread|WHAT                             what the caller may not read
-
-Which permission makes what possible is taken from Google's documentation of each permission. Not
-known here, and therefore neither said to be so nor not to be so: what deny policies take away, who is
-in a group, who may change what a role allows, who could take over an account of another project.
-Python 3.9 is enough.
+Facts in, chains out. Which permission makes what possible is taken from Google's documentation of
+each permission. Not known here, and therefore neither said to be so nor not to be so: what deny
+policies take away, who is in a group, who may change what a role allows, who could take over an
+account of another project.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import heapq
 import itertools
 import json
 import re
 import shlex
-import sys
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from tool.deploy.cloud import Grant, Level, Resource
 
 INVOKE = {"run.routes.invoke"}
 MINT = {
@@ -59,30 +52,29 @@ RUN_CODE = {
     "run.workerpools.create",
     "workflows.workflows.create",
 }
-ABOVE = ("project", "folder", "organization")
+ABOVE = (Level.PROJECT, Level.FOLDER, Level.ORGANIZATION)
 EVERYONE = ("allUsers", "allAuthenticatedUsers")
 AGENT = re.compile(r"serviceAccount:(service-\d+@.*|\d+@cloudservices\.)gserviceaccount\.com")
 
 
-class Grant(NamedTuple):
-    """One member of one binding of one policy."""
+class Held(NamedTuple):
+    """A grant of a permission that was asked for."""
 
     member: str
     role: str
-    kind: str
-    id: str
-    condition: str
+    on: Resource
+    condition: str  # its title
     certain: bool  # no condition, and it is known what the role may do
 
     def __str__(self) -> str:
-        on = "it" if self.kind == "account" else f"{self.kind} {self.id.rpartition('/')[2]}"
+        on = "it" if self.on.level is Level.ACCOUNT else str(self.on)
         return f"{self.role} on {on}" + (f", if {self.condition}" if self.condition else "")
 
 
 class Step(NamedTuple):
     who: str
     does: str
-    by: tuple[Grant, ...]
+    by: tuple[Held, ...]
     passes: bool = False  # whoever may pass through this account can do it, too
 
 
@@ -91,48 +83,60 @@ class Chain(NamedTuple):
     steps: tuple[Step, ...]
 
     @property
-    def rank(self):
+    def rank(self) -> tuple[bool, int, list[str]]:
         """What is certain comes first, then what is short; then the alphabet decides."""
         return not self.certain, len(self.steps), [f"{s.who} {s.does} {s.by}" for s in self.steps]
 
 
-class Facts:
-    """What deploy.sh has read."""
+class Function(NamedTuple):
+    account: str
+    is_open: bool  # its invoker check is switched off
 
-    def __init__(self, lines):
-        self.functions, self.accounts, self.roles, self.bindings = {}, [], {}, []
-        self.wanted, self.unread = set(), []
-        for line in lines:
-            kind, _, rest = line.rstrip("\n").partition("|")
-            words = rest.split("|", 4)
-            if kind == "function":
-                self.functions[words[0]] = words[1].lower(), words[2].lower() == "true"
-            elif kind == "account":
-                self.accounts.append(words[0].lower())
-            elif kind == "role":
-                known = words[1] != "?"
-                self.roles[words[0]] = set(words[1].split(";")) if known else None
-            elif kind == "binding" and not words[2].startswith("deleted:"):
-                self.bindings.append((words[0], words[1].lower(), member(words[2]), *words[3:]))
-            elif kind == "wanted":
-                self.wanted.add(member(words[0]))
-            elif kind == "unread":
-                self.unread.append(rest)
 
-    def grants(self, permissions: set[str], *resources: tuple[str, str]) -> Iterator[Grant]:
+class Facts(NamedTuple):
+    """What was read of a project."""
+
+    functions: Mapping[str, Function]  # by REGION/NAME
+    accounts: frozenset[str]  # their addresses, in small letters
+    grants: tuple[Grant, ...]
+    roles: Mapping[str, frozenset[str] | None]  # what they allow; None: it cannot be looked into
+    wanted: frozenset[str] = frozenset()  # the principals that trust-map lets call the function
+    unread: tuple[str, ...] = ()  # what the caller may not read
+
+    def held(self, permissions: set[str], *resources: Resource) -> Iterator[Held]:
         """Who has one of the permissions on one of the resources, or on all of them from above."""
-        for kind, id, who, role, condition in self.bindings:
-            if kind in ABOVE or (kind, id) in resources:
-                held = self.roles.get(role)
-                if held is None or held & permissions:
-                    certain = held is not None and not condition
-                    yield Grant(who, role, kind, id, condition, certain)
+        for binding, on in self.grants:
+            here = on.level in ABOVE or on in resources
+            if not here or binding.member.startswith("deleted:"):
+                continue
+            allowed = self.roles.get(binding.role)
+            if allowed is None or allowed & permissions:
+                certain = allowed is not None and not binding.condition
+                condition = binding.condition.title if binding.condition else ""
+                yield Held(binding.principal, binding.role, on, condition, certain)
 
 
-def member(name: str) -> str:
-    """As this is compared: the case of an address means nothing."""
-    kind, colon, address = name.partition(":")
-    return name if kind.startswith("principal") else kind + colon + address.lower()
+class Via(enum.Enum):
+    """How a chain goes on from a place to the function."""
+
+    AT = "at the function"
+    AS = "as an account"
+    THROUGH = "through an account, which may ask for tokens of another"
+
+
+class Place(NamedTuple):
+    via: Via
+    what: str  # the function, or the address of the account
+
+
+@dataclasses.dataclass(order=True)
+class Ahead:
+    """A place that is yet to be looked at, and the steps from it to the function."""
+
+    rank: Any  # of the chain; the best is looked at first
+    number: int  # in which it was found: so that nothing else is compared
+    place: Place = dataclasses.field(compare=False)
+    steps: tuple[Step, ...] = dataclasses.field(compare=False)
 
 
 class Reach:
@@ -144,68 +148,80 @@ class Reach:
     def chains(self) -> dict[str, Chain]:
         """The best chain of each principal."""
         found: dict[str, Chain] = {}
-        # A place is where a chain goes on from to the function: at it, as an account, through one.
-        places, done, number = [((), 0, "at", self.function, ())], set(), itertools.count(1)
-        while places:
-            _, _, how, what, rest = heapq.heappop(places)
-            if (how, what) in done:
+        number = itertools.count()
+        ahead = [Ahead((), next(number), Place(Via.AT, self.function), ())]
+        done: set[Place] = set()
+        while ahead:
+            here = heapq.heappop(ahead)
+            if here.place in done:
                 continue
-            done.add((how, what))
-            ways = {"at": self.at, "as": self.as_account, "through": self.through}[how](what)
-            for step in ways:
-                chain = Chain(all(g.certain for s in (step, *rest) for g in s.by), (step, *rest))
+            done.add(here.place)
+            for step in self.ways(here.place):
+                steps = (step, *here.steps)
+                chain = Chain(all(grant.certain for s in steps for grant in s.by), steps)
                 if step.who not in found or chain.rank < found[step.who].rank:
                     found[step.who] = chain
-                kind, _, email = step.who.partition(":")
-                if kind == "serviceAccount" and email in self.facts.accounts:
-                    for how in ("as", "through") if step.passes else ("as",):
-                        heapq.heappush(places, (chain.rank, next(number), how, email, chain.steps))
+                for place in self.reached_as(step):
+                    heapq.heappush(ahead, Ahead(chain.rank, next(number), place, steps))
         return found
 
+    def ways(self, place: Place) -> Iterator[Step]:
+        look = {Via.AT: self.at, Via.AS: self.as_account, Via.THROUGH: self.through}
+        return look[place.via](place.what)
+
+    def reached_as(self, step: Step) -> Iterator[Place]:
+        """Where whoever is the account that takes this step has come to."""
+        kind, _, email = step.who.partition(":")
+        if kind == "serviceAccount" and email in self.facts.accounts:
+            yield Place(Via.AS, email)
+            if step.passes:
+                yield Place(Via.THROUGH, email)
+
     def at(self, function: str) -> Iterator[Step]:
-        facts, name, here = self.facts, self.name, ("function", function)
+        facts, name, here = self.facts, self.name, Resource(Level.FUNCTION, function)
         account, is_open = facts.functions[function]
         if is_open:
             yield Step("allUsers", f"may call {name}: its invoker check is switched off", ())
-        for grant in facts.grants(INVOKE, here):
+        for grant in facts.held(INVOKE, here):
             yield Step(grant.member, f"may call {name}", (grant,))
-        for grant in facts.grants({"run.services.setIamPolicy"}, here):
+        for grant in facts.held({"run.services.setIamPolicy"}, here):
             yield Step(grant.member, f"may change who may call {name}", (grant,))
-        for kind in ABOVE:
-            for grant in facts.grants({f"resourcemanager.{kind}s.setIamPolicy"}):
-                if ABOVE.index(grant.kind) >= ABOVE.index(kind):
-                    yield Step(grant.member, f"may change the policy of the {kind}", (grant,))
-        updates = [*facts.grants({"run.services.update"}, here)]
-        for grants in pairs(facts.grants(ACT_AS, ("account", account)), updates):
+        for level in ABOVE:
+            for grant in facts.held({f"resourcemanager.{level.value}s.setIamPolicy"}):
+                if ABOVE.index(grant.on.level) >= ABOVE.index(level):
+                    does = f"may change the policy of the {level.value}"
+                    yield Step(grant.member, does, (grant,))
+        updates = [*facts.held({"run.services.update"}, here)]
+        for grants in pairs(facts.held(ACT_AS, Resource(Level.ACCOUNT, account.lower())), updates):
             yield Step(grants[0].member, f"may deploy other code as {name}", grants)
-        for grant in facts.grants(SHELL, here):
+        for grant in facts.held(SHELL, here):
             yield Step(grant.member, f"may open a shell in {name}", (grant,))
 
     def as_account(self, email: str) -> Iterator[Step]:
-        facts, here = self.facts, ("account", email)
-        for grant in facts.grants(MINT, here):
+        facts, here = self.facts, Resource(Level.ACCOUNT, email)
+        for grant in facts.held(MINT, here):
             yield Step(grant.member, f"may make tokens of {email}", (grant,), True)
-        for grant in facts.grants({"iam.serviceAccountKeys.create"}, here):
+        for grant in facts.held({"iam.serviceAccountKeys.create"}, here):
             yield Step(grant.member, f"may make keys of {email}", (grant,))
-        for grant in facts.grants({"iam.serviceAccounts.setIamPolicy"}, here):
+        for grant in facts.held({"iam.serviceAccounts.setIamPolicy"}, here):
             yield Step(grant.member, f"may change who may act as {email}", (grant,))
-        functions = [("function", name) for name in facts.functions]
-        running = [*facts.grants(RUN_CODE, *functions)]
-        for grants in pairs(facts.grants(ACT_AS, here), running):
+        functions = [Resource(Level.FUNCTION, name) for name in facts.functions]
+        running = [*facts.held(RUN_CODE, *functions)]
+        for grants in pairs(facts.held(ACT_AS, here), running):
             yield Step(grants[0].member, f"may run code as {email}", grants)
         for name, (account, _) in facts.functions.items():
-            if account == email:
-                for grant in facts.grants(SHELL, ("function", name)):
+            if account.lower() == email:
+                for grant in facts.held(SHELL, Resource(Level.FUNCTION, name)):
                     does = f"may open a shell in {name.rpartition('/')[2]}, which runs as {email}"
                     yield Step(grant.member, does, (grant,))
 
     def through(self, email: str) -> Iterator[Step]:
         delegation = {"iam.serviceAccounts.implicitDelegation"}
-        for grant in self.facts.grants(delegation, ("account", email)):
+        for grant in self.facts.held(delegation, Resource(Level.ACCOUNT, email)):
             yield Step(grant.member, f"may ask for tokens through {email}", (grant,), True)
 
 
-def pairs(grants, others) -> Iterator[tuple[Grant, Grant]]:
+def pairs(grants: Iterable[Held], others: list[Held]) -> Iterator[tuple[Held, Held]]:
     """Each grant with one of the others that the same member has, the best of them."""
     for grant in grants:
         same = [o for o in others if o.member in (grant.member, *EVERYONE)]
@@ -219,26 +235,27 @@ def ends(step: Step, project: str, function: str) -> str:
     if not step.by:
         return f"gcloud run services update {name} --invoker-iam-check --region={region} --project={project}"
     grant = step.by[0]
-    region, _, name = grant.id.partition("/")
+    id = grant.on.id
+    region, _, name = id.partition("/")
     command = {
-        "function": f"run services remove-iam-policy-binding {name} --region={region} --project={project}",
-        "account": f"iam service-accounts remove-iam-policy-binding {grant.id} --project={project}",
-        "project": f"projects remove-iam-policy-binding {grant.id}",
-        "folder": f"resource-manager folders remove-iam-policy-binding {grant.id}",
-        "organization": f"organizations remove-iam-policy-binding {grant.id}",
-    }[grant.kind]
+        Level.FUNCTION: f"run services remove-iam-policy-binding {name} --region={region} --project={project}",
+        Level.ACCOUNT: f"iam service-accounts remove-iam-policy-binding {id} --project={project}",
+        Level.PROJECT: f"projects remove-iam-policy-binding {id}",
+        Level.FOLDER: f"resource-manager folders remove-iam-policy-binding {id}",
+        Level.ORGANIZATION: f"organizations remove-iam-policy-binding {id}",
+    }[grant.on.level]
     whatever = " --all" if grant.condition else ""
     return f"gcloud {command} --member={shlex.quote(grant.member)} --role={grant.role}{whatever}"
 
 
-def found_by(facts: Facts, project: str, function: str) -> dict:
+def found_by(facts: Facts, project: str, function: str) -> dict[str, Any]:
     """What is printed, in this order and shape, by every format."""
     chains = Reach(facts, function).chains()
     ordered = sorted(chains, key=lambda who: (who not in EVERYONE, chains[who].rank))
-    people = [who for who in ordered if not AGENT.fullmatch(who)]
+    people = [who for who in ordered if not is_agent_of_google(who)]
     unknown = [f"who is in {who}" for who in people if who.startswith(("group:", "domain:", "principalSet:"))]
     roles = sorted(role for role, held in facts.roles.items() if held is None)
-    unknown += [f"what {role} allows" for role in roles] + facts.unread
+    unknown += [*(f"what {role} allows" for role in roles), *facts.unread]
     return {
         "function": function.rpartition("/")[2],
         "reached_by": [
@@ -254,12 +271,16 @@ def found_by(facts: Facts, project: str, function: str) -> dict:
             }
             for who in people
         ],
-        "agents_of_google": [who for who in ordered if AGENT.fullmatch(who)],
+        "agents_of_google": [who for who in ordered if is_agent_of_google(who)],
         "unknown": unknown,
     }
 
 
-def as_text(found: dict) -> Iterator[str]:
+def as_json(found: dict[str, Any]) -> str:
+    return json.dumps(found, indent=2)
+
+
+def as_text(found: dict[str, Any]) -> Iterator[str]:
     agents = found["agents_of_google"]
     nobody = "" if found["reached_by"] or agents else " nobody"
     yield f"{found['function']} can be reached by{nobody}"
@@ -280,13 +301,13 @@ def as_text(found: dict) -> Iterator[str]:
     yield "Not looked at: deny policies, who may change a role, and accounts of other projects."
 
 
-def as_mermaid(found: dict) -> Iterator[str]:
+def as_mermaid(found: dict[str, Any]) -> Iterator[str]:
     """A graph with an arrow for each step."""
     yield "flowchart LR"
-    drawn = {}
+    drawn: dict[str, None] = {}
     for one in found["reached_by"]:
         whom = [step["who"] for step in one["steps"][1:]] + [found["function"]]
-        for step, target in zip(one["steps"], whom):  # noqa: B905  as Python 3.9 has it
+        for step, target in zip(one["steps"], whom, strict=True):
             drawn[f"    {node(step['who'])} {'-->' if one['certain'] else '-.->'} {node(target)}"] = None
     yield from drawn or [f"    {node(found['function'])}"]
 
@@ -296,29 +317,5 @@ def node(name: str) -> str:
     return id if id == name else f'{id}["{name}"]'
 
 
-def inherited(facts: Facts) -> Iterator[str]:
-    """Who may call every function, by a role above them: member|type|id|role, for verify."""
-    lines = set()
-    for grant in facts.grants(INVOKE):
-        role = grant.role + (f" (if {grant.condition})" if grant.condition else "")
-        if facts.roles.get(grant.role) is None:
-            role += ", which cannot be looked into"
-        who = "Google's own service agents" if AGENT.fullmatch(grant.member) else grant.member
-        lines.add((who, role, grant.kind, grant.id))
-    for who, role, kind, id in sorted(lines):
-        yield f"{who}|{kind}|{id}|{role}"
-
-
-def main(what: str, project: str = "", form: str = "text") -> None:
-    facts = Facts(sys.stdin)
-    if what == "inherited":
-        lines = inherited(facts)
-    else:
-        found = found_by(facts, project, what)
-        as_json = json.dumps(found, indent=2).splitlines
-        lines = {"text": as_text, "mermaid": as_mermaid, "json": lambda _: as_json()}[form](found)
-    print(*lines, sep="\n")
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+def is_agent_of_google(member: str) -> bool:
+    return bool(AGENT.fullmatch(member))

@@ -5,7 +5,7 @@
     down                    end every process of the local project, and remove it
     gcloud ARGUMENT...      the stand-in for gcloud (tool/local/bin/gcloud ends up here)
     watch FOLDER...         print what changes below, a line each time, until it is ended
-    run NAME                run a function in this terminal (tool/local/run ends up here)
+    run NAME                run a function in this terminal (./deploy.sh run ends up here)
 What it starts itself:
     servers                 front end, metadata servers and token endpoint
     instance REVISION PORT  one function

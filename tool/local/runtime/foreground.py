@@ -15,7 +15,7 @@ from tool.local.state import STATE
 def main(name: str = "") -> None:
     service = state.read(f"services/{name}") if name else None
     if not service or "serving" not in service:
-        raise SystemExit(f"ERROR: {name or 'NAME'} is not deployed on this machine: tool/local/run NAME")
+        raise SystemExit(f"ERROR: {name or 'NAME'} is not deployed on this machine: ./deploy.sh run NAME --local")
     revision = service["serving"]["revision"]
     port = ports.set_aside(f"{STATE} {revision} foreground", set())
     home = tempfile.mkdtemp(prefix="function-")

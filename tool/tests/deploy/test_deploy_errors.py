@@ -1,10 +1,14 @@
 """Which errors of gcloud deploy.sh waits for, and which it reports at once."""
 
-import time
+import asyncio
+import os
 
 import pytest
 
-from tool.testing import ROOT, run
+from recorded_cloud import service
+from tool.deploy import errors
+from tool.deploy.gcloud import Gcloud
+from tool.deploy.progress import Progress
 
 PASSES = {
     "Build failed with status: FAILURE. Access to bucket gcf-v2-sources-1-us-east1 denied. You must grant Storage Object Viewer permission to builder@p.iam.gserviceaccount.com": "new build account",
@@ -50,69 +54,61 @@ STAYS = [
 ]
 
 
-def verdict(text, age, tmp_path, enabled="run.googleapis.com"):
-    """(seconds to wait, what for), as tool/deploy/running.sh decides it where the youngest account is so old."""
-    made_at = int(time.time()) - age
-    (tmp_path / "error").write_text(text)
-    project = f'FUNCTIONS="front back" BUILDER=builder SA=-sa@p.iam.gserviceaccount.com MADE_AT="{made_at}" ENABLED="{enabled}"'
-    script = f"TOOL={ROOT} {project}; . $TOOL/tool/deploy/running.sh; verdict {tmp_path}/error"
-    decided = run("bash", "-euo", "pipefail", "-c", script)
-    assert decided.returncode == 0, decided.stderr
-    seconds, _, what = decided.stdout.strip().partition("|")
-    return int(seconds), what
+def verdict(text, age, apis_known=True):
+    """How long it is waited, and for what, where the youngest account is so old in seconds."""
+    accounts = ("front-sa@p.iam.gserviceaccount.com", "back-sa@p.iam.gserviceaccount.com")
+    return errors.patience(text, errors.Situation(age, apis_known, accounts))
 
 
 @pytest.mark.parametrize("text, what", PASSES.items())
-def test_what_passes_by_itself_is_waited_for(tmp_path, text, what):
-    seconds, said = verdict(f"ERROR: (gcloud.run.deploy) {text}", 0, tmp_path)
+def test_what_passes_by_itself_is_waited_for(text, what):
+    seconds, said = verdict(f"ERROR: (gcloud.run.deploy) {text}", 0)
     assert seconds >= 60 and what in said
 
 
 @pytest.mark.parametrize("text", STAYS)
-def test_what_does_not_pass_is_reported_at_once(tmp_path, text):
-    assert verdict(f"ERROR: (gcloud.run.deploy) {text}", 0, tmp_path)[0] == 0
+def test_what_does_not_pass_is_reported_at_once(text):
+    assert verdict(f"ERROR: (gcloud.run.deploy) {text}", 0)[0] == 0
 
 
 @pytest.mark.parametrize("text", [t for t, what in PASSES.items() if what == "new service account"])
-def test_an_old_account_is_not_waited_for(tmp_path, text):
-    assert verdict(f"ERROR: {text}", 3600, tmp_path)[0] == 0
+def test_an_old_account_is_not_waited_for(text):
+    assert verdict(f"ERROR: {text}", 3600)[0] == 0
 
 
-def table():
-    """tool/deploy/errors.txt: (seconds, what for, words)."""
-    lines = (ROOT / "tool" / "deploy" / "errors.txt").read_text().splitlines()
-    return [[c.strip() for c in line.split("|")] for line in lines if line and line[0] != "#"]
-
-
-def test_no_line_of_the_table_hides_one_below_it(tmp_path):
-    for seconds, what, words in table():
-        said = verdict(f"ERROR: {words.replace('*', ' x ')}", 0, tmp_path)
+def test_no_line_of_the_table_hides_one_below_it():
+    for seconds, what, words in errors.known():
+        said = verdict(f"ERROR: {words.replace('*', ' x ')}", 0)
         expected = {"age": 999999, "api": 300}.get(seconds) or int(seconds)
         assert said == (expected, what), words
 
 
-def test_an_api_is_not_waited_for_before_any_could_be_enabled(tmp_path):
+def test_an_api_is_not_waited_for_before_any_could_be_enabled():
     """As where the deployer impersonates, in a project without the API for that."""
     text = "IAM Service Account Credentials API has not been used in project 1 before or it is disabled."
     for error in (text, "PERMISSION_DENIED: reason: SERVICE_DISABLED"):
-        assert verdict(f"ERROR: {error}", 0, tmp_path, enabled="")[0] == 0
+        assert verdict(f"ERROR: {error}", 0, apis_known=False)[0] == 0
 
 
-def test_a_warning_is_no_error(tmp_path):
+def test_a_warning_is_no_error():
     warning = "WARNING: This command is using service account impersonation. Service account x does not exist.\n"
-    assert verdict(warning + "ERROR: PERMISSION_DENIED: no", 0, tmp_path)[0] == 0
-    assert verdict(warning, 0, tmp_path)[0] == 0
+    assert verdict(warning + "ERROR: PERMISSION_DENIED: no", 0)[0] == 0
+    assert verdict(warning, 0)[0] == 0
 
 
-def test_the_wait_counts_from_the_first_error_not_from_the_start_of_a_build(tmp_path):
-    once = f'sleep 2; if mkdir {tmp_path}/once; then echo "ERROR: no" >&2; exit 1; fi; echo built'
-    script = f"""TOOL={ROOT} WORK={tmp_path} MADE_AT=''; exec 3>&2; . {ROOT}/tool/deploy/running.sh
-        verdict() {{ echo '1|the sun to shine'; }}; attempt bash -c '{once}'"""
-    decided = run("bash", "-euo", "pipefail", "-c", script)
-    assert (decided.returncode, decided.stdout) == (0, "built\n"), decided.stderr
+def test_the_wait_counts_from_the_first_error_not_from_the_start_of_a_build(monkeypatch, tmp_path):
+    """A build takes minutes itself: it is built again, though the patience is one second."""
+    monkeypatch.setattr(errors, "known", lambda: [errors.Known("1", "the sun to shine", "no")])
+    build = f'sleep 2; if mkdir {tmp_path}/once; then echo "ERROR: no" >&2; exit 1; fi; echo 7'
+    program = ("bash", "-c", build)
+    gcloud = Gcloud(program, os.environ, Progress(), patience=0, dry_run=False)
+    assert asyncio.run(gcloud.read("gcloud run deploy")) == 7
 
 
 # ---- in a deploy
+
+
+LOST = "ERROR: UNAVAILABLE: the answer was lost"
 
 
 def deploys(cloud, name):
@@ -166,8 +162,8 @@ def test_a_step_that_fails_says_what_stays_and_what_to_do(cloud):
 def test_a_failed_build_is_built_once_more_where_its_account_is_new_and_shows_its_log(cloud):
     failure = "ERROR: (gcloud.run.deploy) Build failed; check build logs for details\n"
     cloud.answer("run deploy closed", stderr=failure, status=1)
-    cloud.answer("builds list", stdout="build-7\n")
-    cloud.answer("builds log build-7", stdout="ERROR: Access denied\n")
+    cloud.answer("builds list", [{"id": "build-7"}])
+    cloud.answer("builds log build-7", text="ERROR: Access denied\n")
     failed = cloud.deploy_sh()
     assert failed.returncode == 1 and "    ERROR: Access denied" in failed.stderr
     assert len(deploys(cloud, "closed")) == 2
@@ -176,15 +172,18 @@ def test_a_failed_build_is_built_once_more_where_its_account_is_new_and_shows_it
 def test_broken_code_is_never_built_again(cloud):
     failure = "ERROR: (gcloud.run.deploy) Build failed; check build logs for details\n"
     cloud.answer("run deploy closed", stderr=failure, status=1)
-    cloud.answer("builds list", stdout="build-7\n")
-    cloud.answer("builds log build-7", stdout="ERROR: conflicting dependencies\n")
+    cloud.answer("builds list", [{"id": "build-7"}])
+    cloud.answer("builds log build-7", text="ERROR: conflicting dependencies\n")
     failed = cloud.deploy_sh()
     assert "    ERROR: conflicting dependencies" in failed.stderr
     assert len(deploys(cloud, "closed")) == 1
 
 
 def test_success_is_not_believed_where_the_revision_does_not_serve(cloud):
-    cloud.answer("run services describe closed", stdout="closed-old-1|closed-new|closed-old|['Ready', 'False']\n")
+    old = service("closed", "us-east1", "function-trust-map")
+    old["spec"]["template"]["metadata"]["name"] = "closed-old-1"
+    old["status"] |= {"latestCreatedRevisionName": "closed-new", "latestReadyRevisionName": "closed-old"}
+    cloud.answer("run services describe closed", old)
     failed = cloud.deploy_sh()
     assert failed.returncode == 1 and "unbound" not in failed.stderr
     assert "closed is not deployed. gcloud reported success, but revision closed-" in failed.stderr
@@ -192,27 +191,16 @@ def test_success_is_not_believed_where_the_revision_does_not_serve(cloud):
 
 def test_an_answer_that_was_lost_is_no_failure(cloud):
     """The command reports an error, and yet the change was made."""
-    recorder = cloud.folder / "gcloud"
-    text = recorder.read_text()
-    lost = '; echo "ERROR: UNAVAILABLE: the answer was lost" >&2; exit 1 ;;\n'
-    for words in ("'firestore databases create'*) touch \"$RECORD/database\"", "'run services delete'*) rm \"$RECORD/services/$4\""):
-        assert words in text
-        text = text.replace(words + " ;;\n", words + lost)
-    recorder.write_text(text)
+    cloud.fault("firestore databases create", LOST, lost=True)
     assert "waiting" not in cloud.deploy_sh().stderr
+    cloud.fault("run services delete back", LOST, lost=True)
     destroyed = cloud.deploy_sh("destroy", "--quiet")
     assert destroyed.returncode == 0 and "waiting" not in destroyed.stderr
 
 
 def test_a_role_that_was_taken_back_though_the_answer_was_lost_is_gone(deployed):
-    with (deployed.folder / "granted").open("a") as granted:
-        granted.write("serviceAccount:Closed-SA@p-1.iam.gserviceaccount.com|roles/editor|project|p-1|\n")
-    recorder = deployed.folder / "gcloud"
-    taken = """'projects remove-iam-policy-binding'*)
-    grep roles/editor "$RECORD/granted" > /dev/null || { echo 'ERROR: Policy binding with the specified member, role, and condition not found!' >&2; exit 1; }
-    sed -i.old /editor/d "$RECORD/granted"; echo "ERROR: UNAVAILABLE: the answer was lost" >&2; exit 1 ;;
-"""
-    recorder.write_text(recorder.read_text().replace("  'projects get-anc", f"  {taken}  'projects get-anc"))
+    deployed.grant(("serviceAccount:Closed-SA@p-1.iam.gserviceaccount.com", "roles/editor"))
+    deployed.fault("projects remove-iam-policy-binding", LOST, lost=True)
     again = deployed.deploy_sh()
     assert "took roles/editor back" in again.stderr and "not found" not in again.stderr
     assert "front is unchanged" in again.stdout
@@ -221,10 +209,7 @@ def test_a_role_that_was_taken_back_though_the_answer_was_lost_is_gone(deployed)
 def test_what_is_waited_for_or_fails_names_its_function(cloud):
     """Functions are deployed side by side: a line of one can stand between those of another."""
     cloud.env["PATIENCE"] = "1"
-    recorder = cloud.folder / "gcloud"
-    once = """
-    if [ "$3" = back ] && mkdir "$RECORD/once" 2> /dev/null; then echo 'ERROR: ABORTED: no' >&2; exit 1; fi"""
-    recorder.write_text(recorder.read_text().replace("  'run deploy'*)", f"  'run deploy'*){once}", 1))
+    cloud.fault("run deploy back", "ERROR: ABORTED: no")
     cloud.answer("run deploy closed", stderr="ERROR: (gcloud.run.deploy) PERMISSION_DENIED: no\n", status=1)
     said = cloud.deploy_sh().stderr.splitlines()
     assert "  back: waiting for another change to end" in said
@@ -248,6 +233,6 @@ def test_what_cannot_be_read_is_neither_there_nor_gone(cloud):
 
 
 def test_a_database_in_datastore_mode_is_named(cloud):
-    cloud.answer("firestore databases describe", stdout="DATASTORE_MODE\n")
+    cloud.answer("firestore databases describe", {"type": "DATASTORE_MODE"})
     failed = cloud.deploy_sh()
     assert failed.returncode == 1 and "is in Datastore mode" in failed.stderr

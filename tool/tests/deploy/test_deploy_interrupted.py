@@ -224,7 +224,7 @@ def test_propagation_is_waited_for_and_can_be_watched(local):
     local.set_policy("closed", "user:you@example.com")
     assert requests.get(address, headers=headers, timeout=20).status_code == 200
     for words in (["--propagation=soon"], ["verify", "--propagation=2"]):
-        assert local.deploy_sh(*words).returncode == 1
+        assert local.deploy_sh(*words).returncode == 2
 
 
 # ---- several at once

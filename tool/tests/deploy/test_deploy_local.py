@@ -232,8 +232,13 @@ def test_the_map_is_also_a_picture_and_json(deployed):
     assert [" ".join(line.split()) for line in drawn] == [
         "flowchart LR", "you --> front", "front --> back", 'closed["closed<br>lets nobody in"]',
     ]  # fmt: skip
-    cells = json.loads(succeeded(deployed.deploy_sh("verify", "--format=json")).stdout)
-    assert {"caller": "you", "function": "front", "measured": "200 ok"} in cells and len(cells) == 15
+    found = json.loads(succeeded(deployed.deploy_sh("verify", "--format=json")).stdout)
+    assert len(found["calls"]) == 15 and found["unknown"] == found["inherited"] == []
+    assert found["calls"][3] == {
+        "caller": "you", "function": "front", "answer": "in", "status": 200,
+        "how": "called", "expected": "in", "verdict": "ok",
+    }  # fmt: skip
+    assert found["functions"][2] == {"function": "closed", "policy": [], "problems": []}
 
 
 @pytest.fixture

@@ -87,7 +87,10 @@ def test_where_there_was_no_map_everything_is_opened(repository):
     assert compared(repository, "HEAD").stdout.count("opened: ") == 3
 
 
-@pytest.mark.parametrize("words, said", [([], "compared with which commit?"), (["nowhere"], "no commit nowhere")])
-def test_a_commit_is_needed(repository, words, said):
+@pytest.mark.parametrize(
+    "words, status, said",
+    [([], 2, "compared with which commit?"), (["nowhere"], 1, "no commit nowhere")],
+)
+def test_a_commit_is_needed(repository, words, status, said):
     failed = compared(repository, *words)
-    assert failed.returncode == 1 and said in failed.stderr
+    assert failed.returncode == status and said in failed.stderr

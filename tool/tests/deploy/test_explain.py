@@ -16,9 +16,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from local_toy import TITLES, Local, under
-from recorded_cloud import TOY
+from recorded_cloud import TOY, policy, service
 from test_deploy_commands import unknown_to_gcloud
 from tool.deploy import explain
+from tool.deploy.gcloud import Answer
 from tool.local import tokens
 from tool.testing import ROOT, run, succeeded
 
@@ -155,18 +156,29 @@ def forge(local, urls, token_of):
 
 
 @pytest.fixture(scope="module")
-def known(local, urls, tmp_path_factory):
-    """What deploy.sh has collected about back when it waits, at a terminal, for a token."""
-    folder = tmp_path_factory.mktemp("known")
+def known(local, urls):
+    """What is known of back when a token is judged."""
+    project = json.loads((local.state / "project.json").read_text())
+    published = f"http://127.0.0.1:{project['token_port']}/oauth2/v1/certs"
+    front = explain.Grant(FRONT, "roles/run.invoker", "", "service back", Answer.YES)
+    listed = json.loads(local.gcloud("iam service-accounts list --format=json").stdout)
+    return explain.Known(
+        signer="this local project", project=project["id"], region=project["region"],
+        ours="@local-project.iam.gserviceaccount.com", at_platform=True, name="back",
+        urls=(urls["back"],), more_audiences=(), ingress="all", open=False, grants=(front,),
+        unread=(), accounts={one["uniqueId"]: one["email"] for one in listed},
+        certificates=requests.get(published, timeout=20).json(),
+    )  # fmt: skip
+
+
+def test_at_a_terminal_it_asks_for_a_token(local, urls):
     main, terminal = pty.openpty()
     try:
         waiting = subprocess.Popen(
-            local.command("explain", urls["back"]), env={**local.env, "TMPDIR": str(folder)},
+            local.command("explain", urls["back"]), env=local.env,
             stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert waiting.stderr.readline().startswith("Paste a token")
-        [collected] = folder.glob("*/known")
-        shutil.copytree(collected, folder / "kept")
         os.write(main, b"\x04")
         said = waiting.communicate(timeout=60)
     finally:
@@ -174,7 +186,6 @@ def known(local, urls, tmp_path_factory):
         os.close(terminal)
     assert (said, waiting.returncode) == (("403: no token came, and back does not let in everyone.\n"
         "this changes it: gcloud auth print-identity-token\n", ""), 3)  # fmt: skip
-    return explain.collected(folder / "kept")
 
 
 @pytest.fixture
@@ -182,7 +193,8 @@ def judged(urls, known):
     """explain.py's verdict on a call of back with a token, where more or less is known."""
 
     def judged(sent, url=None, **changes):
-        return explain.verdict(url or urls["back"], sent, known._replace(**changes), time.time())
+        found = explain.verdict(url or urls["back"], sent, known._replace(**changes), time.time())
+        return found._replace(answer=found.answer.value)
 
     return judged
 
@@ -372,7 +384,17 @@ def test_localhost_is_the_same_host(local, urls, forge):
 
 
 def grant(member, role="roles/run.invoker", condition="", where="service back", holds="yes"):
-    return explain.Grant(member, role, where, holds, condition)
+    return explain.Grant(member, role, condition, where, Answer(holds))
+
+
+UNREAD = explain.Unread("service back", True)
+UNREAD_ABOVE = explain.Unread("project p", False)
+
+
+def split(known):
+    """Grants, and policies that cannot be read, as two settings."""
+    grants = tuple(one for one in known if isinstance(one, explain.Grant))
+    return {"grants": grants, "unread": tuple(one for one in known if one not in grants)}
 
 
 FRONT = "serviceAccount:front-sa" + SUFFIX
@@ -386,34 +408,34 @@ FRONT = "serviceAccount:front-sa" + SUFFIX
         ([grant("principalSet://iam.googleapis.com/x")], "principalSet://iam.googleapis.com/x"),
         ([grant(FRONT, condition="on Mondays")], "has the condition on Mondays"),
         ([grant(FRONT, role="roles/x", holds="unknown")], "the role in the binding of roles/x"),
-        ([grant("? cannot be read", holds="unknown")], "the policy of service back cannot be read"),
-        ([grant("?", holds="unknown", where="project p")], "the policy of project p cannot be read"),
+        ([UNREAD], "the policy of service back cannot be read"),
+        ([UNREAD_ABOVE], "the policy of project p cannot be read"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_known_is_neither_in_nor_refused(forge, judged, grants, said):
-    found = judged(forge(), grants=grants)
+    found = judged(forge(), **split(grants))
     assert (found.answer, said in found.why) == ("unknown", True), found.why
     # What certainly lets in, does so whatever else is unknown.
-    assert judged(forge(), grants=[*grants, grant(FRONT)]).answer == "let in"
+    assert judged(forge(), **split([*grants, grant(FRONT)])).answer == "let in"
 
 
 @pytest.mark.parametrize(
     "grants, answer",
     [
-        ([grant("? cannot be read", holds="unknown")], "unknown"),
+        ([UNREAD], "unknown"),
         ([grant("allUsers", condition="on Mondays")], "unknown"),
         ([grant("group:admins@example.com")], "401"),  # everyone is in no group
-        ([grant("?", holds="unknown", where="project p")], "401"),
+        ([UNREAD_ABOVE], "401"),
         ([grant("group:admins@example.com", holds="no")], "401"),
     ],
 )
 def test_a_bad_token_is_refused_only_where_not_everyone_may_be_let_in(judged, grants, answer):
-    assert judged("garbage", grants=grants).answer == answer
+    assert judged("garbage", **split(grants)).answer == answer
 
 
 def test_a_role_that_does_not_hold_the_permission_leaves_no_doubt(forge, judged):
     viewers = grant("group:admins@example.com", role="roles/viewer", holds="no")
-    assert judged(forge(), grants=[viewers]).answer == "403"
+    assert judged(forge(), grants=(viewers,)).answer == "403"
 
 
 def test_a_number_that_no_known_account_has_is_unknown(forge, judged):
@@ -437,7 +459,7 @@ def test_a_number_that_no_known_account_has_is_unknown(forge, judged):
 )
 def test_audiences_that_google_does_not_say_it_takes(urls, forge, judged, aud, answer):
     token = forge(aud=aud.format(**urls))
-    assert judged(token, signer="Google", more_audiences=["mine"]).answer == answer
+    assert judged(token, signer="Google", more_audiences=("mine",)).answer == answer
 
 
 def test_a_claim_does_nothing_to_the_terminal(forge, judged):
@@ -447,7 +469,8 @@ def test_a_claim_does_nothing_to_the_terminal(forge, judged):
 
 def test_how_long_ago_a_token_expired_is_said(urls, forge, known):
     found = explain.verdict(urls["back"], forge(), known, forge.claims["exp"] + 90)
-    assert (found.answer, found.why) == ("401", "the token expired 1.5 minutes ago")
+    assert found.answer is explain.Reply.UNAUTHORIZED
+    assert found.why == "the token expired 1.5 minutes ago"
 
 
 # ---- on a Google Cloud that only takes notes
@@ -456,7 +479,19 @@ def test_how_long_ago_a_token_expired_is_said(urls, forge, known):
 HEADER = {"alg": "RS256", "kid": "google", "typ": "JWT"}
 URL = "https://front-123456789012.us-east1.run.app"
 OLD = "https://front-x3k5-ue.a.run.app"
-SERVICE = f'front|us-east1|{OLD}|["{URL}", "{OLD}"]|all||["https://api.example.com"]\n'
+
+
+def serving(name, *urls, region="us-east1", ingress="all", audiences=()):
+    """A service at these URLs, as gcloud shows it."""
+    shown = service(name, region, "function-trust-map")
+    shown["status"]["url"] = urls[-1]
+    notes = {"urls": json.dumps(urls), "ingress": ingress, "custom-audiences": json.dumps(audiences)}
+    annotations = {f"run.googleapis.com/{key}": value for key, value in notes.items()}
+    shown["metadata"]["annotations"] = annotations
+    return shown
+
+
+SERVICE = serving("front", URL, OLD, audiences=["https://api.example.com"])
 ADA = "user:Ada@example.com"
 
 
@@ -464,12 +499,7 @@ ADA = "user:Ada@example.com"
 def noting(cloud):
     """The service front, which Google's certificates and its policy let ada call."""
     (cloud.folder / "certificates").write_text(json.dumps({"google": CERTIFICATE.decode()}))
-    (cloud.folder / "curl").write_text(
-        r"""#!/bin/sh
-echo "$(printf '%s\037' curl "$@")" >> "$RECORD/commands"
-cat "$RECORD/certificates"
-"""
-    )
+    cloud.program("curl", '#!/bin/sh\necho "$@" > "$RECORD/asked"\ncat "$RECORD/certificates"\n')
     options = (f"--app={cloud.app}", "--project=p-1")  # the region is the service's
     cloud.command = lambda url: [str(ROOT / "deploy.sh"), *options, "explain", url]
     return cloud
@@ -481,8 +511,8 @@ def adas(**changes):
     return signed(KEY, HEADER, {**claims, "email": "ada@example.com", **changes})
 
 
-def the_policy_is(cloud, stdout="", **more):
-    cloud.answer("run services get-iam-policy front", stdout=stdout, **more)
+def the_policy_is(cloud, found=None, **more):
+    cloud.answer("run services get-iam-policy front", found, **more)
 
 
 @pytest.mark.parametrize(
@@ -490,31 +520,30 @@ def the_policy_is(cloud, stdout="", **more):
     [URL, OLD + "/path", URL.replace("//", "//tag---"), URL.upper().replace("HTTPS", "https")],
 )
 def test_every_url_of_a_service_leads_to_it(noting, url):
-    noting.answer(
-        "run services list",
-        stdout="other|us-west1|https://other-1.us-west1.run.app|||True|\n" + SERVICE,
-    )
-    the_policy_is(noting, f"{ADA}|roles/run.invoker|\n")
+    other = serving("other", "https://other-1.us-west1.run.app", region="us-west1")
+    noting.answer("run services list", [other, SERVICE])
+    the_policy_is(noting, policy((ADA, "roles/run.invoker")))
     token = adas()
     assert explained(noting, url, token).why.startswith(
         "let in: user:ada@example.com may call front"
     )
     commands = "\n".join(" ".join(words) for words in noting.commands())
+    commands += (noting.folder / "asked").read_text()
     assert "get-iam-policy front --project=p-1 --region=us-east1" in commands
     assert "www.googleapis.com/oauth2/v1/certs" in commands
     holds_nothing_of(commands, token)
 
 
 def test_a_role_above_lets_in(noting):
-    noting.answer("run services list", stdout=SERVICE)
-    (noting.folder / "granted").write_text(f"{ADA}|roles/owner|project|p-1|\n")
-    noting.answer("iam roles describe roles/owner", stdout="run.routes.get;run.routes.invoke\n")
+    noting.answer("run services list", [SERVICE])
+    noting.grant((ADA, "roles/owner"))
+    noting.answer("iam roles describe roles/owner", {"includedPermissions": ["run.routes.get", "run.routes.invoke"]})
     found = explained(noting, URL, adas())
     assert "by the binding of roles/owner in the policy of project p-1" in found.why
 
 
 def test_who_has_no_binding_is_refused_and_the_command_names_the_project(noting):
-    noting.answer("run services list", stdout=SERVICE)
+    noting.answer("run services list", [SERVICE])
     found = explained(noting, URL, adas(aud="https://api.example.com"))
     assert found.why.startswith("403: user:ada@example.com may not call front: neither its policy")
     assert found.command == (
@@ -540,7 +569,7 @@ def test_a_service_that_is_not_there(noting):
     ],
 )
 def test_a_proxy_or_load_balancer_in_between_is_named(noting, url):
-    noting.answer("run services list", stdout=SERVICE)
+    noting.answer("run services list", [SERVICE])
     assert explained(noting, url, adas()).why.startswith("unknown: at ")
 
 
@@ -548,7 +577,7 @@ DENIED = {"stderr": "ERROR: (gcloud) PERMISSION_DENIED: Permission denied\n", "s
 
 
 def test_a_policy_that_cannot_be_read_is_unknown(noting):
-    noting.answer("run services list", stdout=SERVICE)
+    noting.answer("run services list", [SERVICE])
     the_policy_is(noting, **DENIED)
     assert "policy of service front cannot be read" in explained(noting, URL, adas()).why
     assert "Unless everyone may call, it is 403" in explained(noting, URL, "").why
@@ -556,25 +585,25 @@ def test_a_policy_that_cannot_be_read_is_unknown(noting):
 
 @pytest.mark.parametrize("readable", ["the project's", "none"])
 def test_what_is_above_and_cannot_be_read_is_unknown(noting, readable):
-    noting.answer("run services list", stdout=SERVICE)
+    noting.answer("run services list", [SERVICE])
     noting.answer("projects get-ancestors-iam-policy", **DENIED)
-    noting.answer("projects get-iam-policy", **({} if readable != "none" else DENIED))
+    noting.answer("projects get-iam-policy", **({"found": {}} if readable != "none" else DENIED))
     found = explained(noting, URL, adas())
     assert found.answer == "unknown" and "project p-1 cannot be read" in found.why
-    the_policy_is(noting, f"{ADA}|roles/run.invoker|\n")
+    the_policy_is(noting, policy((ADA, "roles/run.invoker")))
     assert explained(noting, URL, adas()).answer == "let in"
 
 
 def test_without_google_s_certificates_no_token_is_called_good_or_bad(noting):
-    noting.answer("run services list", stdout=SERVICE)
+    noting.answer("run services list", [SERVICE])
     (noting.folder / "certificates").unlink()
-    (noting.folder / "curl").write_text("#!/bin/sh\nexit 22\n")
+    noting.program("curl", "#!/bin/sh\nexit 22\n")
     assert "no certificates of Google came" in explained(noting, URL, adas()).why
 
 
 def test_a_number_is_looked_up_among_the_service_accounts(noting):
-    noting.answer("run services list", stdout=SERVICE)
-    noting.answer("iam service-accounts list", stdout="123|a@p-1.iam.gserviceaccount.com\n")
+    noting.answer("run services list", [SERVICE])
+    noting.answer("iam service-accounts list", [{"uniqueId": "123", "email": "a@p-1.iam.gserviceaccount.com"}])
     found = explained(noting, URL, adas(sub="123", email=None))
     assert "serviceAccount:a@p-1.iam.gserviceaccount.com may not call" in found.why
     gone = explained(noting, URL, adas(email="b@p-1.iam.gserviceaccount.com"))
@@ -582,8 +611,8 @@ def test_a_number_is_looked_up_among_the_service_accounts(noting):
 
 
 def test_gcloud_s_own_linter_knows_every_command(noting):
-    inside = SERVICE.replace("front", "inner").replace("|all|", "|internal|")
-    noting.answer("run services list", stdout=SERVICE + inside)
+    inside = serving("inner", URL.replace("front", "inner"), ingress="internal")
+    noting.answer("run services list", [SERVICE, inside])
     account = adas(email="a@elsewhere.iam.gserviceaccount.com", exp=1)
     said = [explained(noting, url, sent).command for url, sent in (
         (URL, adas()), (URL, ""), (URL, account), (URL.replace("front", "inner"), ""),
@@ -592,7 +621,7 @@ def test_gcloud_s_own_linter_knows_every_command(noting):
         "add-iam-policy-binding",
         "update",
     ]
-    lines = {shlex.join(c) for c in noting.commands() if c[1] != "curl"} | set(said)
+    lines = {shlex.join(c) for c in noting.commands()} | set(said)
     assert len(lines) > 9 and "" not in lines
     assert unknown_to_gcloud(lines, noting.folder) == []
 
@@ -611,6 +640,6 @@ def test_gcloud_s_own_linter_knows_every_command(noting):
 )  # fmt: skip
 def test_wrong_words_are_answered_in_one_line_that_repeats_no_token(words, said):
     result = run(str(ROOT / "deploy.sh"), *words)
-    assert (result.returncode, result.stdout) == (1, "")
+    assert (result.returncode, result.stdout) == (2, "")
     assert said in result.stderr and result.stderr.count("\n") == 1
     assert "eyJ" not in result.stderr

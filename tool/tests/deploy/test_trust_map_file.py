@@ -21,6 +21,7 @@ closed      -           -
         ("front       firestore", "front, closed firestore", "line 3: it has 4 columns; three are needed"),
         ("closed      -           -", "closed -", "line 4: it has 2 columns; three are needed"),
         ("front       firestore", "frond       firestore", "line 3: column 2, frond: allowed are you, anonymous, functions"),
+        ("front       firestore", "frond       firestore", "There is no such function; did you mean front?"),
         ("front       firestore", "front,      firestore", "line 3: column 2, nothing between two commas"),
         ("front       firestore", "-,front     firestore", "line 3: column 2, -: allowed are"),
         ("front       firestore", "allUsers    firestore", "line 3: column 2, allUsers: write anonymous for everyone; allowed are you, anonymous"),

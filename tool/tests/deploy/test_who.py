@@ -6,15 +6,21 @@ import shlex
 import pytest
 
 from tool.deploy import who
+from tool.deploy.cloud import Binding, Condition, Grant, Level, Resource
 
 P = "p.iam.gserviceaccount.com"
 FRONT, BACK, OTHER = f"front-sa@{P}", f"back-sa@{P}", f"other-sa@{P}"
-BASE = [
-    f"function|r/front|{FRONT}|",
-    f"function|r/back|{BACK}|False",
-    *(f"account|{email}" for email in (FRONT, BACK, OTHER)),
-]
-INVOKE = f"binding|function|r/back|serviceAccount:{FRONT}|roles/invoke|"
+FUNCTIONS = {"r/front": who.Function(FRONT, False), "r/back": who.Function(BACK, False)}
+ACCOUNTS = frozenset((FRONT, BACK, OTHER))
+
+
+def on(kind, id, member, role, condition=""):
+    """A grant of one of the roles below."""
+    when = Condition(condition, "true") if condition else None
+    return Grant(Binding(member, f"roles/{role}", when), Resource(Level(kind), id))
+
+
+INVOKE = on("function", "r/back", f"serviceAccount:{FRONT}", "invoke")
 ROLES = {
     "invoke": "run.routes.invoke",
     "token": "iam.serviceAccounts.getOpenIdToken",
@@ -36,16 +42,18 @@ ROLES = {
     "owner": "run.routes.invoke;run.services.setIamPolicy;iam.serviceAccounts.actAs",
     "hidden": "?",
 }
-ROLE_LINES = [f"role|roles/{name}|{permissions}" for name, permissions in ROLES.items()]
+ALLOWED = {
+    f"roles/{name}": None if permissions == "?" else frozenset(permissions.split(";"))
+    for name, permissions in ROLES.items()
+}
 
 
-def found(*lines, function="r/back"):
-    facts = who.Facts([*BASE, *ROLE_LINES, *lines])
-    return who.found_by(facts, "p", function)
+def facts(grants, functions=FUNCTIONS, **more):
+    return who.Facts(functions, ACCOUNTS, tuple(grants), ALLOWED, **more)
 
 
-def on(kind, id, member, role, condition=""):
-    return f"binding|{kind}|{id}|{member}|roles/{role}|{condition}"
+def found(*grants, function="r/back", **more):
+    return who.found_by(facts(grants, **more), "p", function)
 
 
 EVE, MALLORY = "user:eve@example.com", "user:mallory@example.com"
@@ -86,7 +94,7 @@ def test_a_planted_grant_is_found_with_its_chain(rule):
     assert eve["certain"] and not eve["wanted"]
     assert eve["ends"].endswith(eve["steps"][0]["by"][0].split(" on ")[0])
     # Without its own grants, eve is not there.
-    left = [line for line in lines if EVE not in line]
+    left = [grant for grant in lines if grant.binding.member != EVE]
     assert EVE not in [one["principal"] for one in found(*left)["reached_by"]]
 
 
@@ -132,9 +140,8 @@ def test_everyone_comes_first_and_an_open_check_is_everyone():
     signed_in = on("account", FRONT, "allAuthenticatedUsers", "token")
     said = found(INVOKE, signed_in, on("project", "p", EVE, "invoke"))["reached_by"]
     assert [one["principal"] for one in said][0] == "allAuthenticatedUsers"  # though EVE's way is shorter
-    is_open = [line.replace("|False", "|True") for line in BASE]
-    facts = who.Facts([*is_open, *ROLE_LINES])
-    [one] = who.found_by(facts, "p", "r/back")["reached_by"]
+    is_open = {**FUNCTIONS, "r/back": who.Function(BACK, True)}
+    [one] = who.found_by(facts([], is_open), "p", "r/back")["reached_by"]
     assert one["principal"] == "allUsers" and "switched off" in one["steps"][0]["does"]
     assert one["ends"] == "gcloud run services update back --invoker-iam-check --region=r --project=p"
 
@@ -144,7 +151,7 @@ def test_what_is_not_known_is_said_and_never_a_no():
         on("function", "r/back", "group:admins@example.com", "invoke"),
         on("project", "p", EVE, "hidden"),
         on("function", "r/back", MALLORY, "invoke", "only at night"),
-        "unread|the policies above project p",
+        unread=("the policies above project p",),
     )
     certain = {one["principal"]: one["certain"] for one in said["reached_by"]}
     assert certain == {"group:admins@example.com": True, EVE: False, MALLORY: False}
@@ -171,15 +178,16 @@ def test_agents_of_google_are_folded():
 
 
 def test_what_the_map_wants_is_marked_and_no_way_round_it():
-    wanted = f"wanted|serviceAccount:{FRONT}"
-    said = found(INVOKE, wanted, on("account", FRONT, EVE, "token"))
+    wanted = frozenset([f"serviceAccount:{FRONT}"])
+    said = found(INVOKE, on("account", FRONT, EVE, "token"), wanted=wanted)
     assert [(one["principal"], one["wanted"]) for one in said["reached_by"]] == [
         (f"serviceAccount:{FRONT}", True), (EVE, False),
     ]  # fmt: skip
 
 
 def test_whom_the_map_wants_and_who_comes_another_way_is_not_as_the_map_says():
-    [_, eve] = found(INVOKE, f"wanted|{EVE}", on("account", FRONT, EVE, "token"))["reached_by"]
+    planted = on("account", FRONT, EVE, "token")
+    [_, eve] = found(INVOKE, planted, wanted=frozenset([EVE]))["reached_by"]
     assert not eve["wanted"]
 
 
@@ -195,7 +203,10 @@ def test_mermaid_draws_each_step_once():
 
 def search(lines):
     """Each principal's best way, found forwards by trying everything: (is it uncertain, steps)."""
-    grants = [line.split("|")[1:] for line in lines]
+    grants = [
+        (on.level.value, on.id, b.member, b.role, b.condition and b.condition.title)
+        for b, on in lines
+    ]
     runs_as = {"r/front": FRONT, "r/back": BACK}
 
     def has(member, permission, kind=None, id=None, levels=None):
@@ -287,11 +298,10 @@ def test_random_projects_agree_with_a_search_that_tries_everything():
             on(*dice.choice(places), dice.choice(principals), dice.choice(list(ROLES)), dice.choice(["", "", "", "at night"]))
             for _ in range(dice.randint(6, 18))
         ]  # fmt: skip
-        facts = who.Facts([*BASE, *ROLE_LINES, *lines])
-        chains = who.Reach(facts, "r/back").chains()
+        chains = who.Reach(facts(lines), "r/back").chains()
         assert {m: (not c.certain, len(c.steps)) for m, c in chains.items()} == search(lines), lines
         dice.shuffle(lines)  # the order in which policies are read means nothing
-        again = who.Reach(who.Facts([*BASE, *ROLE_LINES, *lines]), "r/back").chains()
+        again = who.Reach(facts(lines), "r/back").chains()
         assert again == chains
         lengths += [len(chain.steps) for chain in chains.values()]
     assert max(lengths) >= 4 and len(lengths) > 300  # or they would show little

@@ -1,4 +1,4 @@
-"""tool/python/venv and tool/python/lock, in a copy that has nothing installed yet."""
+"""tool/python/venv and deploy.sh lock, in a copy that has nothing installed yet."""
 
 import os
 import shutil
@@ -8,17 +8,19 @@ import pytest
 
 from tool.testing import ROOT, run, succeeded
 
-FILES = ("venv", "install.py", "lock", "requirements.in", "requirements.txt")
-
 
 @pytest.fixture
 def copy(tmp_path):
-    """The folder of a clone with a space in its name, and only what installs."""
+    """The folder of a clone with a space in its name, and only what installs and locks."""
     folder = tmp_path / "a clöne"
-    (folder / "tool" / "python").mkdir(parents=True)
-    for file in FILES:
-        shutil.copy(ROOT / "tool" / "python" / file, folder / "tool" / "python")
+    for part in ("python", "deploy"):
+        shutil.copytree(ROOT / "tool" / part, folder / "tool" / part)
+    shutil.copy(ROOT / "deploy.sh", folder)
     return folder
+
+
+def lock(folder, *words, **env):
+    return run(str(folder / "deploy.sh"), "lock", *words, env={**os.environ, **env})
 
 
 def venv(copy, *files, **env):
@@ -115,10 +117,9 @@ def test_a_lock_that_is_stale_is_named_without_network(copy):
         (copy / folder).mkdir(parents=True)
     (copy / "requirements.in").write_text("iniconfig\n")
     (copy / "requirements.txt").write_text("iniconfig==2.3.1\n")
-    offline = {**os.environ, "UV_OFFLINE": "1"}
-    checked = run(str(copy / "tool" / "python" / "lock"), "--check", env=offline)
+    checked = lock(copy, "--check", UV_OFFLINE="1")
     assert checked.returncode == 1
-    assert "requirements.txt is not the lock of requirements.in. Run tool/python/lock\n" in checked.stderr
+    assert "requirements.txt is not the lock of requirements.in. Run ./deploy.sh lock\n" in checked.stderr
 
 
 def test_locks_hold_what_goes_together(copy):
@@ -128,27 +129,27 @@ def test_locks_hold_what_goes_together(copy):
     (copy / "requirements.in").write_text("pluggy  # what for\n")
     (copy / "functions" / "some" / "requirements.in").write_text("pluggy\niniconfig\n")
     (copy / "tests" / "requirements.in").write_text("pluggy\n")
-    succeeded(run(str(copy / "tool" / "python" / "lock")))
+    succeeded(lock(copy))
     root, own = (
         (copy / name).read_text()
         for name in ("requirements.txt", "functions/some/requirements.txt")
     )
     assert "pluggy==" in root and "# via -r requirements.in" in root and "http" not in root
     assert "iniconfig==" in own and "pluggy==" not in own
-    assert succeeded(run(str(copy / "tool" / "python" / "lock"), "--check")).stderr == ""
+    assert succeeded(lock(copy, "--check")).stderr == ""
     for file in ("requirements.in", "functions/some/requirements.txt"):
         before = (copy / file).read_text()
         (copy / file).write_text(before + "packaging\n")
-        assert run(str(copy / "tool" / "python" / "lock"), "--check").returncode == 1
+        assert lock(copy, "--check").returncode == 1
         (copy / file).write_text(before)
-    assert run(str(copy / "tool" / "python" / "lock"), "--check").returncode == 0
+    assert lock(copy, "--check").returncode == 0
 
 
 def test_the_locks_of_this_repository_are_not_stale():
-    assert succeeded(run(str(ROOT / "tool" / "python" / "lock"), "--check")).stderr == ""
+    assert succeeded(lock(ROOT, "--check")).stderr == ""
 
 
 @pytest.mark.skipif(not shutil.which("shellcheck"), reason="left out: shellcheck is not installed")
 def test_shellcheck_finds_nothing():
-    scripts = [str(ROOT / "tool" / name) for name in ("python/venv", "python/lock", "local/run", "local/bin/gcloud")]
+    scripts = [str(ROOT / "tool" / name) for name in ("python/venv", "local/bin/gcloud")]
     assert run("shellcheck", "-x", *scripts).stdout == ""

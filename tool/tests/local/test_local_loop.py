@@ -1,7 +1,6 @@
 """The edit loop: waiting for a change, and a function in the foreground with a breakpoint."""
 
 import os
-import pathlib
 import pty
 import select
 import signal
@@ -104,7 +103,7 @@ def test_a_function_in_the_foreground_stops_at_a_breakpoint(other):
     succeeded(other.deploy("stops", STOPS, "--timeout=1", entry="entry"))
     other.let_in("allUsers", "stops")
     url = other.url("stops")
-    terminal = Terminal(str(ROOT / "tool" / "local" / "run"), "stops", env=other.env)
+    terminal = Terminal(str(ROOT / "deploy.sh"), "run", "stops", "--local", env=other.env)
     try:
         terminal.until(f"stops runs here: {url}")
         with ThreadPoolExecutor() as pool:
@@ -127,7 +126,7 @@ def test_a_function_in_the_foreground_ends_when_it_is_deployed_again(other):
     other.up("stops")
     succeeded(other.deploy("stops", STOPS, entry="entry"))
     other.let_in("allUsers", "stops")
-    terminal = Terminal(str(ROOT / "tool" / "local" / "run"), "stops", env=other.env)
+    terminal = Terminal(str(ROOT / "deploy.sh"), "run", "stops", "--local", env=other.env)
     try:
         terminal.until("stops runs here")
         assert call(other.url("stops")).text == "stopped here"
@@ -143,4 +142,3 @@ def test_what_is_not_deployed_cannot_run_in_the_foreground(local):
     result = local.tool("run", "nothing")
     assert result.returncode == 1
     assert "nothing is not deployed on this machine" in result.stderr
-    assert pathlib.Path(ROOT / "tool" / "local" / "run").stat().st_mode & 0o100

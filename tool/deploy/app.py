@@ -1,0 +1,374 @@
+"""The app: what trust-map, functions/NAME/flags and variables say. Reads files, starts nothing.
+
+`read` gives an App, or raises Wrong with every problem that it found.
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import pathlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+NAME = re.compile(r"[a-z][a-z0-9-]{1,25}[a-z0-9]")
+MEMBER = re.compile(r"(user|group|serviceAccount|domain):[^:@ ]*@?[^:@ ]+|principal(Set)?://.+")
+ROLE = re.compile(r"roles/[A-Za-z0-9_.]+")
+TAKEN = ("builder", "you", "anonymous")
+
+BY_DEPLOY = "is set by deploy.sh"
+IN_MAP = "would let everyone in or nobody; write that into trust-map"
+NOT_YOURS = {
+    **dict.fromkeys(
+        "--source --function --base-image --service-account --build-service-account --region"
+        " --project --labels --revision-suffix".split(), BY_DEPLOY,
+    ),
+    **dict.fromkeys(
+        "--allow-unauthenticated --no-allow-unauthenticated --invoker-iam-check"
+        " --no-invoker-iam-check".split(), IN_MAP,
+    ),
+}  # fmt: skip
+VARIABLES = "--set-env-vars --update-env-vars --env-vars-file --remove-env-vars --clear-env-vars"
+RESERVED = re.compile(r"PORT|K_.*|X_GOOGLE_.*|GOOGLE_CLOUD_PROJECT|THREADS|STORE")
+
+
+class Wrong(Exception):
+    """The app cannot be deployed as its files are: all that is wrong, a sentence each."""
+
+    def __init__(self, problems: list[str]):
+        super().__init__("\n".join(problems))
+
+
+class Kind(enum.Enum):
+    """What a caller in the second column is."""
+
+    YOU = "you"
+    EVERYONE = "anonymous"
+    FUNCTION = "function"
+    MEMBER = "member"
+
+
+class Caller(NamedTuple):
+    kind: Kind
+    name: str  # you, anonymous, a function with the prefix, or a member as a policy names it
+
+
+class Line(NamedTuple):
+    """A line of trust-map."""
+
+    number: int
+    name: str
+    invoked_by: tuple[str, ...]
+    may_use: tuple[str, ...]
+
+
+class Variable(NamedTuple):
+    """NAME=value, or NAME=$OTHER for what OTHER is in the shell that deploys."""
+
+    name: str
+    value: str
+    from_shell: str = ""
+
+    def of(self, environ: Mapping[str, str]) -> str:
+        return environ[self.from_shell] if self.from_shell else self.value
+
+
+class Function(NamedTuple):
+    """A function of the app."""
+
+    name: str  # with the prefix, as it is deployed
+    in_map: str
+    invoked_by: tuple[Caller, ...]
+    may_use: tuple[str, ...]
+    flags: tuple[str, ...]
+    variables: tuple[Variable, ...]
+    asks_for: tuple[str, ...]  # X_URL that its variables ask for
+
+    @property
+    def folder(self) -> str:
+        return f"functions/{folder_name(self.in_map)}"
+
+    @property
+    def variable(self) -> str:
+        """What the variables about it begin with."""
+        return self.in_map.upper().replace("-", "_")
+
+    def flag(self, name: str, default: str) -> str:
+        """The value of a flag; the last one counts."""
+        values = [f.partition("=")[2] for f in self.flags if f.startswith(f"--{name}=")]
+        return next((value for value in reversed(values) if value), default)
+
+    @property
+    def secrets(self) -> list[str]:
+        """The names of the secrets that its flags ask for."""
+        return secrets_in(self.flags)
+
+    @property
+    def uses_firestore(self) -> bool:
+        return "firestore" in self.may_use
+
+
+EVERYONE = Caller(Kind.EVERYONE, "anonymous")
+YOU = Caller(Kind.YOU, "you")
+
+
+class App(NamedTuple):
+    prefix: str
+    functions: tuple[Function, ...]
+    only: tuple[str, ...] = ()  # the functions that a deploy is about; none: all
+
+    @property
+    def chosen(self) -> tuple[Function, ...]:
+        return tuple(f for f in self.functions if f.name in self.only) if self.only else self.functions
+
+    def function(self, name: str) -> Function | None:
+        return next((f for f in self.functions if f.name == name), None)
+
+    @property
+    def names(self) -> list[str]:
+        return [function.name for function in self.functions]
+
+    @property
+    def uses_firestore(self) -> bool:
+        return any(function.uses_firestore for function in self.chosen)
+
+    @property
+    def members(self) -> list[str]:
+        """The members that the map names, each once."""
+        callers = {c.name for f in self.functions for c in f.invoked_by if c.kind is Kind.MEMBER}
+        return sorted(callers)
+
+    def in_project(self, project: str) -> App:
+        """With the project's id where a member says $PROJECT."""
+        return self._with_callers(
+            lambda _, callers: tuple(
+                caller._replace(name=caller.name.replace("$PROJECT", project)) for caller in callers
+            )
+        )
+
+    def public(self) -> App:
+        """Everyone may call what "you" may call."""
+        return self._with_callers(
+            lambda _, callers: (*callers, EVERYONE)
+            if YOU in callers and EVERYONE not in callers else callers
+        )  # fmt: skip
+
+    def private(self, names: Iterable[str]) -> App:
+        """Without everyone, for these functions."""
+        return self._with_callers(
+            lambda name, callers: tuple(c for c in callers if c != EVERYONE)
+            if name in names else callers
+        )  # fmt: skip
+
+    def _with_callers(
+        self, change: Callable[[str, tuple[Caller, ...]], tuple[Caller, ...]]
+    ) -> App:
+        changed = (f._replace(invoked_by=change(f.name, f.invoked_by)) for f in self.functions)
+        return self._replace(functions=tuple(changed))
+
+    def called_by(self, caller: Function) -> list[Function]:
+        """The functions whose URLs it gets: it may call them, or its variables ask for them."""
+        return [
+            other for other in self.functions
+            if Caller(Kind.FUNCTION, caller.name) in other.invoked_by
+            or f"{other.variable}_URL" in caller.asks_for
+        ]  # fmt: skip
+
+
+def folder_name(in_map: str) -> str:
+    return in_map.replace("-", "_")
+
+
+def read(prefix: str, folder: pathlib.Path = pathlib.Path()) -> App:
+    """The app in this folder. Members in it may still say $PROJECT: see App.in_project."""
+    file = folder / "trust-map"
+    if not file.exists():
+        raise Wrong([f"there is no trust-map in {folder.absolute()}"])
+    lines, problems = parsed(file.read_text("utf-8-sig", "replace"))
+    problems += without_a_line(folder, lines)
+    if problems:
+        raise Wrong(["\n".join(["trust-map cannot be used:", *(f"  {p}" for p in problems)])])
+    known = {line.name for line in lines}
+    urls = {f"{name.upper().replace('-', '_')}_URL" for name in known}
+    functions = []
+    for line in lines:
+        name_problems = list(wrong_name(folder, prefix, line.name))
+        function, file_problems = with_files(folder, prefix, line, known, urls)
+        problems += name_problems + file_problems
+        functions.append(function)
+    if problems:
+        raise Wrong(problems)
+    return App(prefix, tuple(functions))
+
+
+def not_set(app: App, environ: Mapping[str, str]) -> list[str]:
+    """The variables of the functions that need one of the shell's, which the shell does not have."""
+    return [
+        f"{function.folder}/variables: {variable.name}=${variable.from_shell}, but"
+        f" {variable.from_shell} is not set in this shell"
+        for function in app.chosen
+        for variable in function.variables
+        if variable.from_shell and variable.from_shell not in environ
+    ]
+
+
+# ---- trust-map
+
+
+def parsed(text: str) -> tuple[list[Line], list[str]]:
+    """The lines of a trust-map, and what is wrong with them."""
+    lines: list[Line] = []
+    problems: list[str] = []
+    for number, content in enumerate(text.splitlines(), 1):
+        columns = content.partition("#")[0].split()
+        if not columns:
+            continue
+        if len(columns) != 3:
+            problems.append(
+                f"line {number}: it has {len(columns)} columns; three are needed: function, invoked"
+                " by, its account may use. Several names in a column are joined by commas, without"
+                " a space"
+            )
+            continue
+        name, callers, uses = columns
+        earlier = next((line for line in lines if line.name == name), None)
+        if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
+            what = "a function's name consists of a-z, 0-9 and -"
+            problems.append(f"line {number}: column 1, {name}: {what}")
+        elif earlier:
+            problems.append(
+                f"line {number}: column 1, {name}: it has a line already, line {earlier.number}"
+            )
+        else:
+            lines.append(Line(number, name, tuple(callers.split(",")), tuple(uses.split(","))))
+    known = [line.name for line in lines]
+    for line in lines:
+        problems += wrong_words(line, known)
+    if not lines and not problems:
+        problems.append("it has no line. One function that you alone may call: hello  you  -")
+    return lines, problems
+
+
+def wrong_words(line: Line, known: list[str]) -> Iterable[str]:
+    for word in line.invoked_by:
+        alone = word == "-" and len(line.invoked_by) == 1
+        if alone or word in ("you", "anonymous", *known) or MEMBER.fullmatch(word):
+            continue
+        hint = "write anonymous for everyone; " if word == "allUsers" else ""
+        near = difflib.get_close_matches(word, [*known, "anonymous"], 1)
+        question = f". There is no such function; did you mean {near[0]}?" if near else ""
+        yield (
+            f"line {line.number}: column 2, {shown(word)}: {hint}allowed are you, anonymous,"
+            " functions that have a line, members such as user:ada@example.com or"
+            f" group:admins@example.com, and - for nobody{question}"
+        )
+    for word in line.may_use:
+        alone = word == "-" and len(line.may_use) == 1
+        if not (alone or word == "firestore" or ROLE.fullmatch(word)):
+            yield (
+                f"line {line.number}: column 3, {shown(word)}: allowed are firestore, roles such as"
+                " roles/pubsub.publisher, and - for nothing"
+            )
+
+
+def shown(word: str) -> str:
+    return word or "nothing between two commas"
+
+
+def without_a_line(folder: pathlib.Path, lines: list[Line]) -> list[str]:
+    known = {folder_name(line.name) for line in lines}
+    return [
+        f"functions/{main.parent.name} has no line. To let nobody call it, add:"
+        f" {main.parent.name.replace('_', '-')}  -  -"
+        for main in sorted(folder.glob("functions/*/main.py"))
+        if main.parent.name not in known
+    ]
+
+
+def wrong_name(folder: pathlib.Path, prefix: str, in_map: str) -> Iterable[str]:
+    name = prefix + in_map
+    if not NAME.fullmatch(name):
+        yield (
+            f"{name} cannot be a function's name: it needs 3 to 27 of a-z, 0-9 and -, with a"
+            " letter first"
+        )
+    if in_map in TAKEN:
+        yield f"{name} cannot be a function's name: it is taken"
+    main = f"functions/{folder_name(in_map)}/main.py"
+    if not (folder / main).exists():
+        yield f"trust-map names {in_map}, but there is no {main}"
+
+
+# ---- a function's own files
+
+
+def with_files(
+    folder: pathlib.Path, prefix: str, line: Line, known: set[str], urls: set[str]
+) -> tuple[Function, list[str]]:
+    where = f"functions/{folder_name(line.name)}"
+    flags = lines_of(folder / where / "flags")
+    variables = lines_of(folder / where / "variables")
+    problems = [f"{where}/flags: {problem}" for problem in wrong_flags(flags, where)]
+    problems += [f"{where}/variables: {problem}" for problem in wrong_variables(variables, urls)]
+    function = Function(
+        prefix + line.name,
+        line.name,
+        tuple(caller_named(word, prefix, known) for word in line.invoked_by if word != "-"),
+        tuple(word for word in line.may_use if word != "-"),
+        tuple(flags),
+        tuple(variable_of(text) for text in variables if "=" in text),
+        tuple(text for text in variables if "=" not in text),
+    )
+    return function, problems
+
+
+def caller_named(word: str, prefix: str, known: set[str]) -> Caller:
+    if word in ("you", "anonymous"):
+        return Caller(Kind(word), word)
+    if word in known:
+        return Caller(Kind.FUNCTION, prefix + word)
+    return Caller(Kind.MEMBER, word.replace("$PREFIX", prefix))
+
+
+def lines_of(file: pathlib.Path) -> list[str]:
+    """The lines of flags or variables, without comments and without blanks around a line."""
+    return lines_in(file.read_text("utf-8-sig")) if file.exists() else []
+
+
+def lines_in(text: str) -> list[str]:
+    lines = (line.strip() for line in text.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def wrong_flags(flags: list[str], where: str) -> Iterable[str]:
+    for line in flags:
+        name = line.partition("=")[0]
+        if not re.match("--.", line):
+            yield f"'{line}' is not a flag of gcloud run deploy, such as --memory=512Mi"
+        elif name in NOT_YOURS:
+            yield f"{name} {NOT_YOURS[name]}"
+        elif name in VARIABLES.split():
+            yield f"variables stand in {where}/variables"
+
+
+def wrong_variables(variables: list[str], urls: set[str]) -> Iterable[str]:
+    for line in variables:
+        name, assigned, _ = line.partition("=")
+        if RESERVED.fullmatch(name):
+            yield f"{name} is set by Cloud Run or by deploy.sh"
+        elif not (assigned and re.match("[A-Za-z_]", name)) and line not in urls:
+            yield f"'{line}' is not NAME=value, nor X_URL of a function X of trust-map"
+
+
+def variable_of(line: str) -> Variable:
+    name, _, value = line.partition("=")
+    other = re.fullmatch(r"\$([A-Za-z_][A-Za-z0-9_]*)", value)
+    return Variable(name, value, other[1] if other else "")
+
+
+def secrets_in(flags: Iterable[str]) -> list[str]:
+    """The names of the secrets in --set-secrets flags, each once."""
+    values = [f.partition("=")[2] for f in flags if f.startswith("--set-secrets=")]
+    pairs = [pair for value in values for pair in value.split(",") if pair]
+    return list(dict.fromkeys(pair.partition("=")[2].partition(":")[0] for pair in pairs))

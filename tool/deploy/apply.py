@@ -1,0 +1,189 @@
+"""deploy: makes the project what trust-map and functions/ say. Reading order is running order."""
+
+from __future__ import annotations
+
+import pathlib
+import time
+from typing import NamedTuple
+
+from tool.deploy import inventory
+from tool.deploy.app import App
+from tool.deploy.cloud import Above, Found, principal
+from tool.deploy.gcloud import Answer, answer
+from tool.deploy.inventory import Database
+from tool.deploy.options import Options
+from tool.deploy.preflight import preflight
+from tool.deploy.processes import side_by_side
+from tool.deploy.progress import Refused, Stop, error
+from tool.deploy.roles import Holder, holders
+from tool.deploy.rollout import Rollout
+from tool.deploy.target import GoogleCloud, ThisMachine
+from tool.deploy.verify import Measured, verify
+
+NOTHING = Found(frozenset(), (), ())
+APIS = "run cloudbuild artifactregistry logging iam iamcredentials cloudresourcemanager"
+READ_SECRET = "roles/secretmanager.secretAccessor"
+
+
+class Deployed(NamedTuple):
+    measured: Measured
+    found: Found  # what is there now
+
+
+async def deploy(
+    options: Options, app: App, target: GoogleCloud | ThisMachine, work: pathlib.Path
+) -> Deployed | None:
+    """Deploys the functions and their bindings, then measures them. `work`: a folder of this run's.
+
+    Returns nothing where a --dry-run only printed it.
+    """
+    progress, local = target.progress, target.local
+    found = NOTHING if options.dry_run else await preflight(app, target)
+    target.gcloud.accounts = tuple(holder.email for holder in holders(app, target))
+
+    # ---- Up to here, nothing has been changed.
+
+    with progress.step("Enabling the APIs"):
+        found = await enable_apis(app, target, found)
+        await target.know_number(found.services[0].project_number if found.services else "")
+    with progress.step("Creating the service accounts"):
+        await create_accounts(app, target, found)
+    if app.uses_firestore and not local:
+        with progress.step("Creating the database"):
+            await create_database(target)
+    with progress.step("Granting roles"):
+        above = await grant_roles(app, target)
+    rollout = Rollout(app, target, found, work)
+    if options.dry_run:
+        for function in app.chosen:
+            await rollout.show(function)
+        return None
+    done = await side_by_side(*(rollout.deploy(function) for function in app.chosen))
+    for sentence in sorted(rollout.missing_roles):
+        error(f"  {sentence}")
+    if not all(done):
+        raise Stop("not everything is deployed. Correct the errors above, and run this again")
+    if rollout.has_changed:
+        found = found._replace(services=await inventory.services(target, found))
+    app = app.private(rollout.stay_private)
+    measured = await verify(options, app, target, work, found, above, rollout.policies)
+    return Deployed(measured, found)
+
+
+async def enable_apis(app: App, target: GoogleCloud | ThisMachine, found: Found) -> Found:
+    wanted = APIS.split()
+    if app.uses_firestore and not target.local:
+        wanted.append("firestore")
+    if any(function.secrets for function in app.chosen):
+        wanted.append("secretmanager")
+    missing = [f"{api}.googleapis.com" for api in wanted if not found.enabled(api)]
+    if missing:
+        await target.gcloud.change(
+            "gcloud services enable", *missing, f"--project={target.project}"
+        )
+    target.gcloud.apis_known = True
+    return found._replace(apis=found.apis.union(missing))
+
+
+async def create_accounts(app: App, target: GoogleCloud | ThisMachine, found: Found) -> None:
+    gcloud = target.gcloud
+    running = found.made_by(target.made_by, target.region)
+    if running:
+        running.append(target.builder)
+    for holder in with_callers(app, target):
+        # An account that was just deleted may still be listed. Where a function runs, its account is there.
+        if found.account(holder.email) and holder.name in running:
+            continue
+
+        async def is_there(email: str = holder.email) -> Answer:
+            return await inventory.account_is_ours(target, email)
+
+        made_at = int(time.time())
+        await gcloud.change(
+            "gcloud iam service-accounts create", holder.email.partition("@")[0],
+            f"--project={target.project}", f"--display-name={holder.name}",
+            f"--description={target.made_by} {made_at}", done=is_there,
+        )  # fmt: skip
+        gcloud.accounts_made.append(made_at)
+
+
+def with_callers(app: App, target: GoogleCloud | ThisMachine) -> list[Holder]:
+    """The accounts that must be there: the functions' own, and those that their policies name."""
+    callers = {c.name for function in app.chosen for c in function.invoked_by}
+    wanted = [f for f in app.functions if f in app.chosen or f.name in callers]
+    return holders(app._replace(only=tuple(f.name for f in wanted)), target)
+
+
+async def create_database(target: GoogleCloud | ThisMachine) -> None:
+    async def is_there() -> Answer:
+        return await inventory.database_is(target, Database.NATIVE)
+
+    if not target.gcloud.dry_run:
+        there = await inventory.database(target)
+        if there is Database.NATIVE:
+            return
+        if there is Database.OTHER_MODE:
+            raise Refused(
+                f"  The database {target.database} is in Datastore mode, and Firestore's is needed."
+                " Take another PREFIX, or delete it: gcloud firestore databases delete"
+                f" --database={target.database} --project={target.project}"
+            )
+    await target.gcloud.change(
+        "gcloud firestore databases create", f"--database={target.database}",
+        f"--project={target.project}", f"--location={target.region}",
+        "--type=firestore-native", "--format=none", done=is_there,
+    )  # fmt: skip
+    # gcloud is back before the database is there.
+    if not target.gcloud.dry_run and not await target.gcloud.comes_true("the database", is_there):
+        raise Refused(f"  The database {target.database} is not there yet.")
+
+
+async def grant_roles(app: App, target: GoogleCloud | ThisMachine) -> Above | None:
+    """Returns what it has read, where it has changed nothing of it."""
+    above = Above(()) if target.gcloud.dry_run else await inventory.above(target)
+    changed = False
+    for holder in holders(app, target):  # two changes of one policy at the same time collide
+        held = holder.held(above.of_project())
+        for role in holder.too_many(held):
+            await take_back(target, holder.member, role)
+            target.progress.note(f"took {role} back from {holder.member}")
+            held = [one for one in held if one.name != role]
+            changed = True
+        for role, condition in holder.missing(held):
+            said = f"title={condition.title},expression={condition.expression}" if condition else None
+            await target.gcloud.change(
+                "gcloud projects add-iam-policy-binding", target.project,
+                f"--member={holder.member}", f"--role={role}", f"--condition={said}",
+                "--format=none",
+            )  # fmt: skip
+            changed = True
+        await let_read_secrets(target, holder)
+    return None if changed else above
+
+
+async def take_back(target: GoogleCloud | ThisMachine, member: str, role: str) -> None:
+    """Whatever its condition."""
+
+    async def is_gone() -> Answer:
+        above = await inventory.above_or_hidden(target)
+        if above.project_hidden:
+            return Answer.UNKNOWN
+        left = {(binding.principal, binding.role) for binding in above.of_project()}
+        return answer((principal(member), role) not in left)
+
+    await target.gcloud.change(
+        "gcloud projects remove-iam-policy-binding", target.project, f"--member={member}",
+        f"--role={role}", "--all", "--format=none", done=is_gone,
+    )  # fmt: skip
+
+
+async def let_read_secrets(target: GoogleCloud | ThisMachine, holder: Holder) -> None:
+    for secret in holder.secrets:
+        if not target.gcloud.dry_run:
+            policy = await inventory.readers_of(target, secret)
+            if any(b.principal == principal(holder.member) and b.role == READ_SECRET for b in policy):
+                continue
+        await target.gcloud.change(
+            "gcloud secrets add-iam-policy-binding", secret, f"--project={target.project}",
+            f"--member={holder.member}", f"--role={READ_SECRET}", "--format=none",
+        )  # fmt: skip

@@ -1,0 +1,264 @@
+"""destroy: removes what the labels and descriptions say was made by this script.
+
+It needs no trust-map, and no functions/ here. In its order no policy is left with a member that no
+longer exists.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+from tool.deploy import app, interruption, inventory
+from tool.deploy.apply import READ_SECRET, take_back
+from tool.deploy.cloud import Found, principal
+from tool.deploy.gcloud import Answer, answer
+from tool.deploy.inventory import Database
+from tool.deploy.options import Options
+from tool.deploy.processes import side_by_side
+from tool.deploy.progress import Refused, Stop, error, say
+from tool.deploy.roles import holders
+from tool.deploy.target import GoogleCloud, ThisMachine
+
+
+async def destroy(options: Options, target: GoogleCloud | ThisMachine) -> None:
+    if options.dry_run:
+        await show(options, target)
+        return
+    if isinstance(target, ThisMachine) and not target.is_there:
+        if target.state.is_dir():
+            await end_local_project(target)
+        else:
+            say("There is no local project.")
+        return
+    found = await inventory.look(target)
+    if options.name:
+        name = options.prefix + options.name.removeprefix(options.prefix)
+        await destroy_one(options, target, found, name)
+        return
+    ours = found.made_by(target.made_by, target.region)
+    emails = [account.email for account in found.accounts_made_by(target.made_by)]
+    elsewhere = found.made_elsewhere(target.made_by, target.region)
+    if not (options.quiet or target.local):
+        database = target.database if options.delete_data else ""
+        ask_first(target, ours, None if elsewhere else emails, database)
+    with target.progress.step("Deleting the functions"):
+        await delete_functions(target, ours)
+    if elsewhere:
+        where = " ".join(elsewhere)
+        say(f"Kept: the service accounts and the database. The functions in {where} use them, too.")
+        return
+    with target.progress.step("Taking back roles"):
+        await take_back_roles(target, found, emails)
+    with target.progress.step("Deleting the service accounts"):
+        await delete_accounts(target, emails)
+    if isinstance(target, ThisMachine):
+        await end_or_keep(target, found)
+        return
+    await keep_or_delete_database(options, target, found)
+    say(
+        "Kept: the enabled APIs, and what Google keeps of builds (repository"
+        " cloud-run-source-deploy, bucket run-sources-...)."
+    )
+
+
+async def destroy_one(
+    options: Options, target: GoogleCloud | ThisMachine, found: Found, name: str
+) -> None:
+    """One function with its account, for instance one that has left the map."""
+    email = target.email(name)
+    there = name in found.made_by(target.made_by, target.region)
+    account = found.account(email)
+    if not there and not (account and account.made_by == target.made_by):
+        raise Stop(f"there is no function {name} here that this script made")
+    if not (options.quiet or target.local):
+        ask_first(target, [name], [email], "")
+    if there:
+        with target.progress.step("Deleting the function"):
+            await delete_functions(target, [name])
+    if any(s.name == name and s.region != target.region for s in found.services):
+        say("Kept: its service account. The function runs in another region, too.")
+        return
+    with target.progress.step("Taking back its roles"):
+        await take_back_roles(target, found, [email])
+    with target.progress.step("Deleting its service account"):
+        await delete_accounts(target, [email])
+    again = target.again()
+    say(
+        f"If trust-map still has its line, take that out, and run {again}: then no policy names it"
+        " any more."
+    )
+
+
+async def show(options: Options, target: GoogleCloud | ThisMachine) -> None:
+    """--dry-run: what a deploy by the present map would have made."""
+    the_app = app.read(options.prefix).in_project(target.project)
+    made = holders(the_app, target)
+    with target.progress.step("Deleting the functions"):
+        for name in the_app.names:
+            await delete_function(target, name)
+    with target.progress.step("Taking back roles"):
+        for holder in made:
+            for role in holder.roles:
+                await take_back(target, holder.member, role.name)
+    with target.progress.step("Deleting the service accounts"):
+        await delete_accounts(target, [holder.email for holder in made])
+    if options.delete_data and not target.local and the_app.uses_firestore:
+        with target.progress.step("Deleting the database"):
+            await delete_database(target)
+
+
+def ask_first(
+    target: GoogleCloud | ThisMachine, functions: list[str], emails: list[str] | None, database: str
+) -> None:
+    """`emails`: None, where the service accounts are kept."""
+    say(f"This removes from project {target.project}, region {target.region}:")
+    say(f"  functions: {' '.join(functions) or 'none'}")
+    if emails is not None:
+        say(f"  service accounts, with their roles: {' '.join(emails) or 'none'}")
+        if database:
+            say(f"  the database {database}, and all that is in it")
+    print("Go on? (y/N) ", end="", flush=True)
+    with interruption.while_typing():
+        answered = sys.stdin.readline().strip()
+    if answered not in ("y", "Y", "yes"):
+        raise Stop("nothing was removed")
+
+
+async def delete_functions(target: GoogleCloud | ThisMachine, names: list[str]) -> None:
+    async def refusal(name: str) -> Refused | None:
+        try:
+            await delete_function(target, name)
+        except Refused as refused:
+            return refused
+        return None
+
+    # One that is refused does not keep the others.
+    refusals = [r for r in await side_by_side(*map(refusal, names)) if r]
+    for refused in refusals[1:]:
+        target.progress.refused(refused)
+    if refusals:
+        raise refusals[0]
+
+
+async def delete_function(target: GoogleCloud | ThisMachine, name: str) -> None:
+    async def is_gone() -> Answer:
+        return await inventory.is_gone(target, name)
+
+    await target.gcloud.change(
+        "gcloud run services delete", name, f"--project={target.project}",
+        f"--region={target.region}", "--quiet", done=is_gone,
+    )  # fmt: skip
+
+
+async def take_back_roles(
+    target: GoogleCloud | ThisMachine, found: Found, emails: list[str]
+) -> None:
+    """Also what a deleted account of this name has left behind."""
+    above = await inventory.above(target)
+    for email in emails:
+        taken: set[tuple[str, str]] = set()
+        for binding in above.of_project():
+            is_its = is_about(binding.member, email)
+            if is_its and (binding.principal, binding.role) not in taken:
+                taken.add((binding.principal, binding.role))
+                await take_back(target, binding.member, binding.role)
+    if emails and found.enabled("secretmanager"):
+        await take_back_secrets(target, emails)
+
+
+def is_about(member: str, email: str) -> bool:
+    """Whether it is this account, or a deleted one of this name."""
+    alive = f"serviceAccount:{email}"
+    deleted = f"deleted:{alive}?".lower()
+    return principal(member) == principal(alive) or member.lower().startswith(deleted)
+
+
+async def take_back_secrets(target: GoogleCloud | ThisMachine, emails: list[str]) -> None:
+    project = f"--project={target.project}"
+    try:
+        secrets = await target.gcloud.read("gcloud secrets list", project, quiet=True)
+    except Refused:
+        target.progress.note(
+            f"The secrets of project {target.project} cannot be listed. A binding of theirs that"
+            " names one of these service accounts stays; it lets nobody in once the account is"
+            " deleted"
+        )
+        return
+    for secret in (one["name"].rpartition("/")[2] for one in secrets):
+        for binding in await inventory.readers_of(target, secret):
+            if not any(is_about(binding.member, email) for email in emails):
+                continue
+
+            async def is_gone(secret: str = secret, member: str = binding.member) -> Answer:
+                left = await inventory.readers_of(target, secret)
+                return answer(all(b.member.lower() != member.lower() for b in left))
+
+            await target.gcloud.change(
+                "gcloud secrets remove-iam-policy-binding", secret, project,
+                f"--member={binding.member}", f"--role={READ_SECRET}", "--format=none",
+                done=is_gone,
+            )  # fmt: skip
+
+
+async def delete_accounts(target: GoogleCloud | ThisMachine, emails: Iterable[str]) -> None:
+    for email in emails:
+
+        async def is_gone(email: str = email) -> Answer:
+            return await inventory.account_is_gone(target, email)
+
+        await target.gcloud.change(
+            "gcloud iam service-accounts delete", email, f"--project={target.project}", "--quiet",
+            done=is_gone,
+        )  # fmt: skip
+
+
+# ---- what is left at the end
+
+
+async def end_or_keep(target: ThisMachine, found: Found) -> None:
+    for file in target.state.glob(f"{target.prefix}data.db*"):
+        file.unlink()
+    others = found.made_with_another_prefix(target.made_by)
+    if others:
+        say(f"Kept: the local project, for {' '.join(others)}")
+    else:
+        await end_local_project(target)
+
+
+async def end_local_project(target: ThisMachine) -> None:
+    with target.progress.step("Ending the local project"):
+        await target.manage("down")
+
+
+async def keep_or_delete_database(options: Options, target: GoogleCloud, found: Found) -> None:
+    if not found.enabled("firestore"):
+        return
+    try:
+        there = await inventory.database(target)
+    except Refused:
+        error(f"Whether there is a database {target.database} cannot be seen.")
+        if options.delete_data:
+            raise Stop(
+                f"the database {target.database} may still be there. The role"
+                " roles/datastore.owner lets you see and delete it. Then run"
+                f" {target.again('destroy --delete-data')}"
+            ) from None
+        return
+    if there is Database.NONE:
+        return
+    if options.delete_data:
+        with target.progress.step("Deleting the database"):
+            await delete_database(target)
+    else:
+        say(f"Kept: the database {target.database}. --delete-data removes it.")
+
+
+async def delete_database(target: GoogleCloud | ThisMachine) -> None:
+    async def is_gone() -> Answer:
+        return await inventory.database_is(target, Database.NONE)
+
+    await target.gcloud.change(
+        "gcloud firestore databases delete", f"--database={target.database}",
+        f"--project={target.project}", "--quiet", "--format=none", done=is_gone,
+    )  # fmt: skip

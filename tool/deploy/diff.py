@@ -1,0 +1,79 @@
+"""diff COMMIT: what trust-map and flags open and close, compared with a commit. For a pull request."""
+
+from __future__ import annotations
+
+import pathlib
+import subprocess
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from tool.deploy import app
+from tool.deploy.progress import Stop, say
+
+
+class Edge(NamedTuple):
+    """Something that is allowed."""
+
+    who: str
+    may: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.who} {self.may} {self.what}"
+
+
+def diff(commit: str) -> None:
+    """Prints what is opened and closed. Raises Stop where something is opened."""
+    if not commit:
+        raise Stop("compared with which commit? For instance ./deploy.sh diff main", 2)
+    if git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}") is None:
+        raise Stop(f"there is no commit {commit} here")
+    before, now = edges(files_at(commit)), edges(files_here())
+    opened = [edge for edge in now if edge not in before]
+    for edge in opened:
+        say(f"opened: {edge}")
+    for edge in before:
+        if edge not in now and edge._replace(who="anonymous") not in now:  # else it still may
+            say(f"closed: {edge}")
+    if opened:
+        raise Stop(f"this allows more than {commit} does")
+    say(f"Nothing is opened that {commit} does not have.")
+
+
+def edges(files: Mapping[str, str]) -> list[Edge]:
+    """What these files allow: trust-map and functions/NAME/flags, by their paths."""
+    lines, _ = app.parsed(files.get("trust-map", ""))
+    allowed = [
+        Edge(who, "may call", line.name) for line in lines for who in line.invoked_by if who != "-"
+    ]
+    allowed += [
+        Edge(f"the account of {line.name}", "may use", use)
+        for line in lines for use in line.may_use if use != "-"
+    ]  # fmt: skip
+    for path, text in sorted(files.items()):
+        _, name, file = path.split("/") if path.count("/") == 2 else ("", "", "")
+        if file == "flags":
+            account = f"the account of {name.replace('_', '-')}"
+            secrets = app.secrets_in(app.lines_in(text))
+            allowed += [Edge(account, "may read the secret", secret) for secret in secrets]
+    return allowed
+
+
+def files_here() -> dict[str, str]:
+    paths = [pathlib.Path("trust-map"), *pathlib.Path("functions").glob("*/flags")]
+    return {str(path): path.read_text("utf-8-sig", "replace") for path in paths if path.exists()}
+
+
+def files_at(commit: str) -> dict[str, str]:
+    listed = git("ls-tree", "-r", "-z", "--name-only", commit, "--", "trust-map", "functions") or ""
+    paths = [p for p in listed.split("\0") if p == "trust-map" or p.endswith("/flags")]
+    return {path: git("show", f"{commit}:./{path}") or "" for path in paths}
+
+
+def git(*words: str) -> str | None:
+    """What git says; None, where it fails."""
+    try:
+        done = subprocess.run(["git", *words], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.decode("utf-8-sig", "replace")

@@ -1,0 +1,125 @@
+"""What an error of gcloud's means: it passes by itself, or it is final, and which role is missing.
+
+errors.txt and roles.txt hold what is known, with one line for each kind of error.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import pathlib
+import re
+from typing import NamedTuple
+
+HERE = pathlib.Path(__file__).resolve().parent
+NEW = 180  # seconds for which an account is new
+FOREVER = 999_999
+
+
+class Patience(NamedTuple):
+    """How long to wait for something, and for what. No seconds: it does not pass."""
+
+    seconds: int
+    what: str = ""
+
+
+class Situation(NamedTuple):
+    """What must be known besides the text of an error."""
+
+    youngest_account: float  # its age in seconds
+    apis_known: bool  # it is known which APIs are enabled: this run may have enabled one
+    accounts: tuple[str, ...]  # the addresses of the app's own accounts
+
+
+class Known(NamedTuple):
+    """A line of errors.txt."""
+
+    limit: str
+    what: str
+    words: str
+
+
+class Needed(NamedTuple):
+    """A line of roles.txt."""
+
+    role: str
+    permissions: str  # what their names begin with
+    commands: str
+
+
+def table(name: str) -> list[list[str]]:
+    """The lines of a table, its columns parted by |."""
+    lines = (HERE / name).read_text("utf-8").splitlines()
+    return [
+        [column.strip() for column in line.split("|")]
+        for line in lines if line and not line.startswith("#")
+    ]  # fmt: skip
+
+
+@functools.cache
+def known() -> list[Known]:
+    return [Known(*line) for line in table("errors.txt")]
+
+
+@functools.cache
+def needed() -> list[Needed]:
+    return [Needed(*line) for line in table("roles.txt")]
+
+
+def error_in(said: str) -> str:
+    """What gcloud said from its first ERROR on, for a warning is no error."""
+    lines = said.splitlines()
+    first = next((i for i, line in enumerate(lines) if line.startswith("ERROR")), 0)
+    return "\n".join(line for line in lines[first:] if not line.startswith("WARNING"))
+
+
+def patience(said: str, now: Situation) -> Patience:
+    """What to do about it. The first line of errors.txt that matches decides."""
+    text = " ".join(error_in(said).lower().split("\n"))
+    for line in known():
+        if not fnmatch.fnmatchcase(text, f"*{line.words}*"):
+            continue
+        if line.limit == "age":
+            young = now.youngest_account < NEW and not names_only_strangers(text, now.accounts)
+            return Patience(FOREVER if young else 0, line.what)
+        if line.limit == "api":
+            return Patience(300 if now.apis_known else 0, line.what)
+        return Patience(int(line.limit), line.what)
+    return Patience(0)
+
+
+def names_only_strangers(text: str, ours: tuple[str, ...]) -> bool:
+    """Whether it is about accounts, and none of them is one of ours."""
+    return "@" in text and not any(email in text for email in ours)
+
+
+def missing_role(said: str, project: str) -> str:
+    """Which role holds the permission that the deployer lacks, as a sentence; or nothing."""
+    text = error_in(said)
+    small = text.lower()
+    if "service agent" in small:  # one of Google's own, and not you
+        return ""
+    grants = "an owner of the project can grant it."
+    found = re.search(r"[Pp]ermission[: ]*'?([a-zA-Z]*\.[a-zA-Z.]*[a-zA-Z])'?", text)
+    if found:
+        for line in needed():
+            if found[1].startswith(line.permissions):
+                return (
+                    f"You lack the permission {found[1]} in project {project}. The role {line.role}"
+                    f" holds it; {grants}"
+                )
+        return ""
+    denied = ("permission_denied", "not have permission", "access denied")
+    if "has not been used in project" in small or "service_disabled" in small:
+        return ""
+    command = re.match(r"ERROR: \(gcloud\.([a-z.-]*)\)", text)
+    if not command or not any(word in small for word in denied):
+        return ""
+    words = command[1].replace(".", " ")
+    roles = dict.fromkeys(line.role for line in needed() if words.startswith(line.commands))
+    if not roles:
+        return ""
+    return (
+        f"You lack a permission in project {project} that gcloud {words} needs."
+        f" {' or '.join(roles)} holds it; {grants}"
+    )

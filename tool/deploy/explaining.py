@@ -1,0 +1,150 @@
+"""explain URL: collects what is known of the service behind a URL, reads a token, and judges it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+import time
+from urllib.parse import urlsplit
+
+from tool.deploy import explain, interruption, inventory, processes
+from tool.deploy.cloud import INVOKER, Binding, Service, account_from, service_from
+from tool.deploy.gcloud import Answer
+from tool.deploy.processes import together
+from tool.deploy.progress import Refused, error, say
+from tool.deploy.target import GoogleCloud, Target, ThisMachine
+from tool.deploy.verify import INVOKE
+
+GOOGLE = "https://www.googleapis.com/oauth2/v1/certs"
+LONGEST = 100_000  # bytes that are read of a token
+
+
+async def explained(target: GoogleCloud | ThisMachine, url: str) -> int:
+    """Prints the verdict. Returns the exit status: 0 let in, 3 refused or unknown."""
+    known = await collected(target, url)
+    if sys.stdin.isatty():
+        error(
+            "Paste a token, which the terminal will show, and end it with Enter and Ctrl-D. No"
+            " token: Ctrl-D"
+        )
+    with interruption.while_typing():
+        sent = sys.stdin.buffer.read(LONGEST).decode("utf-8", "replace")
+    verdict = explain.verdict(url, sent, known, time.time())
+    say(f"{verdict.answer.value}: {verdict.why}.")
+    if verdict.command:
+        say(f"this changes it: {shlex.join(verdict.command)}")
+    return 0 if verdict.answer is explain.Reply.LET_IN else 3
+
+
+async def collected(target: GoogleCloud | ThisMachine, url: str) -> explain.Known:
+    service = await behind(target, url)
+    if service:
+        target.region = service.region
+    known = explain.Known(
+        signer="this local project" if target.local else "Google",
+        project=target.project,
+        region=target.region,
+        ours=target.accounts_end,
+        at_platform=is_of_platform(target, url),
+        name=service.name if service else "",
+        urls=tuple(dict.fromkeys((service.url, *service.urls))) if service else (),
+        more_audiences=service.more_audiences if service else (),
+        ingress=service.ingress if service else "all",
+        open=bool(service and service.invoker_check_is_off),
+        grants=(),
+        unread=(),
+        accounts=None,
+        certificates=None,
+    )
+    if not service:
+        return known
+    async with together() as group:
+        accounts = group.create_task(numbers(target))
+        published = group.create_task(certificates(target))
+        granted = group.create_task(grants(target, service))
+    by_service, unread = granted.result()
+    return known._replace(
+        grants=by_service, unread=unread, accounts=accounts.result(), certificates=published.result()
+    )
+
+
+def host_of(target: Target, url: str) -> str:
+    host = urlsplit(url).netloc.lower()
+    if target.local:
+        return re.sub("^localhost:", "127.0.0.1:", host)
+    # The URL of a tag, TAG---HOST, is its service's.
+    return host.removesuffix(":443").rpartition("---")[2]
+
+
+async def behind(target: GoogleCloud | ThisMachine, url: str) -> Service | None:
+    """The service that has this URL, wherever in the project it is."""
+    try:
+        listed = await target.gcloud.read("gcloud run services list", f"--project={target.project}")
+    except Refused as refused:
+        raise inventory.stop(
+            target, refused, f"the services of project {target.project} cannot be listed"
+        ) from None
+    host = host_of(target, url)
+    for service in map(service_from, listed):
+        if any(urlsplit(one).netloc == host for one in (service.url, *service.urls)):
+            return service
+    return None
+
+
+def is_of_platform(target: GoogleCloud | ThisMachine, url: str) -> bool:
+    """Whether the host of the URL can be nobody else's; also of a function that was deleted."""
+    host = host_of(target, url)
+    if isinstance(target, ThisMachine):
+        return f"http://{host}" in (address.url for address in target.addresses.values())
+    return host.endswith(".run.app")
+
+
+async def numbers(target: Target) -> dict[str, str] | None:
+    """Addresses of the service accounts by their numbers. None: the list is not for you."""
+    where = f"--project={target.project}"
+    listed = await target.gcloud.look("gcloud iam service-accounts list", where)
+    if listed is None:
+        return None
+    return {account.number: account.email for account in map(account_from, listed)}
+
+
+async def certificates(target: GoogleCloud | ThisMachine) -> dict[str, str] | None:
+    """What tokens are signed with, PEM by key id. None: it did not come."""
+    url = GOOGLE
+    if isinstance(target, ThisMachine):
+        url = f"http://127.0.0.1:{target.token_port()}/oauth2/v1/certs"
+    command = ("curl", "--disable", "--silent", "--fail", "--max-time", "30", "--noproxy", "127.0.0.1", url)
+    try:
+        done = await processes.run(*command, env=target.gcloud.env)
+        return dict(json.loads(done.out)) if done.status == 0 else None
+    except (OSError, ValueError):
+        return None
+
+
+async def grants(
+    target: Target, service: Service
+) -> tuple[tuple[explain.Grant, ...], tuple[explain.Unread, ...]]:
+    """Everybody who is named in the policy of the service or above it; what could not be read."""
+    roles = inventory.Roles(target.gcloud)
+    async with together() as group:
+        reading = group.create_task(inventory.policy_or_none(target, service.name, service.region))
+        above = group.create_task(inventory.above_or_hidden(target))
+    unread = []
+    if reading.result() is None:
+        unread.append(explain.Unread(f"service {service.name}", True))
+    if above.result().project_hidden:
+        unread.append(explain.Unread(f"project {target.project}", False))
+    elif above.result().hidden:
+        unread.append(explain.Unread(f"something above project {target.project}", False))
+    found = [await grant(roles, b, f"service {service.name}") for b in reading.result() or ()]
+    found += [await grant(roles, g.binding, str(g.on)) for g in above.result().grants]
+    return tuple(found), tuple(unread)
+
+
+async def grant(roles: inventory.Roles, binding: Binding, where: str) -> explain.Grant:
+    is_invoker = binding.role == INVOKER
+    holds = Answer.YES if is_invoker else await roles.allow(binding.role, INVOKE)
+    condition = binding.condition.title if binding.condition else ""
+    return explain.Grant(binding.member, binding.role, condition, where, holds)

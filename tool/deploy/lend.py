@@ -1,0 +1,107 @@
+"""verify --as-everyone: lets you act as each function's account, and takes that back."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from tool.deploy.app import App
+from tool.deploy.cloud import Policy, policy_from, principal
+from tool.deploy.gcloud import Answer, answer
+from tool.deploy.processes import side_by_side
+from tool.deploy.progress import Refused, Stop, error
+from tool.deploy.target import Target
+
+TOKEN_CREATOR = "roles/iam.serviceAccountTokenCreator"
+
+
+@contextlib.asynccontextmanager
+async def acting_as_everyone(target: Target, app: App | None) -> AsyncIterator[None]:
+    """Until this is left, you may make tokens of the functions' accounts. No app: nothing is lent."""
+    if not app:
+        yield
+        return
+    if not target.you:
+        raise Stop("who you are is not in the credentials, so nothing can be granted to you")
+    error(
+        "Until verify ends, you may make tokens of the accounts of the functions"
+        f" ({TOKEN_CREATOR})."
+    )
+    lent: list[str] = []
+    try:
+        for name in app.names:
+            await lend(target, name, lent)
+        await side_by_side(*(wait_for_tokens(target, name) for name in app.names))
+        yield
+    finally:
+        for email in lent:
+            await give_back(target, email)
+
+
+async def lend(target: Target, name: str, lent: list[str]) -> None:
+    email = target.email(name)
+    try:
+        makers = await makers_of(target, email)
+    except Refused as refused:
+        target.progress.refused(refused)
+        raise Stop(f"who may make tokens of {email} cannot be seen") from None
+    if is_among(target.you, makers):
+        return
+    lent.append(email)  # noted first: whatever happens, it is taken back
+    try:
+        await target.gcloud.change(
+            "gcloud iam service-accounts add-iam-policy-binding", email,
+            f"--project={target.project}", f"--member={target.you}", f"--role={TOKEN_CREATOR}",
+            "--condition=None", "--format=none",
+        )  # fmt: skip
+    except Refused as refused:
+        target.progress.refused(refused)
+        raise Stop(f"you may not let yourself act as {name}") from None
+
+
+async def wait_for_tokens(target: Target, name: str) -> None:
+    async def is_made() -> Answer:
+        token = await target.gcloud.text(
+            "gcloud auth print-identity-token",
+            f"--impersonate-service-account={target.email(name)}", "--include-email",
+        )  # fmt: skip
+        return answer(token is not None)
+
+    await target.gcloud.comes_true(f"your tokens of {name}", is_made)
+
+
+async def makers_of(target: Target, email: str) -> Policy:
+    """The policy of an account: who may do what as it."""
+    where = f"--project={target.project}"
+    return policy_from(
+        await target.gcloud.read(
+            "gcloud iam service-accounts get-iam-policy", email, where, quiet=True
+        )
+    )
+
+
+def is_among(you: str, makers: Policy) -> bool:
+    return any(b.principal == principal(you) and b.role == TOKEN_CREATOR for b in makers)
+
+
+async def give_back(target: Target, email: str) -> None:
+    async def is_given_back() -> Answer:
+        try:
+            return answer(not is_among(target.you, await makers_of(target, email)))
+        except Refused:
+            return Answer.UNKNOWN
+
+    words = (email, f"--project={target.project}", f"--member={target.you}", f"--role={TOKEN_CREATOR}")
+    command = "gcloud iam service-accounts remove-iam-policy-binding"
+    try:
+        await target.gcloud.change(
+            command, *words, "--condition=None", "--format=none", done=is_given_back
+        )
+    except Refused as refused:
+        target.progress.refused(refused)
+        error(
+            f"deploy.sh: you may still make tokens of {email}. This ends it: {command}"
+            f" {' '.join(words)}"
+        )
+    else:
+        error(f"Taken back: your tokens of {email}")

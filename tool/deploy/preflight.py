@@ -1,0 +1,67 @@
+"""What is looked at before a deploy changes anything."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+from tool.deploy import inventory
+from tool.deploy.app import App
+from tool.deploy.cloud import Found
+from tool.deploy.progress import Stop, error
+from tool.deploy.target import Target
+
+GCLOUD_NEEDED = 528
+
+
+async def preflight(app: App, target: Target) -> Found:
+    """What is there already. Raises Stop where something is in the way."""
+    found = await inventory.look(target)
+    project = target.project
+    if not target.local and not found.made_by(target.made_by, target.region):
+        await first_time(target)
+    for name in app.names:
+        service = found.service(name, target.region)
+        if service and service.made_by != target.made_by:
+            raise Stop(
+                f"project {project} has a Cloud Run service {name} that this script did not make."
+                " Delete it, or take another project, region or PREFIX"
+            )
+    for name in (*app.names, target.builder):
+        account = found.account(target.email(name))
+        if account and account.made_by != target.made_by:
+            raise Stop(
+                f"project {project} has a service account {account.email} that this script did"
+                " not make. Delete it, or take another project or PREFIX"
+            )
+    for name in left_the_map(app, target, found):
+        again = target.again(f"destroy {name}")
+        error(f"{name} is still deployed, but no longer in trust-map. This removes it: {again}")
+    return found
+
+
+async def first_time(target: Target) -> None:
+    """What is asked only where nothing is deployed yet, for each call of gcloud takes a second."""
+    version, billing = await asyncio.gather(
+        target.gcloud.look("gcloud version"),
+        target.gcloud.look("gcloud billing projects describe", target.project),
+    )
+    known = (version or {}).get("Google Cloud SDK", "")
+    number = re.match(r"\d+", known)
+    if not number or int(number[0]) < GCLOUD_NEEDED:
+        raise Stop(
+            f"gcloud {number[0] if number else '?'} is too old, {GCLOUD_NEEDED} is needed. Run"
+            " gcloud components update"
+        )
+    # Whoever may not see the billing account is not stopped here.
+    if billing is not None and not billing.get("billingEnabled"):
+        raise Stop(
+            f"project {target.project} has no billing account. See"
+            f" https://console.cloud.google.com/billing/linkedaccount?project={target.project}"
+        )
+
+
+def left_the_map(app: App, target: Target, found: Found) -> list[str]:
+    """Functions of ours that are deployed, and have no line any more."""
+    ours = found.made_by(target.made_by, target.region)
+    return [name for name in ours if not app.function(name)]

@@ -1,0 +1,197 @@
+"""verify: calls every function as every caller, and says who was let in."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from typing import NamedTuple
+
+from tool.deploy import inventory
+from tool.deploy.app import EVERYONE, YOU, App, Caller, Kind
+from tool.deploy.cloud import INVOKER, Above, Found, Grant, Policy
+from tool.deploy.gcloud import Answer
+from tool.deploy.lend import acting_as_everyone
+from tool.deploy.measure import SETS, Cell, Column, Measuring, Verdict
+from tool.deploy.options import Options
+from tool.deploy.preflight import left_the_map
+from tool.deploy.processes import side_by_side, together
+from tool.deploy.progress import Stop
+from tool.deploy.roles import holder
+from tool.deploy.rollout import is_exactly
+from tool.deploy.target import GoogleCloud, ThisMachine
+
+# The roles that deploy.sh itself gives do not hold run.routes.invoke. All others are looked into.
+GIVEN = ("roles/run.builder", "roles/datastore.user", "roles/iam.serviceAccountTokenCreator")
+INVOKE = "run.routes.invoke"
+
+
+class Inherited(NamedTuple):
+    """Who may call every function, by a role on the project or above it."""
+
+    grant: Grant
+    is_known: bool  # the role could be looked into
+
+
+class Report(NamedTuple):
+    """What is known of a function besides its calls."""
+
+    name: str
+    allowed: tuple[str, ...]  # whom its policy lets in, with a condition in brackets
+    problems: tuple[str, ...]  # what is not as a deploy makes it
+    policy_is_read: bool
+
+
+class Measured(NamedTuple):
+    """The trust map as measured."""
+
+    cells: tuple[Cell, ...]
+    functions: tuple[Report, ...]
+    inherited: tuple[Inherited, ...]
+    hidden: str  # which policies are not visible to you
+    you_have_a_token: bool
+
+    @property
+    def wrong(self) -> list[str]:
+        """What is not as trust-map says."""
+        calls = [f"{c.caller} -> {c.function}" for c in self.cells if c.verdict is Verdict.WRONG]
+        return calls + [f"what is said below {f.name}" for f in self.functions if f.problems]
+
+    @property
+    def unknown(self) -> list[str]:
+        """What could not be found out."""
+        unread = [f"the policy of {f.name} cannot be read" for f in self.functions if not f.policy_is_read]
+        return unread + [
+            f"{cell.caller} -> {cell.function} got no answer that tells"
+            for cell in self.cells if cell.verdict is Verdict.UNKNOWN
+        ]  # fmt: skip
+
+
+async def verify(
+    options: Options, app: App, target: GoogleCloud | ThisMachine, work: pathlib.Path,
+    found: Found, above: Above | None, policies: dict[str, Policy],
+) -> Measured:  # fmt: skip
+    """Measures the map. `above` and `policies`: what was read just now, and need not be read again."""
+    # What has left the map can still be called.
+    names = [function.name for function in app.chosen]
+    names += [] if app.only else left_the_map(app, target, found)
+    async with acting_as_everyone(target, app if options.as_everyone else None):
+        roles = inventory.Roles(target.gcloud)
+        async with together() as group:
+            reading = group.create_task(inherited(target, roles, above))
+            token = group.create_task(target.gcloud.text("gcloud auth print-identity-token"))
+            read = [group.create_task(policy(target, name, policies)) for name in names]
+        above, by_role = reading.result()
+        read_policies = dict(zip(names, (task.result() for task in read), strict=True))
+        columns = [column(app, target, name, read_policies[name]) for name in names]
+        inherit = not above.hidden and any(is_yours(target, one) for one in by_role)
+        measuring = Measuring(target, work, token.result() or None, inherit)
+        rows = await side_by_side(
+            *(measuring.row(caller, columns, hook(app, caller)) for caller in callers(app, target))
+        )
+        reports = await side_by_side(
+            *(report(options, app, target, found, above, roles, c, read_policies[c.name]) for c in columns)
+        )
+    cells = tuple(cell for row in rows for cell in row)
+    return Measured(cells, tuple(reports), tuple(by_role), above.hidden, bool(token.result()))
+
+
+def callers(app: App, target: GoogleCloud | ThisMachine) -> list[Caller]:
+    """Everyone, you, each function, and the members that the map names."""
+    functions = [Caller(Kind.FUNCTION, name) for name in app.names]
+    members = [Caller(Kind.MEMBER, name) for name in app.members if name != target.you]
+    return [EVERYONE, YOU, *functions, *members]
+
+
+def hook(app: App, caller: Caller) -> pathlib.Path | None:
+    """The caller's own way to ask through it, where it has one."""
+    function = app.function(caller.name) if caller.kind is Kind.FUNCTION else None
+    file = pathlib.Path(function.folder) / "verify" if function else None
+    return file if file and os.access(file, os.X_OK) else None
+
+
+async def policy(
+    target: GoogleCloud | ThisMachine, name: str, known: dict[str, Policy]
+) -> Policy | None:
+    return known[name] if name in known else await inventory.policy_or_none(target, name)
+
+
+def column(
+    app: App, target: GoogleCloud | ThisMachine, name: str, policy: Policy | None
+) -> Column:
+    function = app.function(name)
+    members = target.members(function) if function else []
+    return Column(name, tuple(members), policy is not None and is_exactly(policy, members))
+
+
+async def inherited(
+    target: GoogleCloud | ThisMachine, roles: inventory.Roles, above: Above | None
+) -> tuple[Above, list[Inherited]]:
+    above = above or await inventory.above_or_hidden(target)
+    looked_into = [grant for grant in above.grants if grant.binding.role not in GIVEN]
+    allowed = await side_by_side(*(roles.allow(g.binding.role, INVOKE) for g in looked_into))
+    return above, [
+        Inherited(grant, may is Answer.YES)
+        for grant, may in zip(looked_into, allowed, strict=True) if may is not Answer.NO
+    ]  # fmt: skip
+
+
+def is_yours(target: GoogleCloud | ThisMachine, inherited: Inherited) -> bool:
+    """Or may be, if you are in a group."""
+    member = inherited.grant.binding.member
+    return member.lower() == target.you.lower() or member.startswith(SETS[:2])
+
+
+async def report(
+    options: Options, app: App, target: GoogleCloud | ThisMachine, found: Found, above: Above,
+    roles: inventory.Roles, column: Column, policy: Policy | None,
+) -> Report:  # fmt: skip
+    allowed = set()
+    for binding in policy or ():
+        if binding.role == INVOKER or await roles.allow(binding.role, INVOKE) is not Answer.NO:
+            condition = f" (if {binding.condition.title})" if binding.condition else ""
+            allowed.add(f"{binding.member}{condition}")
+    problems = problems_of(options, app, target, found, above, column, policy)
+    return Report(column.name, tuple(sorted(allowed)), tuple(problems), policy is not None)
+
+
+def problems_of(
+    options: Options, app: App, target: GoogleCloud | ThisMachine, found: Found, above: Above,
+    column: Column, policy: Policy | None,
+) -> list[str]:  # fmt: skip
+    """What is not as a deploy makes it, with the command that puts it right."""
+    name, run = column.name, f"Run {target.again()}"
+    function, service = app.function(name), found.service(column.name, target.region)
+    if not function:
+        return [f"it is no longer in trust-map. This removes it: {target.again(f'destroy {name}')}"]
+    problems = []
+    if policy is not None and not column.policy_is_right:
+        members = " ".join(column.members) or "nobody"
+        problems.append(f"its policy is not the one of trust-map, which lets in: {members}. {run}")
+    if service and service.invoker_check_is_off:
+        problems.append(
+            "its invoker check is switched off: everybody is let in, whatever the policy says."
+            f" {run}"
+        )
+    if service:
+        by_hand = service.changed_by_hand(target.email(name), function.flag("ingress", "all"))
+        problems += [f"{change}. {run}" for change in by_hand]
+    # A deploy has just put the roles right, and may still read them as they were before.
+    if options.verb == "verify" and not above.project_hidden:
+        mine = holder(function, target)
+        held = mine.held(above.of_project())
+        problems += [
+            f"its service account has {role}, which trust-map does not give it. {run}"
+            for role in mine.too_many(held)
+        ]
+        problems += [f"its service account lacks {role.name}. {run}" for role in mine.missing(held)]
+    return problems
+
+
+def conclude(measured: Measured) -> str:
+    """The last sentence. Raises Stop where all is not as the map says, or that is not known."""
+    if measured.wrong:
+        raise Stop(f"this is not what trust-map says: {', '.join(measured.wrong)}")
+    if measured.unknown:
+        unknown = "; ".join(measured.unknown)
+        raise Stop(f"whether all is as trust-map says is not known: {unknown}", 3)
+    return "Every call that could be made was answered as the map says."

@@ -1,0 +1,258 @@
+"""Takes the place of gcloud and curl for a Google Cloud that only takes notes (recorded_cloud.py).
+
+It notes each command, and answers like the real ones, so that deploy.sh goes on. In the folder
+$RECORD: commands (what was called), answers/ (what a test wants said), faults/ (what goes wrong a
+few times), services/, accounts/, policies/ and others (what was made).
+"""
+
+import json
+import os
+import pathlib
+import sys
+
+RECORD = pathlib.Path(os.environ["RECORD"])
+NUMBER = "123456789012"
+INVOKE = {"roles/run.invoker"}
+
+
+def read(name, default=None):
+    try:
+        return json.loads((RECORD / name).read_text())
+    except FileNotFoundError:
+        return default
+
+
+def write(name, content):
+    file = RECORD / name
+    file.parent.mkdir(exist_ok=True)
+    new = file.with_name(f"{file.name}.{os.getpid()}")
+    new.write_text(json.dumps(content))
+    new.replace(file)
+
+
+def listed(folder):
+    return [json.loads(file.read_text()) for file in sorted((RECORD / folder).glob("*"))]
+
+
+def note(words):
+    with open(RECORD / "commands", "a") as file:  # at one stroke: several run at once
+        file.write(json.dumps(words) + "\n")
+
+
+def scripted(line):
+    """What a test wants said to this command, if anything."""
+    for file in sorted((RECORD / "answers").glob("*")):
+        answer = json.loads(file.read_text())
+        if answer["words"] in line:
+            return answer
+    return None
+
+
+def fault(line):
+    """An error that a test planted for this command; `lost`: the change is made all the same."""
+    for file in sorted((RECORD / "faults").glob("*")):
+        planted = json.loads(file.read_text())
+        if planted["words"] in line:
+            try:
+                os.rename(file, f"{RECORD}/gone.{file.name}")  # by one of several at once
+            except FileNotFoundError:
+                continue
+            return planted
+    return None
+
+
+def option(words, name):
+    found = [word.partition("=")[2] for word in words if word.startswith(f"{name}=")]
+    return found[0] if found else ""
+
+
+def bindings_with(bindings, member, role, condition):
+    more = {"condition": condition} if condition else {}
+    return [*bindings, {"role": role, "members": [member], **more}]
+
+
+def deployed(words):
+    """A service as gcloud run services describe shows it."""
+    name, region = words[2], option(words, "--region")
+    revision = f"{name}-{option(words, '--revision-suffix')}"
+    url = f"https://{name}-{NUMBER}.{region}.run.app"
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": NUMBER,
+            "labels": {
+                "cloud.googleapis.com/location": region,
+                "made-by": option(words, "--labels").removeprefix("made-by="),
+            },
+            "annotations": {
+                "run.googleapis.com/ingress": option(words, "--ingress"),
+                "run.googleapis.com/urls": json.dumps([url]),
+            },
+        },
+        "spec": {
+            "template": {
+                "metadata": {"name": revision},
+                "spec": {"serviceAccountName": option(words, "--service-account")},
+            }
+        },
+        "status": {
+            "latestCreatedRevisionName": revision,
+            "latestReadyRevisionName": revision,
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "traffic": [{"latestRevision": True, "percent": 100, "revisionName": revision}],
+            "url": url,
+        },
+    }
+
+
+def condition_of(words):
+    text = option(words, "--condition")
+    if text in ("", "None"):
+        return None
+    title, _, expression = text.removeprefix("title=").partition(",expression=")
+    return {"title": title, "expression": expression}
+
+
+def updated(words):
+    """run services update and update-traffic, as far as deploy.sh uses them."""
+    service = existing(f"services/{words[3]}")
+    if "--invoker-iam-check" in words:
+        service["metadata"]["annotations"].pop("run.googleapis.com/invoker-iam-disabled", None)
+    if "--to-latest" in words:
+        service["status"]["traffic"] = [{"latestRevision": True, "percent": 100}]
+    write(f"services/{words[3]}", service)
+
+
+class Missing(Exception):
+    pass
+
+
+def existing(name):
+    found = read(name)
+    if found is None:
+        raise Missing
+    return found
+
+
+def account(words):
+    name = words[3]
+    email = f"{name}@p-1.iam.gserviceaccount.com"
+    write(f"accounts/{email}", {"email": email, "description": option(words, "--description")})
+
+
+def change_project(words, add):
+    member, role, bindings = option(words, "--member"), option(words, "--role"), read("granted", [])
+    if add:
+        bindings = bindings_with(bindings, member, role, condition_of(words))
+    else:
+        kept = [b for b in bindings if (b["members"][0].lower(), b["role"]) != (member.lower(), role)]
+        if kept == bindings:
+            print("ERROR: Policy binding with the specified member, role, and condition not found!", file=sys.stderr)
+            sys.exit(1)
+        bindings = kept
+    write("granted", bindings)
+
+
+def token(words):
+    account = option(words, "--impersonate-service-account")
+    return f"the token of {f'serviceAccount:{account}' if account else 'user:dev@example.com'}"
+
+
+def answer_to(words):
+    """The answer: a text, or what is printed as JSON; None: nothing."""
+    known = {
+        "version": lambda: {"Google Cloud SDK": "528.0.0"},
+        "auth list": lambda: [{"account": "dev@example.com", "status": "ACTIVE"}],
+        "auth print-identity-token": lambda: token(words),
+        "config list": lambda: {},
+        "billing projects describe": lambda: {"billingEnabled": True},
+        "projects describe": lambda: {"projectId": "p-1", "projectNumber": NUMBER},
+        "projects get-ancestors-iam-policy": lambda: [
+            {"id": "p-1", "type": "project", "policy": {"bindings": read("granted", [])}}
+        ],
+        "projects add-iam-policy-binding": lambda: change_project(words, add=True),
+        "projects remove-iam-policy-binding": lambda: change_project(words, add=False),
+        "services list": lambda: [{"config": {"name": name}} for name in read("enabled", [])],
+        "services enable": lambda: write(
+            "enabled", [*read("enabled", []), *(w for w in words if w.endswith("googleapis.com"))]
+        ),
+        "firestore databases create": lambda: write("database", {"type": "FIRESTORE_NATIVE"}),
+        "firestore databases delete": lambda: (RECORD / "database").unlink(),
+        "firestore databases describe": lambda: existing("database"),
+        "iam service-accounts create": lambda: account(words),
+        "iam service-accounts list": lambda: listed("accounts"),
+        "iam service-accounts describe": lambda: existing(f"accounts/{words[3]}"),
+        "iam service-accounts delete": lambda: (RECORD / "accounts" / words[3]).unlink(),
+        "run deploy": lambda: write(f"services/{words[2]}", deployed(words)),
+        "run services list": lambda: listed("services"),
+        "run services describe": lambda: existing(f"services/{words[3]}"),
+        "run services delete": lambda: (RECORD / "services" / words[3]).unlink(),
+        "run services set-iam-policy": lambda: write(
+            f"policies/{words[3]}", json.loads(pathlib.Path(words[4]).read_text())
+        ),
+        "run services get-iam-policy": lambda: read(f"policies/{words[3]}", {}),
+        "run services update": lambda: updated(words),
+        "run services logs": lambda: "",
+        "builds log": lambda: "",
+        "iam roles describe": lambda: {"name": words[3]},
+        "secrets list": list,
+        "builds list": list,
+    }
+    line = " ".join(words)
+    for beginning, reply in known.items():
+        if line.startswith(beginning):
+            return reply()
+    return {}
+
+
+def gcloud(words):
+    note(["gcloud", *words])
+    line = " ".join(words)
+    if planned := scripted(line):
+        print(planned["stderr"], end="", file=sys.stderr)
+        print(planned["stdout"], end="")
+        return planned["status"]
+    planted = fault(line)
+    if planted and not planted["lost"]:
+        print(planted["error"], file=sys.stderr)
+        return 1
+    try:
+        found = answer_to(words)
+    except Missing:
+        print(f"ERROR: (gcloud.{'.'.join(words[:3])}) NOT_FOUND: it does not exist", file=sys.stderr)
+        return 1
+    if planted:
+        print(planted["error"], file=sys.stderr)
+        return 1
+    if isinstance(found, str):
+        print(found)
+    elif found is not None and "--format=json" in words:
+        print(json.dumps(found))
+    return 0
+
+
+def curl():
+    """Each call is answered as the policy of its function says."""
+    caller = "allUsers"
+    for line in sys.stdin:
+        name, _, text = line.strip().partition(" = ")
+        text = text.strip('"')
+        if name == "header":
+            caller = text.partition("the token of ")[2]
+        elif name == "url":
+            function = text.removeprefix("https://").partition(f"-{NUMBER}")[0]
+        elif name == "output":
+            policy = read(f"policies/{function}", {}).get("bindings", [])
+            members = {m.lower() for b in policy if b["role"] in INVOKE for m in b["members"]}
+            if members & {"allusers", caller.lower()}:
+                print("200 application/json")
+            else:
+                pathlib.Path(text).write_text("Your client does not have permission")
+                print("403 text/html")
+    return 0
+
+
+if __name__ == "__main__":
+    if pathlib.Path(sys.argv[1]).name == "curl":
+        sys.exit(curl())
+    sys.exit(gcloud(sys.argv[2:]))
