@@ -72,7 +72,7 @@ def make_venv() -> None:
 
 
 def install_uv() -> None:
-    pinned = re.search(r"^uv==\S+", pathlib.Path(TOOL).read_text("utf-8"), re.M)[0]
+    [pinned] = re.findall(r"^uv==\S+", pathlib.Path(TOOL).read_text("utf-8"), re.M)
     words = ("install", "--quiet", "--disable-pip-version-check", pinned)
     # The pip that comes with Python works without being installed, which takes seconds.
     if not failure([str(PYTHON), "-c", WITH_BUNDLED_PIP, *words]):
