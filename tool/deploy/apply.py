@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import time
+from functools import partial
 from typing import NamedTuple
 
 from tool.deploy import inventory
@@ -17,7 +18,7 @@ from tool.deploy.processes import side_by_side
 from tool.deploy.progress import Refused, Stop, error
 from tool.deploy.roles import Holder, holders
 from tool.deploy.rollout import Rollout
-from tool.deploy.target import GoogleCloud, ThisMachine
+from tool.deploy.target import Target
 from tool.deploy.verify import Measured, verify
 
 NOTHING = Found(frozenset(), (), ())
@@ -31,7 +32,7 @@ class Deployed(NamedTuple):
 
 
 async def deploy(
-    options: Options, app: App, target: GoogleCloud | ThisMachine, work: pathlib.Path
+    options: Options, app: App, target: Target, work: pathlib.Path
 ) -> Deployed | None:
     """Deploys the functions and their bindings, then measures them. `work`: a folder of this run's.
 
@@ -70,7 +71,7 @@ async def deploy(
     return Deployed(measured, found)
 
 
-async def enable_apis(app: App, target: GoogleCloud | ThisMachine, found: Found) -> Found:
+async def enable_apis(app: App, target: Target, found: Found) -> Found:
     wanted = APIS.split()
     if app.uses_firestore and not target.local:
         wanted.append("firestore")
@@ -85,7 +86,7 @@ async def enable_apis(app: App, target: GoogleCloud | ThisMachine, found: Found)
     return found._replace(apis=found.apis.union(missing))
 
 
-async def create_accounts(app: App, target: GoogleCloud | ThisMachine, found: Found) -> None:
+async def create_accounts(app: App, target: Target, found: Found) -> None:
     gcloud = target.gcloud
     running = found.made_by(target.made_by, target.region)
     if running:
@@ -94,30 +95,25 @@ async def create_accounts(app: App, target: GoogleCloud | ThisMachine, found: Fo
         # An account that was just deleted may still be listed. Where a function runs, its account is there.
         if found.account(holder.email) and holder.name in running:
             continue
-
-        async def is_there(email: str = holder.email) -> Answer:
-            return await inventory.account_is_ours(target, email)
-
         made_at = int(time.time())
         await gcloud.change(
             "gcloud iam service-accounts create", holder.email.partition("@")[0],
             f"--project={target.project}", f"--display-name={holder.name}",
-            f"--description={target.made_by} {made_at}", done=is_there,
+            f"--description={target.made_by} {made_at}",
+            done=partial(inventory.account_is_ours, target, holder.email),
         )  # fmt: skip
         gcloud.accounts_made.append(made_at)
 
 
-def with_callers(app: App, target: GoogleCloud | ThisMachine) -> list[Holder]:
+def with_callers(app: App, target: Target) -> list[Holder]:
     """The accounts that must be there: the functions' own, and those that their policies name."""
     callers = {c.name for function in app.chosen for c in function.invoked_by}
     wanted = [f for f in app.functions if f in app.chosen or f.name in callers]
     return holders(app._replace(only=tuple(f.name for f in wanted)), target)
 
 
-async def create_database(target: GoogleCloud | ThisMachine) -> None:
-    async def is_there() -> Answer:
-        return await inventory.database_is(target, Database.NATIVE)
-
+async def create_database(target: Target) -> None:
+    is_there = partial(inventory.database_is, target, Database.NATIVE)
     if not target.gcloud.dry_run:
         there = await inventory.database(target)
         if there is Database.NATIVE:
@@ -138,7 +134,7 @@ async def create_database(target: GoogleCloud | ThisMachine) -> None:
         raise Refused(f"  The database {target.database} is not there yet.")
 
 
-async def grant_roles(app: App, target: GoogleCloud | ThisMachine) -> Above | None:
+async def grant_roles(app: App, target: Target) -> Above | None:
     """Returns what it has read, where it has changed nothing of it."""
     above = Above(()) if target.gcloud.dry_run else await inventory.above(target)
     changed = False
@@ -161,23 +157,23 @@ async def grant_roles(app: App, target: GoogleCloud | ThisMachine) -> Above | No
     return None if changed else above
 
 
-async def take_back(target: GoogleCloud | ThisMachine, member: str, role: str) -> None:
+async def take_back(target: Target, member: str, role: str) -> None:
     """Whatever its condition."""
-
-    async def is_gone() -> Answer:
-        above = await inventory.above_or_hidden(target)
-        if above.project_hidden:
-            return Answer.UNKNOWN
-        left = {(binding.principal, binding.role) for binding in above.of_project()}
-        return answer((principal(member), role) not in left)
-
     await target.gcloud.change(
         "gcloud projects remove-iam-policy-binding", target.project, f"--member={member}",
-        f"--role={role}", "--all", "--format=none", done=is_gone,
+        f"--role={role}", "--all", "--format=none", done=partial(is_taken_back, target, member, role),
     )  # fmt: skip
 
 
-async def let_read_secrets(target: GoogleCloud | ThisMachine, holder: Holder) -> None:
+async def is_taken_back(target: Target, member: str, role: str) -> Answer:
+    above = await inventory.above_or_hidden(target)
+    if above.project_hidden:
+        return Answer.UNKNOWN
+    left = {(binding.principal, binding.role) for binding in above.of_project()}
+    return answer((principal(member), role) not in left)
+
+
+async def let_read_secrets(target: Target, holder: Holder) -> None:
     for secret in holder.secrets:
         if not target.gcloud.dry_run:
             policy = await inventory.readers_of(target, secret)

@@ -1,13 +1,11 @@
-"""The verbs and options of deploy.sh."""
+"""The verbs of deploy.sh."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import difflib
 import os
 import pathlib
-import re
 import sys
 import tempfile
 from typing import NoReturn
@@ -18,13 +16,12 @@ from tool.deploy.app import App
 from tool.deploy.apply import deploy
 from tool.deploy.cloud import Found
 from tool.deploy.interruption import Interrupted, interruptible
-from tool.deploy.options import ROOT, Form, Options
+from tool.deploy.options import HELP, ROOT, Form, Options, parsed
 from tool.deploy.progress import Progress, Stop, error, say
 from tool.deploy.target import (
     LOCAL_MAIN,
-    REGION,
     VENV_PYTHON,
-    GoogleCloud,
+    Target,
     ThisMachine,
     chosen,
     make_environment,
@@ -33,43 +30,7 @@ from tool.deploy.verify import Measured, conclude, verify
 from tool.deploy.watch import watch
 from tool.python import lock
 
-HELP = f"""\
-usage: ./deploy.sh [VERB] [NAME...] [OPTION...]
-
-  deploy [FUNCTION...]  the default: deploy the functions and their bindings, then verify; safe to
-                   run again. With names: only these functions
-  verify           call every function as every caller, and print the trust map as measured
-  who FUNCTION     print every principal that could make the function run, how, and what ends it
-  explain URL      say why the platform lets in a token (on standard input), or answers it with 401, 403 or 404
-  diff COMMIT      print what trust-map and flags open and close, compared with that commit; fails if they open something
-  env              print what a shell needs to try things out: eval "$(./deploy.sh env)"
-  run FUNCTION     with --local: run a deployed function in this terminal, so that breakpoint() works
-  lock             lock the newest packages that go together; --check: say which lock is out of date
-  destroy [FUNCTION]  remove what was deployed, or one function
-  help             print this
-
-  --local         on this machine instead of Google Cloud, with the same verbs
-  --project=ID    default: gcloud's own, or local-project with --local
-  --region=NAME   default: gcloud's own (run/region), or {REGION}
-  --app=DIR       the folder of trust-map and functions/; default: the one of deploy.sh
-  --public        let everyone call what "you" may call; give it to verify, too
-  --dry-run       print the commands that would change something, and run none
-  --as-everyone   with verify: let yourself act as each function's account, until verify ends
-  --format=FORM   with verify and who: text, json or mermaid
-  --watch         with --local: deploy again whenever a file is saved, until Ctrl-C
-  --propagation=SECONDS   with --local: how long a change of a policy takes, as on Google Cloud
-  --quiet         destroy without asking first
-  --delete-data   with destroy: the database, too
-  --check         with lock: change nothing
-
-PREFIX=dev- ./deploy.sh puts dev- before every name, so that several copies can live in one project.
-Exit status: 0 done, or as the map says; 1 failed, or wrong; 2 these words are not understood;
-3 not known (of explain: refused, too).
-"""
-VERBS = ("deploy", "verify", "who", "explain", "diff", "env", "run", "lock", "destroy", "help")
-TAKES_ONE = ("who", "explain", "diff", "run", "destroy")
-SWITCHES = ("local", "public", "dry-run", "as-everyone", "watch", "quiet", "delete-data", "check")
-VALUES = ("project", "region", "app", "format", "propagation")
+MAIN = pathlib.Path(__file__).with_name("__main__.py")
 
 
 def main(words: list[str]) -> int:
@@ -101,130 +62,12 @@ def main(words: list[str]) -> int:
         return 1
 
 
-# ---- the words
-
-
-class Words(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:  # argparse repeats words, and one may be a token
-        raise Stop(f"these words are not understood ({LISTS_THEM})", 2)
-
-
-LISTS_THEM = "./deploy.sh help lists them"
-
-
-def parsed(words: list[str]) -> Options:
-    """The options. Raises Stop for a word that is none; what may be a token is never repeated."""
-    for word in words:
-        check_option(word)
-    parser = Words(add_help=False, allow_abbrev=False)
-    parser.add_argument("words", nargs="*")
-    parser.add_argument("-h", "--help", action="store_true")
-    for name in SWITCHES:
-        parser.add_argument(f"--{name}", action="store_true")
-    for name in VALUES:
-        parser.add_argument(f"--{name}", default="")
-    given = parser.parse_intermixed_args(words)
-    verb, names = verb_of(given.words)
-    if given.help:
-        verb = "help"
-    if given.format not in ("", *(form.value for form in Form)):
-        raise Stop("--format is text, json or mermaid", 2)
-    if given.propagation and not given.propagation.isdecimal():
-        raise Stop("--propagation needs a number of seconds", 2)
-    options = Options(
-        verb, tuple(names), given.local, given.project, given.region, given.app, given.public,
-        given.dry_run, given.as_everyone, Form(given.format or "text"), given.watch,
-        int(given.propagation) if given.propagation else None, given.quiet, given.delete_data,
-        given.check, os.environ.get("PREFIX", ""),
-    )  # fmt: skip
-    check_together(options)
-    return options
-
-
-def check_option(word: str) -> None:
-    name, assigned, value = word.partition("=")
-    if not name.startswith("-") or word in ("-h", "--help"):
-        return
-    if name[2:] in VALUES:
-        if not assigned:
-            raise Stop(f"write {name}=VALUE, in one word", 2)
-        if value:
-            return
-    if name[2:] not in SWITCHES or assigned:
-        known = [f"--{known}" for known in (*SWITCHES, *VALUES)]
-        said = name + assigned if plain(name.lstrip("-")) else ""
-        raise Stop(f"unknown option{did_you_mean(said, known)}", 2)
-
-
-def verb_of(words: list[str]) -> tuple[str, list[str]]:
-    verb, names = (words[0], words[1:]) if words else ("deploy", [])
-    if verb not in VERBS:
-        raise Stop(f"unknown verb{did_you_mean(verb if plain(verb) else '', VERBS)}", 2)
-    if verb in TAKES_ONE and len(names) > 1:
-        if verb == "explain":
-            raise Stop("explain takes one URL; the token comes by standard input", 2)
-        said = " and ".join(names) if all(map(plain, names)) else str(len(names))
-        raise Stop(f"{verb} takes one name, not {said}", 2)
-    if verb not in (*TAKES_ONE, "deploy") and names:
-        if names[0] in VERBS:
-            raise Stop(f"one verb at a time, not {verb} and {names[0]}", 2)
-        raise Stop(f"{verb} takes no name", 2)
-    return verb, names
-
-
-def plain(word: str) -> bool:
-    """Whether it can be repeated: no token looks like this."""
-    return bool(re.fullmatch(r"[A-Za-z][A-Za-z-]{0,30}", word))
-
-
-def did_you_mean(word: str, known: list[str] | tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(word.rstrip("="), known, 1) if word else []
-    question = f"; did you mean {near[0]}?" if near else ""
-    return f"{f': {word}' if word else ''} ({LISTS_THEM}){question}"
-
-
-def check_together(options: Options) -> None:
-    """What goes together, and with which verb."""
-    deploys_here = options.verb == "deploy" and options.local
-    for name, is_given, fits, needs in (
-        ("--watch", options.watch, deploys_here, "--local, and with no verb but deploy"),
-        ("--propagation", options.propagation is not None, deploys_here, "--local, and with no verb but deploy"),
-        ("--as-everyone", options.as_everyone, options.verb == "verify", "verify"),
-        ("--format", options.form is not Form.TEXT, options.verb in ("verify", "who"), "verify and who"),
-        ("--check", options.check, options.verb == "lock", "lock"),
-        ("run", options.verb == "run", options.local or options.verb != "run", "--local"),
-    ):  # fmt: skip
-        if is_given and not fits:
-            raise Stop(f"{name} goes with {needs}", 2)
-    if options.verb == "explain":
-        check_url(options.name)
-    if not re.fullmatch("[a-z0-9-]*", options.prefix):
-        raise Stop(
-            f"PREFIX={options.prefix} cannot begin a name: it may only contain a-z, 0-9 and -", 2
-        )
-
-
-def check_url(url: str) -> None:
-    """Says what is wrong, and repeats nothing of it: it may be a token."""
-    if not url:
-        raise Stop(
-            "explain needs the URL of the call, and a token: gcloud auth print-identity-token |"
-            " ./deploy.sh explain URL",
-            2,
-        )
-    if not re.fullmatch(r"https?://[A-Za-z0-9.:-]+([/?#].*)?", url):
-        raise Stop("explain needs a URL that begins with http:// or https://", 2)
-
-
 def folder_of(options: Options) -> pathlib.Path:
     of_the_clone = options.verb == "lock" or not options.app
     folder = ROOT if of_the_clone else pathlib.Path(options.app)
     if not folder.is_dir():
         raise Stop(f"there is no folder {options.app}", 2)
     return folder
-
-
-# ---- the verbs
 
 
 async def work(options: Options) -> int:
@@ -257,7 +100,7 @@ async def work(options: Options) -> int:
 
 
 async def of_app(
-    options: Options, app: App, target: GoogleCloud | ThisMachine, folder: str
+    options: Options, app: App, target: Target, folder: str
 ) -> int:
     """The verbs that read trust-map. `folder`: of this run's, for two may run at the same time."""
     if options.verb == "env":
@@ -296,7 +139,7 @@ def no_function(app: App, name: str) -> Stop:
     return Stop(f"there is no function {name}, but {' '.join(app.names)}{question}", 2)
 
 
-async def must_be_deployed(app: App, target: GoogleCloud | ThisMachine) -> Found:
+async def must_be_deployed(app: App, target: Target) -> Found:
     found = await inventory.look(target)
     for name in app.names:
         if not found.service(name, target.region):
@@ -305,12 +148,12 @@ async def must_be_deployed(app: App, target: GoogleCloud | ThisMachine) -> Found
     return found
 
 
-def not_deployed(target: GoogleCloud | ThisMachine, name: str) -> Stop:
+def not_deployed(target: Target, name: str) -> Stop:
     where = f"project {target.project}, region {target.region}"
     return Stop(f"{name} is not deployed in {where}. Run {target.again()}")
 
 
-def show(measured: Measured, target: GoogleCloud | ThisMachine, form: Form) -> None:
+def show(measured: Measured, target: Target, form: Form) -> None:
     """Prints what was measured. Raises Stop where it is not what the map says, or not known."""
     if form is Form.JSON:
         say(table.as_json(measured))
@@ -322,7 +165,7 @@ def show(measured: Measured, target: GoogleCloud | ThisMachine, form: Form) -> N
         say(sentence)
 
 
-async def print_who(options: Options, app: App, target: GoogleCloud | ThisMachine) -> None:
+async def print_who(options: Options, app: App, target: Target) -> None:
     if not options.name:
         raise Stop(f"who needs a function: {' '.join(app.names)}", 2)
     name = app.prefix + options.name.removeprefix(app.prefix)
@@ -338,13 +181,13 @@ async def print_who(options: Options, app: App, target: GoogleCloud | ThisMachin
         say("\n".join(drawn))
 
 
-async def explain(target: GoogleCloud | ThisMachine, options: Options) -> int:
+async def explain(target: Target, options: Options) -> int:
     from tool.deploy import explaining  # it needs a package of the clone's environment
 
     return await explaining.explained(target, options.name)
 
 
-def run_here(target: GoogleCloud | ThisMachine, options: Options) -> NoReturn:
+def run_here(target: Target, options: Options) -> NoReturn:
     """Takes the place of deploy.sh: a debugger wants the terminal for itself."""
     if not options.name:
         raise Stop("run needs a function: ./deploy.sh run NAME --local", 2)
@@ -364,6 +207,3 @@ def in_environment(words: list[str], options: Options) -> None:
 async def made_environment() -> int:
     await make_environment()
     return 0
-
-
-MAIN = pathlib.Path(__file__).with_name("__main__.py")

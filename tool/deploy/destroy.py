@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from functools import partial
 
 from tool.deploy import app, interruption, inventory
 from tool.deploy.apply import READ_SECRET, take_back
@@ -18,10 +19,10 @@ from tool.deploy.options import Options
 from tool.deploy.processes import side_by_side
 from tool.deploy.progress import Refused, Stop, error, say
 from tool.deploy.roles import holders
-from tool.deploy.target import GoogleCloud, ThisMachine
+from tool.deploy.target import Target, ThisMachine
 
 
-async def destroy(options: Options, target: GoogleCloud | ThisMachine) -> None:
+async def destroy(options: Options, target: Target) -> None:
     if options.dry_run:
         await show(options, target)
         return
@@ -63,7 +64,7 @@ async def destroy(options: Options, target: GoogleCloud | ThisMachine) -> None:
 
 
 async def destroy_one(
-    options: Options, target: GoogleCloud | ThisMachine, found: Found, name: str
+    options: Options, target: Target, found: Found, name: str
 ) -> None:
     """One function with its account, for instance one that has left the map."""
     email = target.email(name)
@@ -90,7 +91,7 @@ async def destroy_one(
     )
 
 
-async def show(options: Options, target: GoogleCloud | ThisMachine) -> None:
+async def show(options: Options, target: Target) -> None:
     """--dry-run: what a deploy by the present map would have made."""
     the_app = app.read(options.prefix).in_project(target.project)
     made = holders(the_app, target)
@@ -109,7 +110,7 @@ async def show(options: Options, target: GoogleCloud | ThisMachine) -> None:
 
 
 def ask_first(
-    target: GoogleCloud | ThisMachine, functions: list[str], emails: list[str] | None, database: str
+    target: Target, functions: list[str], emails: list[str] | None, database: str
 ) -> None:
     """`emails`: None, where the service accounts are kept."""
     say(f"This removes from project {target.project}, region {target.region}:")
@@ -125,7 +126,7 @@ def ask_first(
         raise Stop("nothing was removed")
 
 
-async def delete_functions(target: GoogleCloud | ThisMachine, names: list[str]) -> None:
+async def delete_functions(target: Target, names: list[str]) -> None:
     async def refusal(name: str) -> Refused | None:
         try:
             await delete_function(target, name)
@@ -141,18 +142,15 @@ async def delete_functions(target: GoogleCloud | ThisMachine, names: list[str]) 
         raise refusals[0]
 
 
-async def delete_function(target: GoogleCloud | ThisMachine, name: str) -> None:
-    async def is_gone() -> Answer:
-        return await inventory.is_gone(target, name)
-
+async def delete_function(target: Target, name: str) -> None:
     await target.gcloud.change(
         "gcloud run services delete", name, f"--project={target.project}",
-        f"--region={target.region}", "--quiet", done=is_gone,
+        f"--region={target.region}", "--quiet", done=partial(inventory.is_gone, target, name),
     )  # fmt: skip
 
 
 async def take_back_roles(
-    target: GoogleCloud | ThisMachine, found: Found, emails: list[str]
+    target: Target, found: Found, emails: list[str]
 ) -> None:
     """Also what a deleted account of this name has left behind."""
     above = await inventory.above(target)
@@ -174,7 +172,7 @@ def is_about(member: str, email: str) -> bool:
     return principal(member) == principal(alive) or member.lower().startswith(deleted)
 
 
-async def take_back_secrets(target: GoogleCloud | ThisMachine, emails: list[str]) -> None:
+async def take_back_secrets(target: Target, emails: list[str]) -> None:
     project = f"--project={target.project}"
     try:
         secrets = await target.gcloud.read("gcloud secrets list", project, quiet=True)
@@ -187,29 +185,24 @@ async def take_back_secrets(target: GoogleCloud | ThisMachine, emails: list[str]
         return
     for secret in (one["name"].rpartition("/")[2] for one in secrets):
         for binding in await inventory.readers_of(target, secret):
-            if not any(is_about(binding.member, email) for email in emails):
-                continue
-
-            async def is_gone(secret: str = secret, member: str = binding.member) -> Answer:
-                left = await inventory.readers_of(target, secret)
-                return answer(all(b.member.lower() != member.lower() for b in left))
-
-            await target.gcloud.change(
-                "gcloud secrets remove-iam-policy-binding", secret, project,
-                f"--member={binding.member}", f"--role={READ_SECRET}", "--format=none",
-                done=is_gone,
-            )  # fmt: skip
+            if any(is_about(binding.member, email) for email in emails):
+                await target.gcloud.change(
+                    "gcloud secrets remove-iam-policy-binding", secret, project,
+                    f"--member={binding.member}", f"--role={READ_SECRET}", "--format=none",
+                    done=partial(no_longer_reads, target, secret, binding.member),
+                )  # fmt: skip
 
 
-async def delete_accounts(target: GoogleCloud | ThisMachine, emails: Iterable[str]) -> None:
+async def no_longer_reads(target: Target, secret: str, member: str) -> Answer:
+    left = await inventory.readers_of(target, secret)
+    return answer(all(binding.principal != principal(member) for binding in left))
+
+
+async def delete_accounts(target: Target, emails: Iterable[str]) -> None:
     for email in emails:
-
-        async def is_gone(email: str = email) -> Answer:
-            return await inventory.account_is_gone(target, email)
-
         await target.gcloud.change(
             "gcloud iam service-accounts delete", email, f"--project={target.project}", "--quiet",
-            done=is_gone,
+            done=partial(inventory.account_is_gone, target, email),
         )  # fmt: skip
 
 
@@ -231,7 +224,7 @@ async def end_local_project(target: ThisMachine) -> None:
         await target.manage("down")
 
 
-async def keep_or_delete_database(options: Options, target: GoogleCloud, found: Found) -> None:
+async def keep_or_delete_database(options: Options, target: Target, found: Found) -> None:
     if not found.enabled("firestore"):
         return
     try:
@@ -254,11 +247,9 @@ async def keep_or_delete_database(options: Options, target: GoogleCloud, found: 
         say(f"Kept: the database {target.database}. --delete-data removes it.")
 
 
-async def delete_database(target: GoogleCloud | ThisMachine) -> None:
-    async def is_gone() -> Answer:
-        return await inventory.database_is(target, Database.NONE)
-
+async def delete_database(target: Target) -> None:
     await target.gcloud.change(
         "gcloud firestore databases delete", f"--database={target.database}",
-        f"--project={target.project}", "--quiet", "--format=none", done=is_gone,
+        f"--project={target.project}", "--quiet", "--format=none",
+        done=partial(inventory.database_is, target, Database.NONE),
     )  # fmt: skip

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from tool.deploy import app
+from tool.deploy import app, trust_map
 from tool.deploy.progress import Stop, say
 
 
@@ -42,7 +42,7 @@ def diff(commit: str) -> None:
 
 def edges(files: Mapping[str, str]) -> list[Edge]:
     """What these files allow: trust-map and functions/NAME/flags, by their paths."""
-    lines, _ = app.parsed(files.get("trust-map", ""))
+    lines, _ = trust_map.parsed(files.get("trust-map", ""))
     allowed = [
         Edge(who, "may call", line.name) for line in lines for who in line.invoked_by if who != "-"
     ]

@@ -10,10 +10,10 @@ from tool.deploy import inventory
 from tool.deploy.app import App
 from tool.deploy.options import ROOT
 from tool.deploy.progress import Stop, error
-from tool.deploy.target import GoogleCloud, ThisMachine
+from tool.deploy.target import Target, ThisMachine
 
 
-async def exported(app: App, target: GoogleCloud | ThisMachine) -> list[str]:
+async def exported(app: App, target: Target) -> list[str]:
     """The lines. A function that is not deployed has none; that is said on standard error."""
     found = await inventory.look(target)
     there = [f for f in app.functions if found.service(f.name, target.region)]

@@ -14,14 +14,14 @@ from tool.deploy.cloud import INVOKER, Binding, Service, account_from, service_f
 from tool.deploy.gcloud import Answer
 from tool.deploy.processes import together
 from tool.deploy.progress import Refused, error, say
-from tool.deploy.target import GoogleCloud, Target, ThisMachine
+from tool.deploy.target import Target, ThisMachine
 from tool.deploy.verify import INVOKE
 
 GOOGLE = "https://www.googleapis.com/oauth2/v1/certs"
 LONGEST = 100_000  # bytes that are read of a token
 
 
-async def explained(target: GoogleCloud | ThisMachine, url: str) -> int:
+async def explained(target: Target, url: str) -> int:
     """Prints the verdict. Returns the exit status: 0 let in, 3 refused or unknown."""
     known = await collected(target, url)
     if sys.stdin.isatty():
@@ -38,7 +38,7 @@ async def explained(target: GoogleCloud | ThisMachine, url: str) -> int:
     return 0 if verdict.answer is explain.Reply.LET_IN else 3
 
 
-async def collected(target: GoogleCloud | ThisMachine, url: str) -> explain.Known:
+async def collected(target: Target, url: str) -> explain.Known:
     service = await behind(target, url)
     if service:
         target.region = service.region
@@ -78,7 +78,7 @@ def host_of(target: Target, url: str) -> str:
     return host.removesuffix(":443").rpartition("---")[2]
 
 
-async def behind(target: GoogleCloud | ThisMachine, url: str) -> Service | None:
+async def behind(target: Target, url: str) -> Service | None:
     """The service that has this URL, wherever in the project it is."""
     try:
         listed = await target.gcloud.read("gcloud run services list", f"--project={target.project}")
@@ -93,7 +93,7 @@ async def behind(target: GoogleCloud | ThisMachine, url: str) -> Service | None:
     return None
 
 
-def is_of_platform(target: GoogleCloud | ThisMachine, url: str) -> bool:
+def is_of_platform(target: Target, url: str) -> bool:
     """Whether the host of the URL can be nobody else's; also of a function that was deleted."""
     host = host_of(target, url)
     if isinstance(target, ThisMachine):
@@ -110,7 +110,7 @@ async def numbers(target: Target) -> dict[str, str] | None:
     return {account.number: account.email for account in map(account_from, listed)}
 
 
-async def certificates(target: GoogleCloud | ThisMachine) -> dict[str, str] | None:
+async def certificates(target: Target) -> dict[str, str] | None:
     """What tokens are signed with, PEM by key id. None: it did not come."""
     url = GOOGLE
     if isinstance(target, ThisMachine):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 
 from tool.deploy.app import App
 from tool.deploy.cloud import Policy, policy_from, principal
@@ -84,18 +85,19 @@ def is_among(you: str, makers: Policy) -> bool:
     return any(b.principal == principal(you) and b.role == TOKEN_CREATOR for b in makers)
 
 
-async def give_back(target: Target, email: str) -> None:
-    async def is_given_back() -> Answer:
-        try:
-            return answer(not is_among(target.you, await makers_of(target, email)))
-        except Refused:
-            return Answer.UNKNOWN
+async def is_given_back(target: Target, email: str) -> Answer:
+    try:
+        return answer(not is_among(target.you, await makers_of(target, email)))
+    except Refused:
+        return Answer.UNKNOWN
 
+
+async def give_back(target: Target, email: str) -> None:
     words = (email, f"--project={target.project}", f"--member={target.you}", f"--role={TOKEN_CREATOR}")
     command = "gcloud iam service-accounts remove-iam-policy-binding"
     try:
         await target.gcloud.change(
-            command, *words, "--condition=None", "--format=none", done=is_given_back
+            command, *words, "--condition=None", "--format=none", done=partial(is_given_back, target, email)
         )
     except Refused as refused:
         target.progress.refused(refused)

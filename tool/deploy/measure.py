@@ -13,7 +13,7 @@ from tool.deploy.app import Caller, Kind
 from tool.deploy.cloud import principal
 from tool.deploy.gcloud import Answer, answer
 from tool.deploy.processes import side_by_side
-from tool.deploy.target import GoogleCloud, ThisMachine
+from tool.deploy.target import Target
 
 SETS = ("group:", "domain:", "principalSet:")  # who is in these is not seen here
 LONGEST = 30  # seconds for one call
@@ -93,7 +93,7 @@ class Measuring:
     """Measures calls. `your_token`: yours, or None; `you_inherit`: you may call every function."""
 
     def __init__(
-        self, target: GoogleCloud | ThisMachine, work: pathlib.Path,
+        self, target: Target, work: pathlib.Path,
         your_token: str | None, you_inherit: bool,
     ):  # fmt: skip
         self.target, self.work = target, work

@@ -7,13 +7,14 @@ import json
 import os
 import pathlib
 import time
+from functools import partial
 
 from tool.deploy import inventory, staging
 from tool.deploy.app import EVERYONE, App, Function
 from tool.deploy.cloud import INVOKER, Binding, Found, Policy, Service, principal
 from tool.deploy.gcloud import Answer, answer, printed
 from tool.deploy.progress import Refused, error, say
-from tool.deploy.target import GoogleCloud, ThisMachine
+from tool.deploy.target import Target
 
 NEW_BUILDER = 600  # seconds for which the role of a new build account may not have taken effect
 PAUSE_FOR_BUILDER = 60  # seconds before it is tried again
@@ -23,7 +24,7 @@ class Rollout:
     """The functions of one deploy, and what is learnt while they are deployed side by side."""
 
     def __init__(
-        self, app: App, target: GoogleCloud | ThisMachine, found: Found, work: pathlib.Path
+        self, app: App, target: Target, found: Found, work: pathlib.Path
     ):
         self.app, self.target, self.found = app, target, found
         self.gcloud = target.gcloud
@@ -88,10 +89,6 @@ class Rollout:
 
     async def new_revision(self, function: Function, settings: list[str], revision: str) -> bool:
         name = function.name
-
-        async def serves() -> Answer:
-            return await inventory.now_serves(self.target, name, revision)
-
         try:
             try:
                 await self.run_deploy(function, settings, revision)
@@ -107,7 +104,7 @@ class Rollout:
             await self.show_log(name, refused)
             return False
         # gcloud can report success for a revision that does not serve.
-        if await serves() is Answer.YES:
+        if await inventory.now_serves(self.target, name, revision) is Answer.YES:
             return True
         error(
             f"  {name} is not deployed. gcloud reported success, but revision {revision} is not"
@@ -118,15 +115,11 @@ class Rollout:
 
     async def run_deploy(self, function: Function, settings: list[str], revision: str) -> None:
         target, name = self.target, function.name
-
-        async def serves() -> Answer:
-            return await inventory.now_serves(target, name, revision)
-
         await self.gcloud.change(
             "gcloud run deploy", name, f"--project={target.project}", f"--region={target.region}",
             f"--source={self.staged / name}", *settings, f"--labels=made-by={target.made_by}",
             f"--revision-suffix={revision.removeprefix(f'{name}-')}", "--quiet", "--format=none",
-            done=serves, about=name,
+            done=partial(inventory.now_serves, target, name, revision), about=name,
         )  # fmt: skip
         service = self.found.service(name, target.region)
         if service and not service.sends_all_to_the_newest:  # after a roll-back

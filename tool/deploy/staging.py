@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 
 from tool.deploy.app import App, Function
-from tool.deploy.target import GoogleCloud, ThisMachine
+from tool.deploy.target import Target
 
 BASE_IMAGE = "python314"
 DEFAULTS = {
@@ -29,7 +29,7 @@ class NotStaged(Exception):
 
 
 def settings(
-    app: App, function: Function, target: GoogleCloud | ThisMachine, environ: Mapping[str, str]
+    app: App, function: Function, target: Target, environ: Mapping[str, str]
 ) -> list[str]:
     """The flags of gcloud run deploy that say how the function runs."""
     variables = {

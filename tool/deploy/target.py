@@ -14,10 +14,9 @@ from tool.deploy import processes
 from tool.deploy.app import App, Caller, Function, Kind
 from tool.deploy.cloud import checksum
 from tool.deploy.gcloud import Gcloud
-from tool.deploy.options import ROOT, Options
+from tool.deploy.options import REGION, ROOT, Options
 from tool.deploy.progress import Progress, Stop
 
-REGION = "us-central1"
 LOCAL_PROJECT = "local-project"
 VENV_PYTHON = str(ROOT / ".venv" / "bin" / "python")
 LOCAL_MAIN = str(ROOT / "tool" / "local" / "__main__.py")
@@ -34,6 +33,22 @@ class Target:
     """Where deploy.sh deploys to. `begin` completes it; `gcloud` is how it is asked and changed."""
 
     local = False
+
+    async def begin(self, app: App | None) -> None:
+        """`app`: where the verb needs one; its map may need to know who you are."""
+        raise NotImplementedError
+
+    async def know_number(self, known: str = "") -> None:
+        """The project's number is a part of every URL. `known`: what a service says of it."""
+        raise NotImplementedError
+
+    def url(self, name: str) -> str:
+        """Where a function is called; known before it is deployed."""
+        raise NotImplementedError
+
+    def store(self) -> str:
+        """What a function that uses the database finds as STORE."""
+        raise NotImplementedError
 
     def __init__(self, options: Options, progress: Progress):
         self.options, self.progress = options, progress
@@ -104,7 +119,6 @@ class GoogleCloud(Target):
     PATIENCE = 420  # seconds: it may take so long until a changed binding works everywhere
 
     async def begin(self, app: App | None) -> None:
-        """`app`: where the verb needs one; its map may need to know who you are."""
         path = without_stand_in(os.environ.get("PATH", ""))
         if path != os.environ.get("PATH", "") and not self.project:
             raise Stop(
@@ -137,12 +151,10 @@ class GoogleCloud(Target):
         return dict(described)
 
     async def know_number(self, known: str = "") -> None:
-        """The project's number is a part of every URL. `known`: what a service says of it."""
         if not self.number:
             self.number = known or str((await self.described())["projectNumber"])
 
     def url(self, name: str) -> str:
-        """Known before anything is deployed."""
         return f"https://{name}-{self.number}.{self.region}.run.app"
 
     def store(self) -> str:
@@ -293,5 +305,5 @@ def state_folder(project: str) -> tuple[pathlib.Path, bool]:
     return pathlib.Path.cwd() / name, True
 
 
-def chosen(options: Options, progress: Progress) -> GoogleCloud | ThisMachine:
+def chosen(options: Options, progress: Progress) -> Target:
     return ThisMachine(options, progress) if options.local else GoogleCloud(options, progress)

@@ -18,7 +18,7 @@ from tool.deploy.processes import side_by_side, together
 from tool.deploy.progress import Stop
 from tool.deploy.roles import holder
 from tool.deploy.rollout import is_exactly
-from tool.deploy.target import GoogleCloud, ThisMachine
+from tool.deploy.target import Target
 
 # The roles that deploy.sh itself gives do not hold run.routes.invoke. All others are looked into.
 GIVEN = ("roles/run.builder", "roles/datastore.user", "roles/iam.serviceAccountTokenCreator")
@@ -67,7 +67,7 @@ class Measured(NamedTuple):
 
 
 async def verify(
-    options: Options, app: App, target: GoogleCloud | ThisMachine, work: pathlib.Path,
+    options: Options, app: App, target: Target, work: pathlib.Path,
     found: Found, above: Above | None, policies: dict[str, Policy],
 ) -> Measured:  # fmt: skip
     """Measures the map. `above` and `policies`: what was read just now, and need not be read again."""
@@ -95,7 +95,7 @@ async def verify(
     return Measured(cells, tuple(reports), tuple(by_role), above.hidden, bool(token.result()))
 
 
-def callers(app: App, target: GoogleCloud | ThisMachine) -> list[Caller]:
+def callers(app: App, target: Target) -> list[Caller]:
     """Everyone, you, each function, and the members that the map names."""
     functions = [Caller(Kind.FUNCTION, name) for name in app.names]
     members = [Caller(Kind.MEMBER, name) for name in app.members if name != target.you]
@@ -110,13 +110,13 @@ def hook(app: App, caller: Caller) -> pathlib.Path | None:
 
 
 async def policy(
-    target: GoogleCloud | ThisMachine, name: str, known: dict[str, Policy]
+    target: Target, name: str, known: dict[str, Policy]
 ) -> Policy | None:
     return known[name] if name in known else await inventory.policy_or_none(target, name)
 
 
 def column(
-    app: App, target: GoogleCloud | ThisMachine, name: str, policy: Policy | None
+    app: App, target: Target, name: str, policy: Policy | None
 ) -> Column:
     function = app.function(name)
     members = target.members(function) if function else []
@@ -124,7 +124,7 @@ def column(
 
 
 async def inherited(
-    target: GoogleCloud | ThisMachine, roles: inventory.Roles, above: Above | None
+    target: Target, roles: inventory.Roles, above: Above | None
 ) -> tuple[Above, list[Inherited]]:
     above = above or await inventory.above_or_hidden(target)
     looked_into = [grant for grant in above.grants if grant.binding.role not in GIVEN]
@@ -135,14 +135,14 @@ async def inherited(
     ]  # fmt: skip
 
 
-def is_yours(target: GoogleCloud | ThisMachine, inherited: Inherited) -> bool:
+def is_yours(target: Target, inherited: Inherited) -> bool:
     """Or may be, if you are in a group."""
     member = inherited.grant.binding.member
     return member.lower() == target.you.lower() or member.startswith(SETS[:2])
 
 
 async def report(
-    options: Options, app: App, target: GoogleCloud | ThisMachine, found: Found, above: Above,
+    options: Options, app: App, target: Target, found: Found, above: Above,
     roles: inventory.Roles, column: Column, policy: Policy | None,
 ) -> Report:  # fmt: skip
     allowed = set()
@@ -155,7 +155,7 @@ async def report(
 
 
 def problems_of(
-    options: Options, app: App, target: GoogleCloud | ThisMachine, found: Found, above: Above,
+    options: Options, app: App, target: Target, found: Found, above: Above,
     column: Column, policy: Policy | None,
 ) -> list[str]:  # fmt: skip
     """What is not as a deploy makes it, with the command that puts it right."""

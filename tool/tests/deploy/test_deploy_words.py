@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tool.deploy import command_line
+from tool.deploy import options as known
 from tool.testing import ROOT, run
 
 DEPLOY_SH = str(ROOT / "deploy.sh")
@@ -71,8 +71,8 @@ def test_a_folder_of_somebody_else_is_neither_used_nor_removed(toy, tmp_path):
 @pytest.mark.parametrize("word", ["help", "-h", "--help"])
 def test_help_names_every_verb_and_option(word):
     shown = run(DEPLOY_SH, word).stdout
-    options = [f"--{name}" for name in (*command_line.SWITCHES, *command_line.VALUES)]
-    for word in (*options, *command_line.VERBS, "PREFIX="):
+    options = [f"--{name}" for name in (*known.SWITCHES, *known.VALUES)]
+    for word in (*options, *known.VERBS, "PREFIX="):
         assert word in shown
 
 
