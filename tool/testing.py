@@ -20,6 +20,8 @@ import uuid
 import pytest
 import requests
 
+from tool.deploy.trust_map import parsed
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
@@ -41,9 +43,8 @@ os.environ.pop("LOCAL_STATE_OF", None)  # of that shell, too
 
 def trust_map(app=ROOT):
     """Who may call whom, as the app's trust-map says it: function to callers."""
-    lines = [line.split() for line in (app / "trust-map").read_text().splitlines()]
-    lines = [line for line in lines if line and not line[0].startswith("#")]
-    return {name: set(callers.split(",")) - {"-"} for name, callers, _ in lines}
+    lines, _ = parsed((app / "trust-map").read_text())
+    return {line.name: set(line.invoked_by) - {"-"} for line in lines}
 
 
 TRUST_MAP = trust_map()
@@ -346,6 +347,28 @@ def project(request, tmp_path_factory):
     finally:
         if not running:
             project.deploy_sh("destroy")
+
+
+def edition(commit, folder):
+    """A folder with another edition of the repository, and the packages that are installed here.
+
+    None where this repository does not have the commit.
+    """
+    archive = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True)
+    if archive.returncode:
+        return None
+    folder.mkdir()
+    subprocess.run(["tar", "-x", "-C", str(folder)], input=archive.stdout, check=True)
+    venv, ours = folder / ".venv", ROOT / ".venv"
+    (venv / "installed").mkdir(parents=True)
+    (venv / "installed" / "made").touch()
+    shutil.copy(ours / "pyvenv.cfg", venv)
+    for name in ("bin", "lib"):
+        (venv / name).symlink_to(ours / name)
+    for file in ("local/requirements.txt", "tool/python/requirements.txt"):
+        if (folder / file).exists():
+            shutil.copy(folder / file, venv / "installed" / file.replace("/", "_"))
+    return folder
 
 
 def copied(folder):

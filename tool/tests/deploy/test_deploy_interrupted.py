@@ -37,6 +37,7 @@ KILLS = {
     "SIGKILL": "kill -9 $(cat {pid})",
     "Ctrl-C": "kill -INT $(cat {pid})",
     "SIGTERM": "kill -TERM $(cat {pid})",
+    "SIGHUP": "kill -HUP $(cat {pid})",
 }
 
 
@@ -84,7 +85,7 @@ def open_to_more_than_the_map_says(local):
 def test_killed_anywhere_and_run_again_it_ends_as_if_undisturbed(
     local, undisturbed, kind, number, request
 ):
-    sample = {"SIGKILL": (9,), "Ctrl-C": (8,), "SIGTERM": (11,)}
+    sample = {"SIGKILL": (9,), "Ctrl-C": (8,), "SIGTERM": (11,), "SIGHUP": (4,)}
     if number not in sample[kind] and not request.config.getoption("--full"):
         pytest.skip("left out: runs with --full")
     succeeded(run(str(ROOT / "tool/python/venv")))
@@ -92,7 +93,8 @@ def test_killed_anywhere_and_run_again_it_ends_as_if_undisturbed(
     after_change(local, number, KILLS[kind].format(pid=shlex.quote(str(local.app / "pid"))))
     killed = start(local)
     said = killed.communicate(timeout=120)
-    assert killed.returncode == {"SIGKILL": -9, "Ctrl-C": 130, "SIGTERM": 143}[kind], said
+    statuses = {"SIGKILL": -9, "Ctrl-C": 130, "SIGTERM": 143, "SIGHUP": 129}
+    assert killed.returncode == statuses[kind], said
     if kind != "SIGKILL":
         assert "interrupted. What was done so far stays. Run the same command again" in said[1]
     assert open_to_more_than_the_map_says(local) == []
@@ -147,6 +149,18 @@ def test_nothing_changes_after_an_interrupted_deploy_has_ended(local):
     ended.communicate(timeout=50)
     assert ended.returncode == 143 and time.monotonic() - began < 50
     assert run("pgrep", "-f", f"sleep 60.*{local.app}").stdout == ""
+
+
+def test_a_signal_that_was_ignored_at_the_start_stays_ignored(local):
+    """As nohup does it: the terminal is closed, and the deploy goes on."""
+    succeeded(run(str(ROOT / "tool/python/venv")))
+    local.state.mkdir()
+    after_change(local, 3, KILLS["SIGHUP"].format(pid=shlex.quote(str(local.app / "pid"))))
+    env = {**local.env, "PID": str(local.app / "pid")}
+    script = f'trap "" HUP; echo $$ > "$PID"; exec {shlex.join(local.command())}'
+    said = succeeded(run("bash", "-c", script, env=env))
+    assert json.loads((local.state / "after_change.json").read_text())["number"] < 0
+    assert "Every call that could be made" in said.stdout
 
 
 # ---- the edit loop
