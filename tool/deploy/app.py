@@ -21,13 +21,15 @@ IN_MAP = "would let everyone in or nobody; write that into trust-map"
 NOT_YOURS = {
     **dict.fromkeys(
         "--source --function --base-image --service-account --build-service-account --region"
-        " --project --labels --revision-suffix".split(), BY_DEPLOY,
+        " --project --labels --update-labels --remove-labels --clear-labels"
+        " --revision-suffix".split(), BY_DEPLOY,
     ),
     **dict.fromkeys(
         "--allow-unauthenticated --no-allow-unauthenticated --invoker-iam-check"
         " --no-invoker-iam-check".split(), IN_MAP,
     ),
 }  # fmt: skip
+SECRETS = "--update-secrets --remove-secrets --clear-secrets"
 VARIABLES = "--set-env-vars --update-env-vars --env-vars-file --remove-env-vars --clear-env-vars"
 RESERVED = re.compile(r"PORT|K_.*|X_GOOGLE_.*|GOOGLE_CLOUD_PROJECT|THREADS|STORE")
 
@@ -179,6 +181,9 @@ def read(prefix: str, folder: pathlib.Path = pathlib.Path()) -> App:
     problems += without_a_line(folder, lines)
     if problems:
         raise Wrong(["\n".join(["trust-map cannot be used:", *(f"  {p}" for p in problems)])])
+    if not NAME.fullmatch(f"{prefix}builder"):
+        too_long = f"PREFIX={prefix} is too long: the builder's service account, {prefix}builder-sa,"
+        problems.append(f"{too_long} may have 30 characters")
     known = {line.name for line in lines}
     urls = {f"{name.upper().replace('-', '_')}_URL" for name in known}
     functions = []
@@ -277,6 +282,10 @@ def wrong_flags(flags: list[str], where: str) -> Iterable[str]:
             yield f"{name} {NOT_YOURS[name]}"
         elif name in VARIABLES.split():
             yield f"variables stand in {where}/variables"
+        elif name in SECRETS.split():
+            yield f"write --set-secrets in place of {name}: a function reads exactly what it names"
+        elif re.match(r"--[a-z0-9-]+\s", line):
+            yield f"write {name.split()[0]}=VALUE, in one word"
 
 
 def wrong_variables(variables: list[str], urls: set[str]) -> Iterable[str]:
@@ -297,5 +306,12 @@ def variable_of(line: str) -> Variable:
 def secrets_in(flags: Iterable[str]) -> list[str]:
     """The names of the secrets in --set-secrets flags, each once."""
     values = [f.partition("=")[2] for f in flags if f.startswith("--set-secrets=")]
-    pairs = [pair for value in values for pair in value.split(",") if pair]
+    pairs = [pair for value in values for pair in listed(value)]
     return list(dict.fromkeys(pair.partition("=")[2].partition(":")[0] for pair in pairs))
+
+
+def listed(value: str) -> list[str]:
+    """A list as gcloud takes it: A,B or, with another separator, ^;^A;B."""
+    other = re.match(r"\^(.+?)\^", value)
+    separator, rest = (other[1], value[other.end() :]) if other else (",", value)
+    return [part for part in rest.split(separator) if part]

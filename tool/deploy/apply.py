@@ -7,7 +7,7 @@ import time
 from functools import partial
 from typing import NamedTuple
 
-from tool.deploy import inventory
+from tool.deploy import inventory, secret_grants
 from tool.deploy.app import App
 from tool.deploy.cloud import Above, Found, principal
 from tool.deploy.gcloud import Answer, answer
@@ -15,7 +15,7 @@ from tool.deploy.inventory import Database
 from tool.deploy.options import Options
 from tool.deploy.preflight import preflight
 from tool.deploy.processes import side_by_side
-from tool.deploy.progress import Refused, Stop, error
+from tool.deploy.progress import Refused, Stop, error, say
 from tool.deploy.roles import Holder, holders
 from tool.deploy.rollout import Rollout
 from tool.deploy.target import Target
@@ -23,7 +23,6 @@ from tool.deploy.verify import Measured, verify
 
 NOTHING = Found(frozenset(), (), ())
 APIS = "run cloudbuild artifactregistry logging iam iamcredentials cloudresourcemanager"
-READ_SECRET = "roles/secretmanager.secretAccessor"
 
 
 class Deployed(NamedTuple):
@@ -64,6 +63,9 @@ async def deploy(
         error(f"  {sentence}")
     if not all(done):
         raise Stop("not everything is deployed. Correct the errors above, and run this again")
+    for left in await secret_grants.left(app, target, found):
+        await secret_grants.take_back(target, left.secret, left.member)
+        say(f"  {left.function}: took the secret {left.secret} back, which no file asks for")
     if rollout.has_changed:
         found = found._replace(services=await inventory.services(target, found))
     app = app.private(rollout.stay_private)
@@ -88,18 +90,23 @@ async def enable_apis(app: App, target: Target, found: Found) -> Found:
 
 async def create_accounts(app: App, target: Target, found: Found) -> None:
     gcloud = target.gcloud
-    running = found.made_by(target.made_by, target.region)
+    running = found.ours(target.mark, target.region)
     if running:
         running.append(target.builder)
     for holder in with_callers(app, target):
+        account = found.account(holder.email)
+        if account and account.disabled:
+            await gcloud.change(
+                "gcloud iam service-accounts enable", holder.email, f"--project={target.project}"
+            )
         # An account that was just deleted may still be listed. Where a function runs, its account is there.
-        if found.account(holder.email) and holder.name in running:
+        if account and holder.name in running:
             continue
         made_at = int(time.time())
         await gcloud.change(
             "gcloud iam service-accounts create", holder.email.partition("@")[0],
             f"--project={target.project}", f"--display-name={holder.name}",
-            f"--description={target.made_by} {made_at}",
+            f"--description={target.made_by} {made_at} app={target.app_name}",
             done=partial(inventory.account_is_ours, target, holder.email),
         )  # fmt: skip
         gcloud.accounts_made.append(made_at)
@@ -139,6 +146,10 @@ async def grant_roles(app: App, target: Target) -> Above | None:
     above = Above(()) if target.gcloud.dry_run else await inventory.above(target)
     changed = False
     for holder in holders(app, target):  # two changes of one policy at the same time collide
+        for member, role in holder.left_by_deleted(above.of_project()):
+            await take_back(target, member, role)
+            target.progress.note(f"took {role} back from {member}")
+            changed = True
         held = holder.held(above.of_project())
         for role in holder.too_many(held):
             await take_back(target, holder.member, role)
@@ -176,10 +187,9 @@ async def is_taken_back(target: Target, member: str, role: str) -> Answer:
 async def let_read_secrets(target: Target, holder: Holder) -> None:
     for secret in holder.secrets:
         if not target.gcloud.dry_run:
-            policy = await inventory.readers_of(target, secret)
-            if any(b.principal == principal(holder.member) and b.role == READ_SECRET for b in policy):
+            if await secret_grants.may_read(target, secret, holder.member):
                 continue
         await target.gcloud.change(
             "gcloud secrets add-iam-policy-binding", secret, f"--project={target.project}",
-            f"--member={holder.member}", f"--role={READ_SECRET}", "--format=none",
+            f"--member={holder.member}", f"--role={secret_grants.READ}", "--format=none",
         )  # fmt: skip

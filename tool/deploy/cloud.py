@@ -13,6 +13,9 @@ import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from tool.deploy.app import Function
+from tool.deploy.leftovers import Kept, kept_by, not_asked_for
+
 INVOKER = "roles/run.invoker"
 LOCATION = "cloud.googleapis.com/location"
 RUN = "run.googleapis.com"
@@ -79,18 +82,29 @@ class Traffic(NamedTuple):
     percent: int
 
 
+class Tag(NamedTuple):
+    """A revision that can be called at a URL of its own."""
+
+    name: str
+    revision: str
+
+
 class Service(NamedTuple):
     """A Cloud Run service."""
 
     name: str
     region: str
     made_by: str
+    app: str  # its name; "": an edition that did not note it
     revision: str  # the name that was asked for last
     created: str  # the newest revision
     ready: str  # the newest that is ready
     is_ready: bool
     traffic: tuple[Traffic, ...]
+    tags: tuple[Tag, ...]
     account: str
+    secrets: frozenset[str]  # the names of those that it reads
+    kept: tuple[Kept, ...]  # settings that stay until a flag ends them
     invoker_check_is_off: bool
     ingress: str
     project_number: str
@@ -111,15 +125,20 @@ class Service(NamedTuple):
         named = self.revision.startswith(f"{self.name}-{fingerprint}-")
         return named and self.serves_the_newest
 
-    def changed_by_hand(self, account: str, ingress: str) -> list[str]:
-        """What was changed since the last deploy; most of it shows by the revision's name."""
-        found = []
+    def changed_by_hand(self, account: str, function: Function) -> list[str]:
+        """What is not as the files say; most of it shows by the revision's name."""
+        found, ingress = [], function.flag("ingress", "all")
         if not re.fullmatch(rf"{self.name}-[0-9a-f]{{12}}-\d+", self.revision):
             found.append(f"its revision {self.created} was not made by deploy.sh")
         if self.account != account:
             found.append(f"it runs as {self.account}, not as {account}")
         if self.ingress != ingress:
             found.append(f"its ingress is {self.ingress}, not {ingress}")
+        for secret in sorted(self.secrets - set(function.secrets)):
+            found.append(f"it reads the secret {secret}, which no file asks for")
+        for kept in not_asked_for(self.kept, function.flags):
+            if kept.ended_by:
+                found.append(f"it has {kept.what}, which no file asks for")
         if not self.sends_all_to_the_newest:
             found.append("not all calls go to its latest revision")
         if not self.serves_the_newest:
@@ -134,6 +153,27 @@ class Account(NamedTuple):
     number: str  # its uniqueId, the sub of its tokens
     made_by: str  # "" where this script did not make it
     made_at: float  # seconds since 1970
+    disabled: bool
+    app: str  # as of a service
+
+
+class Mark(NamedTuple):
+    """How what belongs to an app is known: by its labels and descriptions, never by its folder."""
+
+    made_by: str  # this script, with the prefix
+    app: str
+    listed: frozenset[str]  # the functions of trust-map, with the prefix; and the builder
+
+    def is_on_service(self, service: Service) -> bool:
+        return self._is_on(service.made_by, service.app, service.name)
+
+    def is_on_account(self, account: Account) -> bool:
+        name = account.email.partition("@")[0].removesuffix("-sa")
+        return self._is_on(account.made_by, account.app, name)
+
+    def _is_on(self, made_by: str, app: str, name: str) -> bool:
+        """An edition that did not note the app: then trust-map has to list it."""
+        return made_by == self.made_by and (app == self.app or (not app and name in self.listed))
 
 
 class Found(NamedTuple):
@@ -150,24 +190,29 @@ class Found(NamedTuple):
         here = (s for s in self.services if s.name == name and s.region == region)
         return next(here, None)
 
-    def made_by(self, maker: str, region: str) -> list[str]:
+    def ours(self, mark: Mark, region: str) -> list[str]:
         """The services here that bear this mark."""
-        return [s.name for s in self.services if s.made_by == maker and s.region == region]
+        return [s.name for s in self.services if mark.is_on_service(s) and s.region == region]
 
-    def made_elsewhere(self, maker: str, region: str) -> list[str]:
-        """The other regions of the project that have services with this mark."""
-        there = {s.region for s in self.services if s.made_by == maker and s.region != region}
-        return sorted(there)
+    def ours_elsewhere(self, mark: Mark, region: str) -> list[Service]:
+        """Those in other regions of the project."""
+        return [s for s in self.services if mark.is_on_service(s) and s.region != region]
 
-    def made_with_another_prefix(self, maker: str) -> list[str]:
-        others = (s for s in self.services if s.made_by != maker)
-        return [s.name for s in others if s.made_by.endswith("function-trust-map")]
+    def of_others(self, mark: Mark) -> list[str]:
+        """Services that this script made with another prefix, or for another app."""
+        made = (s for s in self.services if s.made_by.endswith("function-trust-map"))
+        return [s.name for s in made if not mark.is_on_service(s)]
+
+    def of_other_apps(self, mark: Mark) -> list[str]:
+        """Those with the same prefix: they are built by the same builder."""
+        made = (s for s in self.services if s.made_by == mark.made_by)
+        return [s.name for s in made if not mark.is_on_service(s)]
 
     def account(self, email: str) -> Account | None:
         return next((a for a in self.accounts if a.email == email), None)
 
-    def accounts_made_by(self, maker: str) -> list[Account]:
-        return [account for account in self.accounts if account.made_by == maker]
+    def our_accounts(self, mark: Mark) -> list[Account]:
+        return [account for account in self.accounts if mark.is_on_account(account)]
 
 
 def principal(member: str) -> str:
@@ -200,12 +245,19 @@ def service_from(shown: dict[str, Any]) -> Service:
         name=metadata["name"],
         region=labels.get(LOCATION, ""),
         made_by=labels.get("made-by", ""),
+        app=labels.get("app", ""),
         revision=template.get("metadata", {}).get("name", ""),
         created=status.get("latestCreatedRevisionName") or "",
         ready=status.get("latestReadyRevisionName") or "",
         is_ready=ready == ["True"],
         traffic=traffic_from(status.get("traffic", ())),
+        tags=tuple(
+            Tag(target["tag"], target.get("revisionName", ""))
+            for target in status.get("traffic", ()) if target.get("tag")
+        ),
         account=template.get("spec", {}).get("serviceAccountName", ""),
+        secrets=secrets_from(template.get("spec", {})),
+        kept=kept_by(shown),
         invoker_check_is_off=notes.get(f"{RUN}/invoker-iam-disabled", "").lower() == "true",
         ingress=notes.get(f"{RUN}/ingress") or "all",
         project_number=str(metadata.get("namespace", "")),
@@ -213,6 +265,14 @@ def service_from(shown: dict[str, Any]) -> Service:
         urls=listed(notes.get(f"{RUN}/urls")),
         more_audiences=listed(notes.get(f"{RUN}/custom-audiences")),
     )
+
+
+def secrets_from(spec: dict[str, Any]) -> frozenset[str]:
+    """The secrets that a revision reads, as variables or as files."""
+    variables = [variable for c in spec.get("containers", ()) for variable in c.get("env", ())]
+    read = [v["valueFrom"]["secretKeyRef"]["name"] for v in variables if "valueFrom" in v]
+    files = [volume["secret"]["secretName"] for volume in spec.get("volumes", ()) if "secret" in volume]
+    return frozenset(read + files)
 
 
 def traffic_from(shown: Iterable[dict[str, Any]]) -> tuple[Traffic, ...]:
@@ -229,9 +289,15 @@ def listed(annotation: str | None) -> tuple[str, ...]:
 
 
 def account_from(shown: dict[str, Any]) -> Account:
-    made = re.fullmatch(r"(\S+)(?: (\d+))?", shown.get("description") or "")
-    maker, at = (made[1], float(made[2] or 0)) if made else ("", 0.0)
-    return Account(shown["email"], str(shown.get("uniqueId", "")), maker, at)
+    made = re.fullmatch(r"(\S+)(?: (\d+))?(?: app=(\S+))?", shown.get("description") or "")
+    return Account(
+        email=shown["email"],
+        number=str(shown.get("uniqueId", "")),
+        made_by=made[1] if made else "",
+        made_at=float(made[2] or 0) if made else 0.0,
+        disabled=bool(shown.get("disabled")),
+        app=made[3] or "" if made else "",
+    )
 
 
 def grants_from(shown: Iterable[dict[str, Any]]) -> tuple[Grant, ...]:

@@ -10,10 +10,9 @@ import sys
 from collections.abc import Iterable
 from functools import partial
 
-from tool.deploy import app, interruption, inventory
-from tool.deploy.apply import READ_SECRET, take_back
+from tool.deploy import app, interruption, inventory, secret_grants
+from tool.deploy.apply import take_back
 from tool.deploy.cloud import Found, principal
-from tool.deploy.gcloud import Answer, answer
 from tool.deploy.inventory import Database
 from tool.deploy.options import Options
 from tool.deploy.processes import side_by_side
@@ -37,9 +36,9 @@ async def destroy(options: Options, target: Target) -> None:
         name = options.prefix + options.name.removeprefix(options.prefix)
         await destroy_one(options, target, found, name)
         return
-    ours = found.made_by(target.made_by, target.region)
-    emails = [account.email for account in found.accounts_made_by(target.made_by)]
-    elsewhere = found.made_elsewhere(target.made_by, target.region)
+    ours = found.ours(target.mark, target.region)
+    emails = removable(target, found)
+    elsewhere = sorted({s.region for s in found.ours_elsewhere(target.mark, target.region)})
     if not (options.quiet or target.local):
         database = target.database if options.delete_data else ""
         ask_first(target, ours, None if elsewhere else emails, database)
@@ -57,6 +56,16 @@ async def destroy(options: Options, target: Target) -> None:
         await end_or_keep(target, found)
         return
     await keep_or_delete_database(options, target, found)
+    unseen = {"run": "the functions", "iam": "the service accounts"}
+    hidden = [api for api in unseen if not found.enabled(api)]
+    if hidden:
+        what = " and ".join(unseen[api] for api in hidden)
+        apis = " ".join(f"{api}.googleapis.com" for api in hidden)
+        raise Stop(
+            f"{what} cannot be seen, and may be left: the API is off. To remove them: gcloud"
+            f" services enable {apis} --project={target.project}, then"
+            f" {target.again('destroy')}"
+        )
     say(
         "Kept: the enabled APIs, and what Google keeps of builds (repository"
         " cloud-run-source-deploy, bucket run-sources-...)."
@@ -68,9 +77,9 @@ async def destroy_one(
 ) -> None:
     """One function with its account, for instance one that has left the map."""
     email = target.email(name)
-    there = name in found.made_by(target.made_by, target.region)
+    there = name in found.ours(target.mark, target.region)
     account = found.account(email)
-    if not there and not (account and account.made_by == target.made_by):
+    if not there and not (account and target.mark.is_on_account(account)):
         raise Stop(f"there is no function {name} here that this script made")
     if not (options.quiet or target.local):
         ask_first(target, [name], [email], "")
@@ -107,6 +116,16 @@ async def show(options: Options, target: Target) -> None:
     if options.delete_data and not target.local and the_app.uses_firestore:
         with target.progress.step("Deleting the database"):
             await delete_database(target)
+
+
+def removable(target: Target, found: Found) -> list[str]:
+    """The addresses of the app's service accounts. The builder may build for another app, too."""
+    builder = target.email(target.builder)
+    emails = [a.email for a in found.our_accounts(target.mark) if a.email != builder]
+    account = found.account(builder)
+    if account and account.made_by == target.made_by and not found.of_other_apps(target.mark):
+        emails.append(builder)
+    return emails
 
 
 def ask_first(
@@ -173,9 +192,9 @@ def is_about(member: str, email: str) -> bool:
 
 
 async def take_back_secrets(target: Target, emails: list[str]) -> None:
-    project = f"--project={target.project}"
     try:
-        secrets = await target.gcloud.read("gcloud secrets list", project, quiet=True)
+        where = f"--project={target.project}"
+        secrets = await target.gcloud.read("gcloud secrets list", where, quiet=True)
     except Refused:
         target.progress.note(
             f"The secrets of project {target.project} cannot be listed. A binding of theirs that"
@@ -186,16 +205,7 @@ async def take_back_secrets(target: Target, emails: list[str]) -> None:
     for secret in (one["name"].rpartition("/")[2] for one in secrets):
         for binding in await inventory.readers_of(target, secret):
             if any(is_about(binding.member, email) for email in emails):
-                await target.gcloud.change(
-                    "gcloud secrets remove-iam-policy-binding", secret, project,
-                    f"--member={binding.member}", f"--role={READ_SECRET}", "--format=none",
-                    done=partial(no_longer_reads, target, secret, binding.member),
-                )  # fmt: skip
-
-
-async def no_longer_reads(target: Target, secret: str, member: str) -> Answer:
-    left = await inventory.readers_of(target, secret)
-    return answer(all(binding.principal != principal(member) for binding in left))
+                await secret_grants.take_back(target, secret, binding.member)
 
 
 async def delete_accounts(target: Target, emails: Iterable[str]) -> None:
@@ -212,7 +222,7 @@ async def delete_accounts(target: Target, emails: Iterable[str]) -> None:
 async def end_or_keep(target: ThisMachine, found: Found) -> None:
     for file in target.state.glob(f"{target.prefix}data.db*"):
         file.unlink()
-    others = found.made_with_another_prefix(target.made_by)
+    others = found.of_others(target.mark)
     if others:
         say(f"Kept: the local project, for {' '.join(others)}")
     else:
@@ -226,6 +236,8 @@ async def end_local_project(target: ThisMachine) -> None:
 
 async def keep_or_delete_database(options: Options, target: Target, found: Found) -> None:
     if not found.enabled("firestore"):
+        if options.delete_data:
+            error(f"Whether there is a database {target.database} cannot be seen: the API is off.")
         return
     try:
         there = await inventory.database(target)

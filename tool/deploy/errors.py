@@ -17,10 +17,10 @@ FOREVER = 999_999
 
 
 class Patience(NamedTuple):
-    """How long to wait for something, and for what. No seconds: it does not pass."""
+    """How long to wait for something, and for what."""
 
-    seconds: int
-    what: str = ""
+    seconds: int  # 0: it does not pass
+    what: str = ""  # what is waited for; where it does not pass, what helps
 
 
 class Situation(NamedTuple):
@@ -81,9 +81,9 @@ def patience(said: str, now: Situation) -> Patience:
             continue
         if line.limit == "age":
             young = now.youngest_account < NEW and not names_only_strangers(text, now.accounts)
-            return Patience(FOREVER if young else 0, line.what)
+            return Patience(FOREVER, line.what) if young else Patience(0)
         if line.limit == "api":
-            return Patience(300 if now.apis_known else 0, line.what)
+            return Patience(300, line.what) if now.apis_known else Patience(0)
         return Patience(int(line.limit), line.what)
     return Patience(0)
 

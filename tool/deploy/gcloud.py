@@ -78,9 +78,11 @@ class Gcloud:
         else:
             await self._attempt(command, arguments, done, about)
 
-    async def comes_true(self, what: str, question: Question, about: str = "") -> bool:
-        """Asks until the answer is yes, for as long as the patience lasts."""
-        began, pause = time.monotonic(), 1
+    async def comes_true(
+        self, what: str, question: Question, about: str = "", began: float | None = None
+    ) -> bool:
+        """Asks until the answer is yes, for as long as the patience lasts (from `began` on)."""
+        began, pause = began or time.monotonic(), 1
         while await question() is not Answer.YES:
             if time.monotonic() - began >= self.patience:
                 return False
@@ -107,7 +109,8 @@ class Gcloud:
             patience = errors.patience(finished.err, self._situation())
             if time.monotonic() - began >= patience.seconds:
                 text = errors.error_in(finished.err) or f"{command} failed, and did not say why"
-                raise Refused(text, errors.missing_role(finished.err, self.project))
+                advice = patience.what if not patience.seconds else ""
+                raise Refused(text, advice or errors.missing_role(finished.err, self.project))
             if patience.what != said and not quiet:
                 self.progress.waiting(patience.what, about)
             said = patience.what

@@ -39,7 +39,7 @@ async def look(target: Target) -> Found:
         there = group.create_task(services(target, found))
         accounts = group.create_task(service_accounts(target, found))
     found = Found(apis, there.result(), accounts.result())
-    gcloud.accounts_made += [a.made_at for a in found.accounts_made_by(target.made_by)]
+    gcloud.accounts_made += [a.made_at for a in found.our_accounts(target.mark)]
     return found
 
 

@@ -8,7 +8,7 @@ from functools import partial
 
 from tool.deploy.app import App
 from tool.deploy.cloud import Policy, policy_from, principal
-from tool.deploy.gcloud import Answer, answer
+from tool.deploy.gcloud import Answer, answer, printed
 from tool.deploy.processes import side_by_side
 from tool.deploy.progress import Refused, Stop, error
 from tool.deploy.target import Target
@@ -29,6 +29,7 @@ async def acting_as_everyone(target: Target, app: App | None) -> AsyncIterator[N
         f" ({TOKEN_CREATOR})."
     )
     lent: list[str] = []
+    kept: list[str] = []
     try:
         for name in app.names:
             await lend(target, name, lent)
@@ -36,7 +37,10 @@ async def acting_as_everyone(target: Target, app: App | None) -> AsyncIterator[N
         yield
     finally:
         for email in lent:
-            await give_back(target, email)
+            if not await give_back(target, email):
+                kept.append(email)
+    if kept:
+        raise Stop("what was lent could not be taken back. See above")
 
 
 async def lend(target: Target, name: str, lent: list[str]) -> None:
@@ -92,18 +96,23 @@ async def is_given_back(target: Target, email: str) -> Answer:
         return Answer.UNKNOWN
 
 
-async def give_back(target: Target, email: str) -> None:
+async def give_back(target: Target, email: str) -> bool:
+    """Whether it is taken back. Says so, unless it was never granted."""
+    if await is_given_back(target, email) is Answer.YES:
+        return True
     words = (email, f"--project={target.project}", f"--member={target.you}", f"--role={TOKEN_CREATOR}")
     command = "gcloud iam service-accounts remove-iam-policy-binding"
     try:
         await target.gcloud.change(
-            command, *words, "--condition=None", "--format=none", done=partial(is_given_back, target, email)
-        )
+            command, *words, "--condition=None", "--format=none",
+            done=partial(is_given_back, target, email),
+        )  # fmt: skip
     except Refused as refused:
         target.progress.refused(refused)
         error(
-            f"deploy.sh: you may still make tokens of {email}. This ends it: {command}"
-            f" {' '.join(words)}"
+            f"deploy.sh: you may still make tokens of {email}. This ends it: "
+            f"{printed(command, *words, '--condition=None')}"
         )
-    else:
-        error(f"Taken back: your tokens of {email}")
+        return False
+    error(f"Taken back: your tokens of {email}")
+    return True

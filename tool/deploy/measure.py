@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import itertools
 import pathlib
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
@@ -40,7 +41,8 @@ class How(enum.Enum):
 
     CALLED = "called"
     THROUGH_THE_CALLER = "through the caller"
-    BY_POLICY = "by policy"
+    BY_POLICY = "by policy"  # it was not called
+    BEHIND_INGRESS = "behind ingress"  # calls from here end before the policy is asked
 
 
 class Verdict(enum.Enum):
@@ -73,10 +75,13 @@ class Column(NamedTuple):
     name: str
     members: tuple[str, ...]  # whom the map lets in, as a policy names them
     policy_is_right: bool
+    open_to_the_internet: bool  # by its ingress
 
 
 def expected(member: str, members: Iterable[str]) -> Expected:
-    """What the map says of a member (allUsers: nobody in particular)."""
+    """What the map says of a member (allUsers: nobody in particular; "": nobody knows who)."""
+    if not member:
+        return Expected.EITHER
     allowed = set(map(principal, members))
     if principal("allUsers") in allowed or principal(member) in allowed:
         return Expected.IN
@@ -98,6 +103,7 @@ class Measuring:
     ):  # fmt: skip
         self.target, self.work = target, work
         self.your_token, self.you_inherit = your_token, you_inherit
+        self.began = time.monotonic()  # one patience for all calls
         self._pages = itertools.count()
 
     async def row(
@@ -129,6 +135,8 @@ class Measuring:
             return call
 
         call = first
+        if not column.open_to_the_internet and first.status == "404":
+            return self.behind_ingress(caller, column, wanted)
         if not (inherits and first.said is Said.IN):
             call = await self.settled(caller, column, wanted, first, again)
         verdict = Verdict.WRONG
@@ -139,6 +147,11 @@ class Measuring:
         elif inherits:
             verdict = Verdict.INHERITED
         return Cell(caller.name, column.name, wanted, call.said, How.CALLED, call.status, verdict)
+
+    def behind_ingress(self, caller: Caller, column: Column, wanted: Expected) -> Cell:
+        verdict = Verdict.OK if column.policy_is_right else Verdict.UNKNOWN
+        how = How.BEHIND_INGRESS
+        return Cell(caller.name, column.name, wanted, Said.UNKNOWN, how, "404", verdict)
 
     async def not_called(
         self, caller: Caller, column: Column, wanted: Expected, hook: pathlib.Path | None
@@ -175,7 +188,8 @@ class Measuring:
 
         refuse = wanted is Expected.REFUSED
         what = f"refuse {caller.name}" if refuse else f"let {caller.name} in"
-        await self.target.gcloud.comes_true(f"{column.name} to {what}", comes_true)
+        sentence = f"{column.name} to {what}"
+        await self.target.gcloud.comes_true(sentence, comes_true, began=self.began)
         return calls[-1]
 
     async def token_of(self, caller: Caller) -> str | None:

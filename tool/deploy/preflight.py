@@ -18,11 +18,16 @@ async def preflight(app: App, target: Target) -> Found:
     """What is there already. Raises Stop where something is in the way."""
     found = await inventory.look(target)
     project = target.project
-    if not target.local and not found.made_by(target.made_by, target.region):
+    if not target.local and not found.ours(target.mark, target.region):
         await first_time(target)
     for name in app.names:
         service = found.service(name, target.region)
-        if service and service.made_by != target.made_by:
+        if service and service.made_by == target.made_by and service.app not in ("", target.app_name):
+            raise Stop(
+                f"project {project} has a function {name} of the app {service.app}. Take another"
+                " PREFIX, or another name for the function"
+            )
+        if service and not target.mark.is_on_service(service):
             raise Stop(
                 f"project {project} has a Cloud Run service {name} that this script did not make."
                 " Delete it, or take another project, region or PREFIX"
@@ -34,6 +39,11 @@ async def preflight(app: App, target: Target) -> Found:
                 f"project {project} has a service account {account.email} that this script did"
                 " not make. Delete it, or take another project or PREFIX"
             )
+    for one in found.ours_elsewhere(target.mark, target.region):
+        error(
+            f"{one.name} also runs in {one.region}, with the same service account. This removes it"
+            f" there: {target.in_region(one.region).again(f'destroy {one.name}')}"
+        )
     for name in left_the_map(app, target, found):
         again = target.again(f"destroy {name}")
         error(f"{name} is still deployed, but no longer in trust-map. This removes it: {again}")
@@ -63,5 +73,5 @@ async def first_time(target: Target) -> None:
 
 def left_the_map(app: App, target: Target, found: Found) -> list[str]:
     """Functions of ours that are deployed, and have no line any more."""
-    ours = found.made_by(target.made_by, target.region)
+    ours = found.ours(target.mark, target.region)
     return [name for name in ours if not app.function(name)]

@@ -37,6 +37,12 @@ class Holder(NamedTuple):
         mine = principal(self.member)
         return [Role(b.role, b.condition) for b in project_policy if b.principal == mine]
 
+    def left_by_deleted(self, policy: Iterable[Binding]) -> list[tuple[str, str]]:
+        """Members and roles that deleted accounts of this name have left behind."""
+        deleted = f"deleted:{self.member}?".lower()
+        found = [(b.member, b.role) for b in policy if b.member.lower().startswith(deleted)]
+        return list(dict.fromkeys(found))
+
     def too_many(self, held: Iterable[Role]) -> list[str]:
         """The names of roles that it has and the map does not give it like that, each once."""
         return list(dict.fromkeys(role.name for role in held if role not in self.roles))

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import pathlib
+import re
 import time
 from functools import partial
 
@@ -76,13 +77,17 @@ class Rollout:
     def stage(self, function: Function) -> tuple[list[str], str]:
         """The folder and the settings that it is deployed with, and their fingerprint."""
         folder = self.staged / function.name
-        staging.stage(function, folder)
+        for file in staging.stage(function, folder):
+            error(
+                f"  {function.name}: {file} holds a private key, and is left out. Give it to the"
+                " function as a secret: see docs/recipes.md"
+            )
         settings = staging.settings(self.app, function, self.target, os.environ)
         return settings, staging.fingerprint(folder, settings, self.target.number)
 
     def is_as_deployed(self, function: Function, service: Service, fingerprint: str) -> bool:
         account = self.target.email(function.name)
-        by_hand = service.changed_by_hand(account, function.flag("ingress", "all"))
+        by_hand = service.changed_by_hand(account, function)
         return service.is_revision(fingerprint) and not by_hand
 
     # ---- the revision
@@ -115,13 +120,14 @@ class Rollout:
 
     async def run_deploy(self, function: Function, settings: list[str], revision: str) -> None:
         target, name = self.target, function.name
+        service = self.found.service(name, target.region)
+        settings = [*settings, *staging.stated(function, service)]
         await self.gcloud.change(
             "gcloud run deploy", name, f"--project={target.project}", f"--region={target.region}",
-            f"--source={self.staged / name}", *settings, f"--labels=made-by={target.made_by}",
+            f"--source={self.staged / name}", *settings, f"--labels=made-by={target.made_by},app={target.app_name}",
             f"--revision-suffix={revision.removeprefix(f'{name}-')}", "--quiet", "--format=none",
             done=partial(inventory.now_serves, target, name, revision), about=name,
         )  # fmt: skip
-        service = self.found.service(name, target.region)
         if service and not service.sends_all_to_the_newest:  # after a roll-back
             await self.gcloud.change(
                 "gcloud run services update-traffic", name, f"--project={target.project}",
@@ -187,10 +193,17 @@ class Rollout:
         """An organisation may forbid some members; without allUsers the rest can be set."""
         name, project = function.name, self.target.project
         self.refused(name, refused)
-        if "does not exist" in refused.text:
+        if missing := re.search(r"(?i)(service account|user|group) (\S+) does not exist", refused.text):
+            kind, who = missing[1].lower(), missing[2]
+            what = "an account" if kind == "service account" else f"a {kind}, {who},"
+            makes = (
+                f", or make it: gcloud iam service-accounts create {who.partition('@')[0]}"
+                f" --project={project}"
+            )
+            fits = kind == "service account" and who.endswith(self.target.accounts_end)
             error(
-                f"  {name}: trust-map names an account that does not exist. Correct it, or make it:"
-                f" gcloud iam service-accounts create NAME --project={project}"
+                f"  {name}: trust-map names {what} that does not exist. Correct it"
+                f"{makes if fits else ''}"
             )
         if not any(w in refused.text for w in ("permitted customer", "llowedPolicyMember")):
             return False

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 
 from tool.deploy.app import App, Function
+from tool.deploy.cloud import Service
+from tool.deploy.leftovers import MIN_INSTANCES, not_asked_for
 from tool.deploy.target import Target
 
 BASE_IMAGE = "python314"
@@ -21,6 +24,7 @@ DEFAULTS = {
     "timeout": "60",
     "ingress": "all",
 }
+PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 OF_THE_TOOL = ("flags", "variables", "verify", "requirements.in", "requirements.txt")
 
 
@@ -55,6 +59,19 @@ def settings(
     ]
 
 
+def stated(function: Function, service: Service | None) -> list[str]:
+    """The flags that end what an earlier deploy, or somebody by hand, may have left in the service.
+
+    They are not in the fingerprint: a service that has nothing of it needs no new revision.
+    """
+    flags = [] if function.secrets else ["--clear-secrets"]
+    left = not_asked_for(service.kept if service else (), function.flags)
+    flags += [kept.ended_by for kept in left if kept.ended_by and kept is not MIN_INSTANCES]
+    if not function.flag("min-instances", ""):
+        flags.append(MIN_INSTANCES.ended_by)
+    return flags
+
+
 def joined(variables: Mapping[str, str]) -> str:
     """As one value of gcloud's, with a separator that does not occur in it."""
     pairs = [f"{name}={value}" for name, value in variables.items()]
@@ -63,11 +80,14 @@ def joined(variables: Mapping[str, str]) -> str:
     return f"^{separator}^{separator.join(pairs)}"
 
 
-def stage(function: Function, folder: pathlib.Path) -> None:
-    """The folder that is deployed: the function, a copy of shared/, one requirements.txt."""
+def stage(function: Function, folder: pathlib.Path) -> list[pathlib.Path]:
+    """The folder that is deployed: the function, a copy of shared/, one requirements.txt.
+
+    Returns what was left out because a private key is in it, whatever the file is called.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    own = pathlib.Path(function.folder)
+    own, left_out = pathlib.Path(function.folder), []
     for file in tracked(function.folder, "shared"):
         inside = file.is_relative_to(own)
         place = folder / (file.relative_to(own) if inside else file)
@@ -78,12 +98,20 @@ def stage(function: Function, folder: pathlib.Path) -> None:
                 f"{file} is a link to a folder, which gcloud would leave out. Put a copy of the"
                 " folder there"
             )
-        if file.exists():  # else deleted, and git has not been told yet
+        if file.exists() and holds_private_key(file):
+            left_out.append(file)
+        elif file.exists():  # else deleted, and git has not been told yet
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(file, place)
     (folder / "requirements.txt").write_bytes(requirements(own))
     # Without one, gcloud may make up its own.
     (folder / ".gcloudignore").write_text(".gcloudignore\n")
+    return left_out
+
+
+def holds_private_key(file: pathlib.Path) -> bool:
+    """A key in PEM, also inside the JSON of a service account's key."""
+    return bool(PRIVATE_KEY.search(file.read_bytes()))
 
 
 def requirements(own: pathlib.Path) -> bytes:

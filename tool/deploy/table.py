@@ -20,6 +20,8 @@ def text_of(cell: Cell) -> str:
     """A cell as the table shows it: 403 ok, in ok*, refused, by policy, ? none."""
     if cell.how is How.THROUGH_THE_CALLER:
         return f"{cell.said.value}{MARKS[cell.verdict]}*"
+    if cell.how is How.BEHIND_INGRESS:
+        return "ingress"
     if cell.how is How.BY_POLICY:
         return "? unknown" if cell.said is Said.UNKNOWN else f"{cell.said.value}, by policy"
     unknown = "? " if cell.verdict is Verdict.UNKNOWN else ""
@@ -45,7 +47,7 @@ def as_text(measured: Measured, target: Target) -> Iterator[str]:
     for report in measured.functions:
         allowed = " ".join(report.allowed) or "nobody"
         yield f"  {report.name:<{width}}{allowed if report.policy_is_read else '? cannot be read'}"
-        yield from (f"      {problem}" for problem in report.problems)
+        yield from (f"      {line}" for line in (*report.problems, *report.notes))
     if measured.inherited:
         yield "And every one of them, by a role on the project or above it:"
         yield from dict.fromkeys(map(inherited_line, sorted(measured.inherited, key=inherited_line)))
@@ -73,6 +75,8 @@ def explained(measured: Measured, target: Target) -> Iterator[str]:
         )
     if any(cell.how is How.CALLED and cell.said is Said.UNKNOWN for cell in cells):
         yield "? the call got no answer from which one could tell"
+    if any(cell.how is How.BEHIND_INGRESS for cell in cells):
+        yield "ingress: the function takes no calls from here, as its flags say; see its policy below"
     if not measured.you_have_a_token:
         yield "you: there is no ID token for you. See gcloud auth print-identity-token"
     by_policy = dict.fromkeys(c.caller for c in cells if c.how is How.BY_POLICY and c.caller != "you")
@@ -84,7 +88,7 @@ def explained(measured: Measured, target: Target) -> Iterator[str]:
         yield (
             f"  for name in {' '.join(functions)}; do gcloud iam service-accounts"
             f" add-iam-policy-binding $name-sa{target.accounts_end} --project={target.project}"
-            f" --member={target.you} --role=roles/iam.serviceAccountTokenCreator; done"
+            f" --member={target.you or 'YOU'} --role=roles/iam.serviceAccountTokenCreator; done"
         )
 
 
@@ -103,6 +107,7 @@ def as_json(measured: Measured) -> str:
             "function": report.name,
             "policy": list(report.allowed) if report.policy_is_read else None,
             "problems": list(report.problems),
+            "notes": list(report.notes),
         }
         for report in measured.functions
     ]
@@ -110,7 +115,10 @@ def as_json(measured: Measured) -> str:
         {**shown_grant(one.grant), "role_is_known": one.is_known} for one in measured.inherited
     ]
     unknown = measured.unknown + ([measured.hidden] if measured.hidden else [])
-    found = {"calls": calls, "functions": functions, "inherited": inherited, "unknown": unknown}
+    found = {
+        "verdict": "wrong" if measured.wrong else "unknown" if measured.unknown else "ok",
+        "calls": calls, "functions": functions, "inherited": inherited, "unknown": unknown,
+    }  # fmt: skip
     return json.dumps(found, indent=2)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import pathlib
@@ -12,10 +13,11 @@ from typing import Any, NamedTuple
 
 from tool.deploy import processes
 from tool.deploy.app import App, Caller, Function, Kind
-from tool.deploy.cloud import checksum
+from tool.deploy.cloud import Mark, checksum
 from tool.deploy.gcloud import Gcloud
 from tool.deploy.options import REGION, ROOT, Options
 from tool.deploy.progress import Progress, Stop
+from tool.deploy.trust_map import SAMPLE, app_name, parsed
 
 LOCAL_PROJECT = "local-project"
 VENV_PYTHON = str(ROOT / ".venv" / "bin" / "python")
@@ -50,8 +52,10 @@ class Target:
         """What a function that uses the database finds as STORE."""
         raise NotImplementedError
 
-    def __init__(self, options: Options, progress: Progress):
+    def __init__(self, options: Options, progress: Progress, app_name: str, listed: list[str]):
+        """`listed`: the functions that trust-map lists, with the prefix."""
         self.options, self.progress = options, progress
+        self.app_name, self.listed = app_name, listed
         self.project, self.region = options.project, options.region
         self.prefix = options.prefix
         self.you = ""  # as a policy names whoever deploys
@@ -69,6 +73,10 @@ class Target:
         return f"{self.prefix}function-trust-map"
 
     @property
+    def mark(self) -> Mark:
+        return Mark(self.made_by, self.app_name, frozenset((*self.listed, self.builder)))
+
+    @property
     def accounts_end(self) -> str:
         domain, _, name = self.project.rpartition(":")  # of a domain: example.com:p
         return f"@{name}{'.' if domain else ''}{domain}.iam.gserviceaccount.com"
@@ -80,7 +88,8 @@ class Target:
     @property
     def database(self) -> str:
         # A checksum in its name: nobody else's has it by accident, so what has it is ours.
-        return f"{self.prefix}data-{checksum(f'{self.made_by} {self.project}'.encode())}"
+        app = "" if self.app_name == SAMPLE else f" {self.app_name}"
+        return f"{self.prefix}data-{checksum(f'{self.made_by} {self.project}{app}'.encode())}"
 
     def member(self, caller: Caller) -> str:
         """A caller as a policy names it."""
@@ -94,6 +103,12 @@ class Target:
     def members(self, function: Function) -> list[str]:
         """Whom the map lets call a function, as a policy names them."""
         return sorted({self.member(caller) for caller in function.invoked_by})
+
+    def in_region(self, region: str) -> Target:
+        """The same target in another region, for its commands."""
+        other = copy.copy(self)
+        other.region = region
+        return other
 
     def again(self, words: str = "") -> str:
         """This script, with the same project, region, prefix and app."""
@@ -134,6 +149,7 @@ class GoogleCloud(Target):
                     " use --local"
                 )
             self.you = await self._who_you_are(app)
+        if program:
             await self._configured()
         if not self.project:
             raise Stop("no project: give --project=ID, or run gcloud config set project ID")
@@ -164,10 +180,17 @@ class GoogleCloud(Target):
         if self.project and self.region:
             return
         configured = await self.gcloud.look("gcloud config list")
+        if configured is None and self.options.dry_run:
+            return
         if configured is None:
             raise Stop("gcloud does not work here. To see why, run gcloud config list")
         self.project = self.project or configured.get("core", {}).get("project", "")
         self.region = self.region or configured.get("run", {}).get("region", "")
+
+    async def _token_file(self, you: str) -> str:
+        """gcloud may also have a token without saying whose it is."""
+        settings = None if you else await self.gcloud.look("gcloud config list")
+        return str((settings or {}).get("auth", {}).get("access_token_file", ""))
 
     async def _who_you_are(self, app: App | None) -> str:
         listed = await self.gcloud.look("gcloud auth list", "--filter=status:ACTIVE")
@@ -183,7 +206,8 @@ class GoogleCloud(Target):
                     "who you are is not in the credentials. Write members, such as"
                     ' serviceAccount:..., in place of "you" into trust-map'
                 )
-        if not you and not file:
+        token_file = os.environ.get("CLOUDSDK_AUTH_ACCESS_TOKEN_FILE") or await self._token_file(you)
+        if not you and not file and not token_file:
             raise Stop("nobody is logged in. Run gcloud auth login")
         if not you or "://" in you:  # a federated identity is a member as it is
             return you
@@ -225,8 +249,8 @@ class Address(NamedTuple):
 class ThisMachine(Target):
     local = True
 
-    def __init__(self, options: Options, progress: Progress):
-        super().__init__(options, progress)
+    def __init__(self, options: Options, progress: Progress, app_name: str, listed: list[str]):
+        super().__init__(options, progress, app_name, listed)
         self.project = self.project or LOCAL_PROJECT
         self.region = self.region or REGION
         self.you = "user:you@example.com"
@@ -306,4 +330,9 @@ def state_folder(project: str) -> tuple[pathlib.Path, bool]:
 
 
 def chosen(options: Options, progress: Progress) -> Target:
-    return ThisMachine(options, progress) if options.local else GoogleCloud(options, progress)
+    """The target of this app, whatever state its trust-map is in: destroy needs none."""
+    file = pathlib.Path("trust-map")
+    text = file.read_text("utf-8-sig", "replace") if file.exists() else ""
+    listed = [f"{options.prefix}{line.name}" for line in parsed(text)[0]]
+    kind = ThisMachine if options.local else GoogleCloud
+    return kind(options, progress, app_name(text), listed)

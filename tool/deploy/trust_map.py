@@ -20,6 +20,15 @@ class Line(NamedTuple):
     may_use: tuple[str, ...]
 
 
+SAMPLE = "sample"  # the name of an app whose trust-map names none
+
+
+def app_name(text: str) -> str:
+    """What the app is called: the comment "# app: NAME". It tells apps in one project apart."""
+    named = re.search(r"^#\s*app:\s*([a-z][a-z0-9-]{0,30})\s*$", text, re.M)
+    return named[1] if named else SAMPLE
+
+
 def parsed(text: str) -> tuple[list[Line], list[str]]:
     """The lines of a trust-map, and what is wrong with them."""
     lines: list[Line] = []

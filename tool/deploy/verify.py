@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from tool.deploy import inventory
-from tool.deploy.app import EVERYONE, YOU, App, Caller, Kind
-from tool.deploy.cloud import INVOKER, Above, Found, Grant, Policy
+from tool.deploy import inventory, secret_grants
+from tool.deploy.app import EVERYONE, YOU, App, Caller, Function, Kind
+from tool.deploy.cloud import INVOKER, Above, Found, Grant, Policy, Service
 from tool.deploy.gcloud import Answer
+from tool.deploy.leftovers import not_asked_for
 from tool.deploy.lend import acting_as_everyone
-from tool.deploy.measure import SETS, Cell, Column, Measuring, Verdict
+from tool.deploy.measure import SETS, Cell, Column, How, Measuring, Verdict
 from tool.deploy.options import Options
 from tool.deploy.preflight import left_the_map
 from tool.deploy.processes import side_by_side, together
@@ -38,6 +41,7 @@ class Report(NamedTuple):
     name: str
     allowed: tuple[str, ...]  # whom its policy lets in, with a condition in brackets
     problems: tuple[str, ...]  # what is not as a deploy makes it
+    notes: tuple[str, ...]  # what is left alone
     policy_is_read: bool
 
 
@@ -61,9 +65,41 @@ class Measured(NamedTuple):
         """What could not be found out."""
         unread = [f"the policy of {f.name} cannot be read" for f in self.functions if not f.policy_is_read]
         return unread + [
-            f"{cell.caller} -> {cell.function} got no answer that tells"
-            for cell in self.cells if cell.verdict is Verdict.UNKNOWN
-        ]  # fmt: skip
+            f"{calls(cells)}: {reason}"
+            for reason, cells in grouped(self.cells, Verdict.UNKNOWN).items()
+        ]
+
+    @property
+    def by_policy(self) -> list[Cell]:
+        """What was not measured, and is right by the policies that were read."""
+        not_called = (How.BY_POLICY, How.BEHIND_INGRESS)
+        return [c for c in self.cells if c.how in not_called and c.verdict is Verdict.OK]
+
+
+def grouped(cells: Iterable[Cell], verdict: Verdict) -> dict[str, list[Cell]]:
+    """The cells of this verdict, by why they are."""
+    found: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if cell.verdict is verdict:
+            found.setdefault(reason(cell), []).append(cell)
+    return found
+
+
+def reason(cell: Cell) -> str:
+    """Why it is not known whether the call is let in."""
+    if cell.how is not How.CALLED:
+        return "not called, and the policy is not the one of trust-map"
+    if cell.status == "none":
+        return "no answer came" if shutil.which("curl") else "curl is not installed"
+    return f"the answer {cell.status} does not tell"
+
+
+def calls(cells: Iterable[Cell]) -> str:
+    """The calls, those to one function together."""
+    by_function: dict[str, list[str]] = {}
+    for cell in cells:
+        by_function.setdefault(cell.function, []).append(cell.caller)
+    return ", ".join(f"{' and '.join(who)} -> {name}" for name, who in by_function.items())
 
 
 async def verify(
@@ -91,7 +127,9 @@ async def verify(
         reports = await side_by_side(
             *(report(options, app, target, found, above, roles, c, read_policies[c.name]) for c in columns)
         )
+        left = await secret_grants.left(app, target, found) if options.verb == "verify" else []
     cells = tuple(cell for row in rows for cell in row)
+    reports = [with_secrets(one, left, target) for one in reports]
     return Measured(cells, tuple(reports), tuple(by_role), above.hidden, bool(token.result()))
 
 
@@ -120,7 +158,9 @@ def column(
 ) -> Column:
     function = app.function(name)
     members = target.members(function) if function else []
-    return Column(name, tuple(members), policy is not None and is_exactly(policy, members))
+    is_right = policy is not None and is_exactly(policy, members)
+    is_open = not function or function.flag("ingress", "all") == "all"
+    return Column(name, tuple(members), is_right, is_open)
 
 
 async def inherited(
@@ -151,7 +191,30 @@ async def report(
             condition = f" (if {binding.condition.title})" if binding.condition else ""
             allowed.add(f"{binding.member}{condition}")
     problems = problems_of(options, app, target, found, above, column, policy)
-    return Report(column.name, tuple(sorted(allowed)), tuple(problems), policy is not None)
+    function, service = app.function(column.name), found.service(column.name, target.region)
+    notes = notes_on(function, service) if function and service else []
+    is_read = policy is not None
+    return Report(column.name, tuple(sorted(allowed)), tuple(problems), tuple(notes), is_read)
+
+
+def with_secrets(report: Report, left: list[secret_grants.Left], target: Target) -> Report:
+    problems = [
+        f"its service account may still read the secret {one.secret}, which no file asks for. Run"
+        f" {target.again()}"
+        for one in left if one.function == report.name
+    ]  # fmt: skip
+    return report._replace(problems=(*report.problems, *problems))
+
+
+def notes_on(function: Function, service: Service) -> list[str]:
+    """What a deploy leaves alone: it lets nobody in."""
+    found = [f"the tag {tag.name} keeps {tag.revision} at a URL of its own" for tag in service.tags]
+    return found + [
+        f"it has {kept.what}, which no file asks for. No flag ends that: write"
+        f" {kept.asked_by[0]}=VALUE into {function.folder}/flags, or destroy the function and deploy"
+        " it again"
+        for kept in not_asked_for(service.kept, function.flags) if not kept.ended_by
+    ]  # fmt: skip
 
 
 def problems_of(
@@ -173,7 +236,7 @@ def problems_of(
             f" {run}"
         )
     if service:
-        by_hand = service.changed_by_hand(target.email(name), function.flag("ingress", "all"))
+        by_hand = service.changed_by_hand(target.email(name), function)
         problems += [f"{change}. {run}" for change in by_hand]
     # A deploy has just put the roles right, and may still read them as they were before.
     if options.verb == "verify" and not above.project_hidden:
@@ -184,6 +247,9 @@ def problems_of(
             for role in mine.too_many(held)
         ]
         problems += [f"its service account lacks {role.name}. {run}" for role in mine.missing(held)]
+    account = found.account(target.email(name))
+    if options.verb == "verify" and account and account.disabled:
+        problems.append(f"its service account is disabled. {run}")
     return problems
 
 
@@ -194,4 +260,7 @@ def conclude(measured: Measured) -> str:
     if measured.unknown:
         unknown = "; ".join(measured.unknown)
         raise Stop(f"whether all is as trust-map says is not known: {unknown}", 3)
-    return "Every call that could be made was answered as the map says."
+    sentence = "Every call that could be made was answered as the map says."
+    if not measured.by_policy:
+        return sentence
+    return f"{sentence} Not measured, right by policy: {calls(measured.by_policy)}."

@@ -23,7 +23,7 @@ def flags(words: str) -> tuple[str, ...]:
 # What a deploy and an update have in common, and what has an effect here.
 CHANGING = flags(
     "region async! concurrency timeout max-instances ingress service-account set-env-vars"
-    " update-env-vars remove-env-vars set-secrets update-secrets labels update-labels revision-suffix"
+    " update-env-vars remove-env-vars set-secrets clear-secrets! update-secrets labels update-labels revision-suffix"
     " invoker-iam-check! no-invoker-iam-check! allow-unauthenticated! no-allow-unauthenticated!"
 )
 # What sizes an instance, or names what builds it, has no effect here, as tool/README.md says.

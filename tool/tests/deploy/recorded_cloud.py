@@ -71,6 +71,9 @@ class Cloud:
         (self.folder / name).parent.mkdir(exist_ok=True)
         (self.folder / name).write_text(json.dumps(content))
 
+    def databases(self):
+        return [file.name for file in (self.folder / "databases").glob("*")]
+
     def change_service(self, name, change):
         """Changes a service by hand: `change` gets it as gcloud shows it."""
         service = self.read(f"services/{name}")

@@ -71,9 +71,46 @@ def bindings_with(bindings, member, role, condition):
     return [*bindings, {"role": role, "members": [member], **more}]
 
 
+# What stays in a service until a flag changes it: flag, annotation, value (None: the flag's, "": none).
+STAYS = (
+    ("--vpc-connector", "run.googleapis.com/vpc-access-connector", None),
+    ("--clear-vpc-connector", "run.googleapis.com/vpc-access-connector", ""),
+    ("--no-cpu-throttling", "run.googleapis.com/cpu-throttling", "false"),
+    ("--cpu-throttling", "run.googleapis.com/cpu-throttling", ""),
+    ("--execution-environment", "run.googleapis.com/execution-environment", None),
+    ("--min-instances", "autoscaling.knative.dev/minScale", None),
+)
+
+
+def annotations_after(words, before):
+    after = dict(before)
+    for flag, annotation, value in STAYS:
+        if any(word == flag or word.startswith(f"{flag}=") for word in words):
+            after[annotation] = option(words, flag) if value is None else value
+    return {name: value for name, value in after.items() if value not in ("", "0")}
+
+
+def variables_after(words, before):
+    """The variables that are secrets."""
+    if "--clear-secrets" in words:
+        return []
+    given = option(words, "--set-secrets")
+    if not given:
+        return before
+    pairs = (pair.split("=") for pair in given.split(","))
+    refs = ((name, *ref.split(":")) for name, ref in pairs)
+    return [
+        {"name": name, "valueFrom": {"secretKeyRef": {"key": version, "name": secret}}}
+        for name, secret, version in refs
+    ]
+
+
 def deployed(words):
     """A service as gcloud run services describe shows it."""
     name, region = words[2], option(words, "--region")
+    before = read(f"services/{name}", {"spec": {"template": {"metadata": {}, "spec": {}}}})["spec"]["template"]
+    kept = before["metadata"].get("annotations", {})
+    [*_, secrets] = [c["env"] for c in before["spec"].get("containers", [{"env": []}])]
     revision = f"{name}-{option(words, '--revision-suffix')}"
     url = f"https://{name}-{NUMBER}.{region}.run.app"
     return {
@@ -82,7 +119,7 @@ def deployed(words):
             "namespace": NUMBER,
             "labels": {
                 "cloud.googleapis.com/location": region,
-                "made-by": option(words, "--labels").removeprefix("made-by="),
+                **dict(label.split("=") for label in option(words, "--labels").split(",")),
             },
             "annotations": {
                 "run.googleapis.com/ingress": option(words, "--ingress"),
@@ -91,8 +128,11 @@ def deployed(words):
         },
         "spec": {
             "template": {
-                "metadata": {"name": revision},
-                "spec": {"serviceAccountName": option(words, "--service-account")},
+                "metadata": {"name": revision, "annotations": annotations_after(words, kept)},
+                "spec": {
+                    "serviceAccountName": option(words, "--service-account"),
+                    "containers": [{"env": variables_after(words, secrets)}],
+                },
             }
         },
         "status": {
@@ -103,6 +143,24 @@ def deployed(words):
             "url": url,
         },
     }
+
+
+def deploy(words):
+    service = deployed(words)
+    template, name = service["spec"]["template"], words[2]
+    revision = {
+        "metadata": {**template["metadata"], "labels": {"serving.knative.dev/service": name}},
+        "spec": template["spec"],
+    }
+    write(f"revisions/{template['metadata']['name']}", revision)
+    write(f"services/{name}", service)
+
+
+def change_secret(words, add):
+    secret, member, role = words[2], option(words, "--member"), option(words, "--role")
+    bindings = read(f"secrets/{secret}", {}).get("bindings", [])
+    kept = [b for b in bindings if (b["members"], b["role"]) != ([member], role)]
+    write(f"secrets/{secret}", {"bindings": bindings_with(kept, member, role, None) if add else kept})
 
 
 def condition_of(words):
@@ -140,6 +198,12 @@ def account(words):
     write(f"accounts/{email}", {"email": email, "description": option(words, "--description")})
 
 
+def enable(email):
+    account = read(f"accounts/{email}")
+    account.pop("disabled")
+    write(f"accounts/{email}", account)
+
+
 def change_project(words, add):
     member, role, bindings = option(words, "--member"), option(words, "--role"), read("granted", [])
     if add:
@@ -160,6 +224,7 @@ def token(words):
 
 def answer_to(words):
     """The answer: a text, or what is printed as JSON; None: nothing."""
+    database = f"databases/{option(words, '--database')}"
     known = {
         "version": lambda: {"Google Cloud SDK": "528.0.0"},
         "auth list": lambda: [{"account": "dev@example.com", "status": "ACTIVE"}],
@@ -176,14 +241,15 @@ def answer_to(words):
         "services enable": lambda: write(
             "enabled", [*read("enabled", []), *(w for w in words if w.endswith("googleapis.com"))]
         ),
-        "firestore databases create": lambda: write("database", {"type": "FIRESTORE_NATIVE"}),
-        "firestore databases delete": lambda: (RECORD / "database").unlink(),
-        "firestore databases describe": lambda: existing("database"),
+        "firestore databases create": lambda: write(database, {"type": "FIRESTORE_NATIVE"}),
+        "firestore databases delete": lambda: (RECORD / database).unlink(),
+        "firestore databases describe": lambda: existing(database),
         "iam service-accounts create": lambda: account(words),
         "iam service-accounts list": lambda: listed("accounts"),
         "iam service-accounts describe": lambda: existing(f"accounts/{words[3]}"),
         "iam service-accounts delete": lambda: (RECORD / "accounts" / words[3]).unlink(),
-        "run deploy": lambda: write(f"services/{words[2]}", deployed(words)),
+        "run deploy": lambda: deploy(words),
+        "run revisions list": lambda: listed("revisions"),
         "run services list": lambda: listed("services"),
         "run services describe": lambda: existing(f"services/{words[3]}"),
         "run services delete": lambda: (RECORD / "services" / words[3]).unlink(),
@@ -195,7 +261,13 @@ def answer_to(words):
         "run services logs": lambda: "",
         "builds log": lambda: "",
         "iam roles describe": lambda: {"name": words[3]},
-        "secrets list": list,
+        "secrets list": lambda: [
+            {"name": f"projects/1/secrets/{file.name}"} for file in (RECORD / "secrets").glob("*")
+        ],
+        "secrets get-iam-policy": lambda: read(f"secrets/{words[2]}", {}),
+        "secrets add-iam-policy-binding": lambda: change_secret(words, add=True),
+        "secrets remove-iam-policy-binding": lambda: change_secret(words, add=False),
+        "iam service-accounts enable": lambda: enable(words[3]),
         "builds list": list,
     }
     line = " ".join(words)

@@ -550,7 +550,7 @@ def test_destroy_removes_what_was_made_without_map_and_functions(deployed):
         assert any(f"service-accounts delete {name}-sa@" in c for c in changes)
     assert any("delete builder-sa@" in c for c in changes)
     assert any("remove-iam-policy-binding" in c and "datastore.user" in c for c in changes)
-    assert "Kept: the database" in destroyed.stdout and (deployed.folder / "database").exists()
+    assert "Kept: the database" in destroyed.stdout and deployed.databases()
 
 
 def test_secrets_that_cannot_be_listed_are_said_and_do_not_stop_a_destroy(cloud):

@@ -238,7 +238,9 @@ def test_the_map_is_also_a_picture_and_json(deployed):
         "caller": "you", "function": "front", "answer": "in", "status": 200,
         "how": "called", "expected": "in", "verdict": "ok",
     }  # fmt: skip
-    assert found["functions"][2] == {"function": "closed", "policy": [], "problems": []}
+    assert found["functions"][2] == {
+        "function": "closed", "policy": [], "problems": [], "notes": [],
+    }  # fmt: skip
 
 
 @pytest.fixture

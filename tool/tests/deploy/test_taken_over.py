@@ -34,7 +34,7 @@ def test_in_the_cloud_nothing_is_made_anew(cloud, old_edition):
     succeeded(cloud.deploy_sh("destroy", "--quiet", "--delete-data"))
     for kind in ("services", "accounts"):
         assert list((cloud.folder / kind).iterdir()) == []
-    assert not (cloud.folder / "database").exists()
+    assert cloud.databases() == []
 
 
 def replay(cloud, dry):
