@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 from tool.deploy import inventory, secret_grants
 from tool.deploy.app import App
-from tool.deploy.cloud import Above, Found, principal
+from tool.deploy.cloud import Above, Database, Found, principal
 from tool.deploy.gcloud import Answer, answer
-from tool.deploy.inventory import Database
 from tool.deploy.options import Options
 from tool.deploy.preflight import preflight
 from tool.deploy.processes import side_by_side
@@ -50,9 +49,9 @@ async def deploy(
         await create_accounts(app, target, found)
     if app.uses_firestore and not local:
         with progress.step("Creating the database"):
-            await create_database(target)
+            await create_database(target, found)
     with progress.step("Granting roles"):
-        above = await grant_roles(app, target)
+        above = await grant_roles(app, target, found)
     rollout = Rollout(app, target, found, work)
     if options.dry_run:
         for function in app.chosen:
@@ -119,10 +118,10 @@ def with_callers(app: App, target: Target) -> list[Holder]:
     return holders(app._replace(only=tuple(f.name for f in wanted)), target)
 
 
-async def create_database(target: Target) -> None:
+async def create_database(target: Target, found: Found) -> None:
     is_there = partial(inventory.database_is, target, Database.NATIVE)
     if not target.gcloud.dry_run:
-        there = await inventory.database(target)
+        there = found.database or await inventory.database(target)
         if there is Database.NATIVE:
             return
         if there is Database.OTHER_MODE:
@@ -141,9 +140,9 @@ async def create_database(target: Target) -> None:
         raise Refused(f"  The database {target.database} is not there yet.")
 
 
-async def grant_roles(app: App, target: Target) -> Above | None:
+async def grant_roles(app: App, target: Target, found: Found) -> Above | None:
     """Returns what it has read, where it has changed nothing of it."""
-    above = Above(()) if target.gcloud.dry_run else await inventory.above(target)
+    above = Above(()) if target.gcloud.dry_run else found.above or await inventory.above(target)
     changed = False
     for holder in holders(app, target):  # two changes of one policy at the same time collide
         for member, role in holder.left_by_deleted(above.of_project()):

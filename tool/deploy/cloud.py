@@ -77,6 +77,12 @@ class Above(NamedTuple):
         return [grant.binding for grant in self.grants if grant.on.level is Level.PROJECT]
 
 
+class Database(enum.Enum):
+    NONE = "there is none"
+    NATIVE = "FIRESTORE_NATIVE"
+    OTHER_MODE = "DATASTORE_MODE"
+
+
 class Traffic(NamedTuple):
     latest: bool
     percent: int
@@ -182,6 +188,8 @@ class Found(NamedTuple):
     apis: frozenset[str]
     services: tuple[Service, ...]
     accounts: tuple[Account, ...]
+    above: Above | None = None  # None: not read
+    database: Database | None = None
 
     def enabled(self, api: str) -> bool:
         return f"{api}.googleapis.com" in self.apis

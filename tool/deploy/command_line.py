@@ -110,7 +110,7 @@ async def of_app(
         await print_who(options, app, target)
     elif options.verb == "verify":
         found = await must_be_deployed(app, target)
-        measured = await verify(options, app, target, pathlib.Path(folder), found, None, {})
+        measured = await verify(options, app, target, pathlib.Path(folder), found, found.above, {})
         show(measured, target, options.form)
     elif deployed := await deploy(options, app, target, pathlib.Path(folder)):
         show(deployed.measured, target, options.form)

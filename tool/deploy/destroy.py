@@ -12,8 +12,7 @@ from functools import partial
 
 from tool.deploy import app, interruption, inventory, secret_grants
 from tool.deploy.apply import take_back
-from tool.deploy.cloud import Found, principal
-from tool.deploy.inventory import Database
+from tool.deploy.cloud import Database, Found, principal
 from tool.deploy.options import Options
 from tool.deploy.processes import side_by_side
 from tool.deploy.progress import Refused, Stop, error, say

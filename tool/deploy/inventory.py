@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 
 from tool.deploy.cloud import (
     Above,
     Account,
+    Database,
     Found,
     Grant,
     Level,
@@ -38,9 +38,30 @@ async def look(target: Target) -> Found:
     async with together() as group:
         there = group.create_task(services(target, found))
         accounts = group.create_task(service_accounts(target, found))
-    found = Found(apis, there.result(), accounts.result())
+        policies = group.create_task(above_if_enabled(target, found))
+        data = group.create_task(database_if_enabled(target, found))
+    found = Found(apis, there.result(), accounts.result(), policies.result(), data.result())
     gcloud.accounts_made += [a.made_at for a in found.our_accounts(target.mark)]
     return found
+
+
+async def above_if_enabled(target: Target, found: Found) -> Above | None:
+    """For verbs that need it: what is read side by side with the rest costs no time."""
+    if target.options.verb not in ("deploy", "verify") or not found.enabled("cloudresourcemanager"):
+        return None
+    try:
+        return await above(target)
+    except Refused:
+        return None  # whoever needs it asks again, and says why
+
+
+async def database_if_enabled(target: Target, found: Found) -> Database | None:
+    if target.options.verb != "deploy" or target.local or not found.enabled("firestore"):
+        return None
+    try:
+        return await database(target)
+    except Refused:
+        return None
 
 
 async def services(target: Target, found: Found) -> tuple[Service, ...]:
@@ -136,12 +157,6 @@ async def account_is_gone(target: Target, email: str) -> Answer:
 
 
 # ---- the database
-
-
-class Database(enum.Enum):
-    NONE = "there is none"
-    NATIVE = "FIRESTORE_NATIVE"
-    OTHER_MODE = "DATASTORE_MODE"
 
 
 async def database(target: Target) -> Database:
