@@ -8,9 +8,10 @@ from __future__ import annotations
 import enum
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from tool.deploy.environment import Environment
 from tool.deploy.trust_map import Line, parsed
 
 NAME = re.compile(r"[a-z][a-z0-9-]{1,25}[a-z0-9]")
@@ -56,14 +57,10 @@ class Caller(NamedTuple):
 
 
 class Variable(NamedTuple):
-    """NAME=value, or NAME=$OTHER for what OTHER is in the shell that deploys."""
+    """A line of variables."""
 
     name: str
     value: str
-    from_shell: str = ""
-
-    def of(self, environ: Mapping[str, str]) -> str:
-        return environ[self.from_shell] if self.from_shell else self.value
 
 
 class Function(NamedTuple):
@@ -172,12 +169,14 @@ def folder_name(in_map: str) -> str:
     return in_map.replace("-", "_")
 
 
-def read(prefix: str, folder: pathlib.Path = pathlib.Path()) -> App:
-    """The app in this folder. Members in it may still say $PROJECT: see App.in_project."""
+def read(prefix: str, environment: Environment) -> App:
+    """The app in this folder. Members may still say $PROJECT, see App.in_project; flags and variables
+    any $NAME, see `expanded`."""
+    folder = pathlib.Path()
     file = folder / "trust-map"
     if not file.exists():
         raise Wrong([f"there is no trust-map in {folder.absolute()}"])
-    lines, problems = parsed(file.read_text("utf-8-sig", "replace"))
+    lines, problems = parsed(file.read_text("utf-8-sig", "replace"), environment, prefix)
     problems += without_a_line(folder, lines)
     if problems:
         raise Wrong(["\n".join(["trust-map cannot be used:", *(f"  {p}" for p in problems)])])
@@ -197,15 +196,26 @@ def read(prefix: str, folder: pathlib.Path = pathlib.Path()) -> App:
     return App(prefix, tuple(functions))
 
 
-def not_set(app: App, environ: Mapping[str, str]) -> list[str]:
-    """The variables of the functions that need one of the shell's, which the shell does not have."""
-    return [
-        f"{function.folder}/variables: {variable.name}=${variable.from_shell}, but"
-        f" {variable.from_shell} is not set in this shell"
-        for function in app.chosen
-        for variable in function.variables
-        if variable.from_shell and variable.from_shell not in environ
-    ]
+def expanded(app: App, environment: Environment) -> tuple[App, list[str]]:
+    """With the values of the environment in flags and variables, and the names that have none."""
+    problems: list[str] = []
+
+    def value_of(file: str, line: str, text: str, is_chosen: bool) -> str:
+        found = environment.expanded(text)
+        if is_chosen:
+            problems.extend(f"{file}: {line}, but {environment.nowhere(n)}" for n in found.missing)
+        return found.text
+
+    functions = []
+    for function in app.functions:
+        chosen, folder = function in app.chosen, function.folder
+        flags = [value_of(f"{folder}/flags", f, f, chosen) for f in function.flags]
+        variables = [
+            Variable(v.name, value_of(f"{folder}/variables", f"{v.name}={v.value}", v.value, chosen))
+            for v in function.variables
+        ]
+        functions.append(function._replace(flags=tuple(flags), variables=tuple(variables)))
+    return app._replace(functions=tuple(functions)), problems
 
 
 def without_a_line(folder: pathlib.Path, lines: list[Line]) -> list[str]:
@@ -260,7 +270,7 @@ def caller_named(word: str, prefix: str, known: set[str]) -> Caller:
         return Caller(Kind(word), word)
     if word in known:
         return Caller(Kind.FUNCTION, prefix + word)
-    return Caller(Kind.MEMBER, word.replace("$PREFIX", prefix))
+    return Caller(Kind.MEMBER, word)
 
 
 def lines_of(file: pathlib.Path) -> list[str]:
@@ -299,8 +309,7 @@ def wrong_variables(variables: list[str], urls: set[str]) -> Iterable[str]:
 
 def variable_of(line: str) -> Variable:
     name, _, value = line.partition("=")
-    other = re.fullmatch(r"\$([A-Za-z_][A-Za-z0-9_]*)", value)
-    return Variable(name, value, other[1] if other else "")
+    return Variable(name, value)
 
 
 def secrets_in(flags: Iterable[str]) -> list[str]:

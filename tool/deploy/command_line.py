@@ -15,8 +15,10 @@ from tool.deploy import destroy, diff, env, facts, inventory, table, who
 from tool.deploy.app import App
 from tool.deploy.apply import deploy
 from tool.deploy.cloud import Found
+from tool.deploy.environment import Environment
 from tool.deploy.interruption import Interrupted, interruptible
 from tool.deploy.options import HELP, ROOT, Form, Options, parsed
+from tool.deploy.options import in_environment as options_in_environment
 from tool.deploy.progress import Progress, Stop, error, say
 from tool.deploy.target import (
     LOCAL_MAIN,
@@ -44,7 +46,8 @@ def main(words: list[str]) -> int:
         if options.verb == "explain":
             in_environment(words, options)
         os.chdir(folder)
-        return asyncio.run(interruptible(work(options)))
+        options, environment = options_in_environment(options)
+        return asyncio.run(interruptible(work(options, environment)))
     except Interrupted as interrupted:
         error(
             "\ndeploy.sh: interrupted. What was done so far stays. Run the same command again: it"
@@ -70,9 +73,9 @@ def folder_of(options: Options) -> pathlib.Path:
     return folder
 
 
-async def work(options: Options) -> int:
+async def work(options: Options, environment: Environment) -> int:
     if options.verb == "diff":
-        diff.diff(options.name)
+        diff.diff(options.name, environment)
         return 0
     if options.verb == "lock":
         if not options.check:
@@ -81,15 +84,15 @@ async def work(options: Options) -> int:
     changes = options.verb in ("deploy", "destroy")
     options = options._replace(dry_run=options.dry_run and changes)
     progress = Progress(options.dry_run)
-    app = None if options.verb in ("destroy", "explain", "run") else the_app.read(options.prefix)
-    if app and options.verb == "deploy":
-        app = chosen_of(app, options)
+    app = None if options.verb in ("destroy", "explain", "run") else the_app.read(options.prefix, environment)
+    if app:
+        app = chosen_of(app, options, environment)
     target = chosen(options, progress)
     await target.begin(app)
     if options.verb == "explain":
         return await explain(target, options)
     if options.verb == "destroy":
-        await destroy.destroy(options, target)
+        await destroy.destroy(options, target, environment)
         return 0
     if options.verb == "run":
         run_here(target, options)
@@ -121,15 +124,18 @@ async def of_app(
     return 0
 
 
-def chosen_of(app: App, options: Options) -> App:
-    """For a deploy: with the functions that were named, and all that they need of this shell."""
+def chosen_of(app: App, options: Options, environment: Environment) -> App:
+    """With the functions that a deploy is about, and with all that they need of the environment."""
+    if options.verb != "deploy":
+        return the_app.expanded(app, environment)[0]
     names = [app.prefix + name.removeprefix(app.prefix) for name in options.names]
     for name in names:
         if not app.function(name):
             raise no_function(app, name)
     app = app._replace(only=tuple(names))
-    if not_set := the_app.not_set(app, os.environ):
-        raise the_app.Wrong(not_set)
+    app, problems = the_app.expanded(app, environment)
+    if problems:
+        raise the_app.Wrong(problems)
     return app
 
 

@@ -13,6 +13,7 @@ from functools import partial
 from tool.deploy import app, interruption, inventory, secret_grants
 from tool.deploy.apply import take_back
 from tool.deploy.cloud import Database, Found, principal
+from tool.deploy.environment import Environment
 from tool.deploy.options import Options
 from tool.deploy.processes import side_by_side
 from tool.deploy.progress import Refused, Stop, error, say
@@ -20,9 +21,9 @@ from tool.deploy.roles import holders
 from tool.deploy.target import Target, ThisMachine
 
 
-async def destroy(options: Options, target: Target) -> None:
+async def destroy(options: Options, target: Target, environment: Environment) -> None:
     if options.dry_run:
-        await show(options, target)
+        await show(options, target, environment)
         return
     if isinstance(target, ThisMachine) and not target.is_there:
         if target.state.is_dir():
@@ -99,9 +100,9 @@ async def destroy_one(
     )
 
 
-async def show(options: Options, target: Target) -> None:
+async def show(options: Options, target: Target, environment: Environment) -> None:
     """--dry-run: what a deploy by the present map would have made."""
-    the_app = app.read(options.prefix).in_project(target.project)
+    the_app = app.read(options.prefix, environment).in_project(target.project)
     made = holders(the_app, target)
     with target.progress.step("Deleting the functions"):
         for name in the_app.names:

@@ -7,7 +7,8 @@ import subprocess
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from tool.deploy import app, trust_map
+from tool.deploy import app, environment, trust_map
+from tool.deploy.environment import Environment
 from tool.deploy.progress import Stop, say
 
 
@@ -22,13 +23,14 @@ class Edge(NamedTuple):
         return f"{self.who} {self.may} {self.what}"
 
 
-def diff(commit: str) -> None:
-    """Prints what is opened and closed. Raises Stop where something is opened."""
+def diff(commit: str, environment: Environment) -> None:
+    """Prints what is opened and closed there. Raises Stop where something is opened."""
     if not commit:
         raise Stop("compared with which commit? For instance ./deploy.sh diff main", 2)
     if git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}") is None:
         raise Stop(f"there is no commit {commit} here")
-    before, now = edges(files_at(commit)), edges(files_here())
+    before = edges(files_at(commit), at(commit, environment))
+    now = edges(files_here(), environment)
     opened = [edge for edge in now if edge not in before]
     for edge in opened:
         say(f"opened: {edge}")
@@ -40,9 +42,17 @@ def diff(commit: str) -> None:
     say(f"Nothing is opened that {commit} does not have.")
 
 
-def edges(files: Mapping[str, str]) -> list[Edge]:
+def at(commit: str, now: Environment) -> Environment:
+    """The environment as its file said it then."""
+    if not now.name:
+        return now
+    values, secrets, _ = environment.parsed(git("show", f"{commit}:./environments/{now.name}") or "")
+    return now._replace(values=values, secrets=secrets)
+
+
+def edges(files: Mapping[str, str], there: Environment) -> list[Edge]:
     """What these files allow: trust-map and functions/NAME/flags, by their paths."""
-    lines, _ = trust_map.parsed(files.get("trust-map", ""))
+    lines, _ = trust_map.parsed(files.get("trust-map", ""), there, there.setting("PREFIX"))
     allowed = [
         Edge(who, "may call", line.name) for line in lines for who in line.invoked_by if who != "-"
     ]
@@ -54,7 +64,7 @@ def edges(files: Mapping[str, str]) -> list[Edge]:
         _, name, file = path.split("/") if path.count("/") == 2 else ("", "", "")
         if file == "flags":
             account = f"the account of {name.replace('_', '-')}"
-            secrets = app.secrets_in(app.lines_in(text))
+            secrets = app.secrets_in(there.expanded(line).text for line in app.lines_in(text))
             allowed += [Edge(account, "may read the secret", secret) for secret in secrets]
     return allowed
 

@@ -10,6 +10,8 @@ import pathlib
 import re
 from typing import NamedTuple, NoReturn
 
+from tool.deploy import environment
+from tool.deploy.environment import Environment
 from tool.deploy.progress import Stop
 
 REGION = "us-central1"  # the default
@@ -38,7 +40,9 @@ class Options(NamedTuple):
     quiet: bool = False
     delete_data: bool = False
     check: bool = False
-    prefix: str = ""
+    environment: str = ""
+    prefix: str = ""  # before every name
+    typed_prefix: str = ""  # the shell's PREFIX
 
     @property
     def name(self) -> str:
@@ -63,6 +67,7 @@ usage: ./deploy.sh [VERB] [NAME...] [OPTION...]
   --local         on this machine instead of Google Cloud, with the same verbs
   --project=ID    default: gcloud's own, or local-project with --local
   --region=NAME   default: gcloud's own (run/region), or {REGION}
+  --environment=NAME   what environments/NAME says; with --local by itself environments/local, if there is one
   --app=DIR       the folder of trust-map and functions/; default: the one of deploy.sh
   --public        let everyone call what "you" may call; give it to verify, too
   --dry-run       print the commands that would change something, and run none
@@ -75,13 +80,14 @@ usage: ./deploy.sh [VERB] [NAME...] [OPTION...]
   --check         with lock: change nothing
 
 PREFIX=dev- ./deploy.sh puts dev- before every name, so that several copies can live in one project.
+PREFIX, PROJECT and REGION: an option wins, then the shell, then environments/NAME.
 Exit status: 0 done, or as the map says; 1 failed, or wrong; 2 these words are not understood;
 3 not known (of explain: refused, too).
 """
 VERBS = ("deploy", "verify", "who", "explain", "diff", "env", "run", "lock", "destroy", "help")
 TAKES_ONE = ("who", "explain", "diff", "run", "destroy")
 SWITCHES = ("local", "public", "dry-run", "as-everyone", "watch", "quiet", "delete-data", "check")
-VALUES = ("project", "region", "app", "format", "propagation")
+VALUES = ("project", "region", "app", "environment", "format", "propagation")
 
 
 class Words(argparse.ArgumentParser):
@@ -115,7 +121,7 @@ def parsed(words: list[str]) -> Options:
         verb, tuple(names), given.local, given.project, given.region, given.app, given.public,
         given.dry_run, given.as_everyone, Form(given.format or "text"), given.watch,
         int(given.propagation) if given.propagation else None, given.quiet, given.delete_data,
-        given.check, os.environ.get("PREFIX", ""),
+        given.check, given.environment,
     )  # fmt: skip
     check_together(options)
     return options
@@ -178,10 +184,27 @@ def check_together(options: Options) -> None:
             raise Stop(f"{name} goes with {needs}", 2)
     if options.verb == "explain":
         check_url(options.name)
-    if not re.fullmatch("[a-z0-9-]*", options.prefix):
-        raise Stop(
-            f"PREFIX={options.prefix} cannot begin a name: it may only contain a-z, 0-9 and -", 2
-        )
+    if not re.fullmatch("[A-Za-z0-9_-]*", options.environment):
+        raise Stop("--environment is the name of a file in environments/", 2)
+
+
+def in_environment(options: Options) -> tuple[Options, Environment]:
+    """The options with what the environment says. Raises Stop for a file that cannot be used."""
+    found, problems = environment.read(options.environment, os.environ, options.local)
+    if problems:
+        raise Stop("; ".join(problems))
+    prefix = found.setting("PREFIX")
+    if not re.fullmatch("[a-z0-9-]*", prefix):
+        raise Stop(f"PREFIX={prefix} cannot begin a name: it may only contain a-z, 0-9 and -", 2)
+    # A shell that was set up for the local project has its REGION.
+    shell_is_local = bool(os.environ.get("LOCAL_STATE")) and not options.local
+    settings = found._replace(shell={}) if shell_is_local else found
+    return options._replace(
+        prefix=prefix,
+        typed_prefix=os.environ.get("PREFIX", ""),
+        project=options.project or settings.setting("PROJECT"),
+        region=options.region or settings.setting("REGION"),
+    ), found
 
 
 def check_url(url: str) -> None:

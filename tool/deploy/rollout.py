@@ -82,7 +82,7 @@ class Rollout:
                 f"  {function.name}: {file} holds a private key, and is left out. Give it to the"
                 " function as a secret: see docs/recipes.md"
             )
-        settings = staging.settings(self.app, function, self.target, os.environ)
+        settings = staging.settings(self.app, function, self.target)
         return settings, staging.fingerprint(folder, settings, self.target.number)
 
     def is_as_deployed(self, function: Function, service: Service, fingerprint: str) -> bool:

@@ -32,9 +32,7 @@ class NotStaged(Exception):
     """The folder cannot be staged, and why."""
 
 
-def settings(
-    app: App, function: Function, target: Target, environ: Mapping[str, str]
-) -> list[str]:
+def settings(app: App, function: Function, target: Target) -> list[str]:
     """The flags of gcloud run deploy that say how the function runs."""
     variables = {
         "GOOGLE_CLOUD_PROJECT": target.project,
@@ -43,7 +41,7 @@ def settings(
     }
     if function.uses_firestore:
         variables["STORE"] = target.store()
-    variables |= {variable.name: variable.of(environ) for variable in function.variables}
+    variables |= {variable.name: variable.value for variable in function.variables}
     builder = f"projects/{target.project}/serviceAccounts/{target.email(target.builder)}"
     given = {flag.partition("=")[0] for flag in function.flags if "=" in flag}
     return [

@@ -115,7 +115,10 @@ class Target:
         where = self._where()
         if self.options.app:
             where += f" --app={shlex.quote(self.options.app)}"
-        prefix = f"PREFIX={self.prefix} " if self.prefix else ""
+        typed = self.options.typed_prefix
+        prefix = f"PREFIX={typed} " if typed else ""
+        if self.options.environment:
+            where += f" --environment={self.options.environment}"
         return f"{prefix}./deploy.sh{' ' if words else ''}{words} {where}"
 
     def _where(self) -> str:

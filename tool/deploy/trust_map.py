@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from tool.deploy.environment import NO_ENVIRONMENT, Environment
+
 MEMBER = re.compile(r"(user|group|serviceAccount|domain):[^:@ ]*@?[^:@ ]+|principal(Set)?://.+")
 ROLE = re.compile(r"roles/[A-Za-z0-9_.]+")
 
@@ -29,8 +31,12 @@ def app_name(text: str) -> str:
     return named[1] if named else SAMPLE
 
 
-def parsed(text: str) -> tuple[list[Line], list[str]]:
+def parsed(
+    text: str, environment: Environment = NO_ENVIRONMENT, prefix: str = ""
+) -> tuple[list[Line], list[str]]:
     """The lines of a trust-map, and what is wrong with them."""
+    values = {**environment.values, "PREFIX": prefix}
+    environment = environment._replace(values=values)
     lines: list[Line] = []
     problems: list[str] = []
     for number, content in enumerate(text.splitlines(), 1):
@@ -54,7 +60,13 @@ def parsed(text: str) -> tuple[list[Line], list[str]]:
                 f"line {number}: column 1, {name}: it has a line already, line {earlier.number}"
             )
         else:
-            lines.append(Line(number, name, tuple(callers.split(",")), tuple(uses.split(","))))
+            words = [environment.expanded(column, left=("PROJECT",)) for column in (callers, uses)]
+            problems += [
+                f"line {number}: column {place}, ${name}: {environment.nowhere(name)}"
+                for place, column in enumerate(words, 2) for name in column.missing
+            ]
+            invoked_by, may_use = (tuple(column.text.split(",")) for column in words)
+            lines.append(Line(number, name, invoked_by, may_use))
     known = [line.name for line in lines]
     for line in lines:
         problems += wrong_words(line, known)
@@ -66,7 +78,7 @@ def parsed(text: str) -> tuple[list[Line], list[str]]:
 def wrong_words(line: Line, known: list[str]) -> Iterable[str]:
     for word in line.invoked_by:
         alone = word == "-" and len(line.invoked_by) == 1
-        if alone or word in ("you", "anonymous", *known) or MEMBER.fullmatch(word):
+        if alone or word in ("you", "anonymous", *known) or MEMBER.fullmatch(word) or "$" in word:
             continue
         hint = "write anonymous for everyone; " if word == "allUsers" else ""
         near = difflib.get_close_matches(word, [*known, "anonymous"], 1)
@@ -78,7 +90,7 @@ def wrong_words(line: Line, known: list[str]) -> Iterable[str]:
         )
     for word in line.may_use:
         alone = word == "-" and len(line.may_use) == 1
-        if not (alone or word == "firestore" or ROLE.fullmatch(word)):
+        if not (alone or word == "firestore" or ROLE.fullmatch(word) or "$" in word):
             yield (
                 f"line {line.number}: column 3, {shown(word)}: allowed are firestore, roles such as"
                 " roles/pubsub.publisher, and - for nothing"
