@@ -202,7 +202,7 @@ def test_bindings_with_a_condition_stand_beside_those_without(local):
 )  # fmt: skip
 def test_roles_tell_what_they_may(local, role, invokes):
     # This is what the check itself goes by, see test_iam_roles_describe_says_the_same.
-    assert (roles.INVOKE in roles.permissions(f"roles/{role}")) == invokes
+    assert (roles.INVOKE in roles.predefined(f"roles/{role}").permissions) == invokes
 
 
 def test_iam_roles_describe_says_the_same(local):
@@ -439,7 +439,9 @@ def test_a_revision_of_another_that_is_just_deleted_disturbs_nobody(local):
     gone = local.state / "revisions" / "another-gone.json"
     gone.touch()  # as to whoever has listed it, and reads it when it is not there any more
     try:
-        assert local.gcloud("run revisions list --service=inner REGION --format=value(metadata.name)")
+        assert local.gcloud(
+            "run revisions list --service=inner REGION --format=value(metadata.name)"
+        )
     finally:
         gone.unlink()
 
