@@ -6,7 +6,7 @@ from argparse import Namespace
 from tool.local import accounts, policies, roles, state
 from tool.local.accounts import Account
 from tool.local.gcloud.command import Failed, command, configured
-from tool.local.gcloud.policy import BINDING, change_policy, shown_policy
+from tool.local.gcloud.policy import BINDING, add_member, remove_member, shown_policy
 from tool.local.state import YOU
 
 IMPERSONATION = "--impersonate-service-account"
@@ -150,13 +150,13 @@ def get_project_policy(args: Namespace) -> object:
 @command("projects add-iam-policy-binding", "ID", *BINDING)
 def add_project_binding(args: Namespace) -> object:
     this_project(args.ID)
-    return change_policy(policies.PROJECT, args, add=True)
+    return add_member(policies.PROJECT, args)
 
 
 @command("projects remove-iam-policy-binding", "ID", *BINDING, "--all!")
 def remove_project_binding(args: Namespace) -> object:
     this_project(args.ID)
-    return change_policy(policies.PROJECT, args, add=False)
+    return remove_member(policies.PROJECT, args)
 
 
 @command("projects get-ancestors-iam-policy", "ID", "--include-deny!")

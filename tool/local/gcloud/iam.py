@@ -9,7 +9,14 @@ from collections.abc import Mapping
 from tool.local import accounts, policies, state
 from tool.local.accounts import Account, Kind
 from tool.local.gcloud.command import Failed, Misused, command
-from tool.local.gcloud.policy import BINDING, change_policy, set_policy, shown_policy, take_out
+from tool.local.gcloud.policy import (
+    BINDING,
+    add_member,
+    remove_member,
+    set_policy,
+    shown_policy,
+    take_out,
+)
 
 
 def account_of(email: str) -> Account:
@@ -90,12 +97,12 @@ def set_account_policy(args: Namespace) -> object:
 
 @command("iam service-accounts add-iam-policy-binding", "EMAIL", *BINDING)
 def add_account_binding(args: Namespace) -> object:
-    return change_policy(policy_of(args.EMAIL), args, add=True)
+    return add_member(policy_of(args.EMAIL), args)
 
 
 @command("iam service-accounts remove-iam-policy-binding", "EMAIL", *BINDING, "--all!")
 def remove_account_binding(args: Namespace) -> object:
-    return change_policy(policy_of(args.EMAIL), args, add=False)
+    return remove_member(policy_of(args.EMAIL), args)
 
 
 # ---- keys

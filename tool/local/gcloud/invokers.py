@@ -4,7 +4,7 @@ import sys
 from argparse import Namespace
 
 from tool.local.gcloud.command import command
-from tool.local.gcloud.policy import BINDING, change_policy, set_policy, shown_policy
+from tool.local.gcloud.policy import BINDING, add_member, remove_member, set_policy, shown_policy
 from tool.local.gcloud.service import service_of
 
 
@@ -22,9 +22,9 @@ def set_service_policy(args: Namespace) -> object:
 
 @command("run services add-iam-policy-binding", "SERVICE", "--region", *BINDING)
 def add_binding(args: Namespace) -> object:
-    return change_policy(service_of(args.SERVICE).name, args, add=True)
+    return add_member(service_of(args.SERVICE).name, args)
 
 
 @command("run services remove-iam-policy-binding", "SERVICE", "--region", *BINDING, "--all!")
 def remove_binding(args: Namespace) -> object:
-    return change_policy(service_of(args.SERVICE).name, args, add=False)
+    return remove_member(service_of(args.SERVICE).name, args)

@@ -9,13 +9,22 @@ from collections.abc import Sequence
 
 from tool.local import accounts, policies, state
 from tool.local.accounts import Account
-from tool.local.gcloud.command import Failed
+from tool.local.gcloud.command import Failed, Misused
 from tool.local.policies import Binding, Condition
 from tool.local.records import Json, Record
 
 # What says which binding a command changes.
 BINDING = ("--member", "--role", "--condition")
 TYPED = re.compile(r"(user|group|domain|serviceAccount|principal|principalSet|deleted):.+")
+ADDING = (
+    "Adding a binding without specifying a condition to a policy containing conditions is prohibited in"
+    " non-interactive mode. Run the command again with `--condition=None`"
+)
+REMOVING = (
+    "Removing a binding without specifying a condition from a policy containing conditions is prohibited in"
+    " non-interactive mode. Run the command again with `--condition=None` to remove a binding without"
+    " condition or run command with `--all` to remove all bindings of the specified principal and role."
+)
 ROLE_ELSEWHERE = re.compile(r"roles/[a-z][A-Za-z0-9]*\.[A-Za-z0-9.]+")
 
 
@@ -87,47 +96,70 @@ class Change(Record):
 
     member: str
     role: str
-    condition: Condition | None
-    whatever_condition: bool
+    condition: Condition | None  # None: the binding has no condition
+    names_one: bool  # whether --condition is given, and may say None
+    any_condition: bool
 
     def concerns(self, binding: Binding) -> bool:
-        """Whether this is the binding to change, or one of them."""
-        fits = self.whatever_condition or binding.condition == self.condition
+        """Whether this is a binding to change."""
+        fits = self.any_condition or binding.condition == self.condition
         return binding.role == self.role and fits
 
     def is_in(self, binding: Binding) -> bool:
         return self.member.lower() in (member.lower() for member in binding.members)
 
 
-def change_policy(name: str, args: Namespace, add: bool) -> dict[str, Json]:
-    """Adds a member to a role's binding, or takes it out; the case of addresses means nothing."""
+def change_in(args: Namespace, any_condition: bool) -> Change:
     if not args.member or not args.role:
         raise Failed("--member and --role are required")
+    if any_condition and args.condition:
+        only_one = "At most one of --all | --condition | --condition-from-file can be specified."
+        raise Misused(f"argument --all: {only_one}")
     condition = condition_of(args.condition)
-    change = Change(args.member, args.role, condition, not add and args.all)
-    if add:
-        check(change.member, change.role, name)
+    return Change(args.member, args.role, condition, bool(args.condition), any_condition)
+
+
+def add_member(name: str, args: Namespace) -> dict[str, Json]:
+    """Adds a member to a role's binding, or makes one; the case of addresses means nothing."""
+    change = change_in(args, any_condition=False)
+    check(change.member, change.role, name)
     with state.locked("policies"):
         bindings = policies.bindings_of(name)
-        policies.change(name, added(bindings, change) if add else removed(bindings, change))
+        refuse_unclear(change, bindings, ADDING)
+        policies.change(name, added(bindings, change))
     return shown_policy(name)
 
 
+def remove_member(name: str, args: Namespace) -> dict[str, Json]:
+    """Takes a member out of a role's binding, or with --all out of each, whatever its condition."""
+    change = change_in(args, any_condition=args.all)
+    with state.locked("policies"):
+        bindings = policies.bindings_of(name)
+        refuse_unclear(change, bindings, REMOVING)
+        if not any(change.concerns(b) and change.is_in(b) for b in bindings):
+            which = "bindings with the specified principal and role"
+            if not change.any_condition:
+                which = "binding with the specified principal, role, and condition"
+            raise Failed(f"Policy {which} not found!")
+        kept = [without(b, change.member) if change.concerns(b) else b for b in bindings]
+        policies.change(name, kept)
+    return shown_policy(name)
+
+
+def refuse_unclear(change: Change, bindings: Sequence[Binding], problem: str) -> None:
+    """Where bindings have conditions, gcloud asks which one is meant, or ends if nobody answers."""
+    said = change.names_one or change.any_condition
+    if not said and any(binding.condition for binding in bindings):
+        raise Failed(problem)
+
+
 def added(bindings: Sequence[Binding], change: Change) -> list[Binding]:
-    member = (change.member,)
     for at, binding in enumerate(bindings):
         if change.concerns(binding):
-            new = () if change.is_in(binding) else member
+            new = () if change.is_in(binding) else (change.member,)
             binding = binding.but(members=binding.members + new)
             return [*bindings[:at], binding, *bindings[at + 1 :]]
-    return [*bindings, Binding(change.role, member, change.condition)]
-
-
-def removed(bindings: Sequence[Binding], change: Change) -> list[Binding]:
-    concerned = [b for b in bindings if change.concerns(b)][:1]
-    if not any(map(change.is_in, concerned)):
-        raise Failed("Policy binding with the specified principal, role, and condition not found!")
-    return [without(b, change.member) if b in concerned else b for b in bindings]
+    return [*bindings, Binding(change.role, (change.member,), change.condition)]
 
 
 def without(binding: Binding, member: str) -> Binding:
@@ -144,7 +176,11 @@ def condition_of(flag: str | None) -> Condition | None:
             r"(title|description|expression)=(.*?)(?=,(?:title|description|expression)=|$)", flag
         )
     )
-    return policies.condition_in(pairs or None)
+    if not pairs.get("title") or not pairs.get("expression"):
+        wanted = "`expression` and `title` are required keys."
+        either = f"condition must be either `None` or a list of key=value pairs. If not `None`, {wanted}"
+        raise Failed(f"Invalid value for [condition]: {either}")
+    return policies.condition_in(pairs)
 
 
 def take_out(account: Account) -> None:

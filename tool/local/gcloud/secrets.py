@@ -8,7 +8,7 @@ from argparse import Namespace
 
 from tool.local import policies, state
 from tool.local.gcloud.command import Failed, command
-from tool.local.gcloud.policy import BINDING, change_policy, shown_policy
+from tool.local.gcloud.policy import BINDING, add_member, remove_member, shown_policy
 from tool.local.state import SECRETS
 
 
@@ -74,9 +74,9 @@ def get_secret_policy(args: Namespace) -> object:
 
 @command("secrets add-iam-policy-binding", "NAME", *BINDING)
 def add_secret_binding(args: Namespace) -> object:
-    return change_policy(existing(args.NAME), args, add=True)
+    return add_member(existing(args.NAME), args)
 
 
 @command("secrets remove-iam-policy-binding", "NAME", *BINDING, "--all!")
 def remove_secret_binding(args: Namespace) -> object:
-    return change_policy(existing(args.NAME), args, add=False)
+    return remove_member(existing(args.NAME), args)

@@ -193,6 +193,50 @@ def test_bindings_with_a_condition_stand_beside_those_without(local):
     )
 
 
+@pytest.fixture
+def conditional(local):
+    """closed's policy has one role for one member thrice: without a condition, and with two."""
+    change = f"closed REGION --member={local.member('outer')} --role=roles/run.viewer"
+    for condition in ("None", "title=one,expression=true", "title=two,expression=true"):
+        local.gcloud(f"run services add-iam-policy-binding {change} --condition='{condition}'")
+    yield change
+    local.gcloud(f"run services remove-iam-policy-binding {change} --all", check=False)
+
+
+def bindings(local):
+    policy = json.loads(local.gcloud("run services get-iam-policy closed REGION --format=json"))
+    return policy.get("bindings", [])
+
+
+def test_all_takes_a_member_out_of_each_binding_of_the_role(local, conditional):
+    local.let_in("allUsers --condition=None", "closed")
+    assert len(bindings(local)) == 4
+    local.gcloud(f"run services remove-iam-policy-binding {conditional} --all")
+    assert bindings(local) == [{"members": ["allUsers"], "role": "roles/run.invoker"}]
+    local.put_out("allUsers", "closed")
+    said = local.refused(f"run services remove-iam-policy-binding {conditional} --all")
+    assert "Policy bindings with the specified principal and role not found!" in said
+
+
+def test_where_bindings_have_conditions_it_must_be_said_which_is_meant(local, conditional):
+    for verb in ("add", "remove"):
+        said = local.refused(f"run services {verb}-iam-policy-binding {conditional}")
+        assert "without specifying a condition" in said and "`--condition=None`" in said
+    local.gcloud(f"run services remove-iam-policy-binding {conditional} --condition=None")
+    titles = [binding["condition"]["title"] for binding in bindings(local)]
+    assert titles == ["one", "two"]
+    change = f"run services remove-iam-policy-binding {conditional} --all --condition=None"
+    both = local.gcloud(change, check=False)
+    assert both.returncode == 2 and "At most one of --all | --condition" in both.stderr
+
+
+def test_a_condition_has_a_title_and_an_expression(local):
+    change = f"closed REGION --member={local.member('outer')} --role=roles/run.viewer"
+    for condition in ("title=one", "expression=true", "anything"):
+        said = local.refused(f"run services add-iam-policy-binding {change} --condition={condition}")
+        assert "`expression` and `title` are required keys" in said
+
+
 @pytest.mark.parametrize(
     "role, invokes",
     [("run.invoker", True), ("run.servicesInvoker", True), ("owner", True), ("editor", True), ("admin", True),
