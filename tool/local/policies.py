@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from tool.local import accounts, roles, state
 from tool.local.accounts import Account
-from tool.local.records import Json, Record
+from tool.local.records import Json, Record, filled
 from tool.local.roles import Role
 from tool.local.state import STATE
 
@@ -41,13 +41,11 @@ class Policy(Record):
         return self.before if self.until > time.time() else self.bindings
 
 
-def as_json(binding: Binding) -> dict[str, object]:
+def as_json(binding: Binding) -> dict[str, Json]:
     """A binding as files and gcloud have it: what is empty is left out."""
-    content: dict[str, object] = {"role": binding.role, "members": list(binding.members)}
-    if binding.condition:
-        condition = binding.condition.as_dict().items()
-        content["condition"] = {key: said for key, said in condition if said}
-    return content
+    condition = binding.condition and filled(binding.condition.as_dict())
+    content = {"role": binding.role, "members": list(binding.members)}
+    return content | filled({"condition": condition})
 
 
 def bindings_in(content: Json) -> tuple[Binding, ...]:

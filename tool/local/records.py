@@ -18,6 +18,11 @@ else:
         return lambda kind: kind
 
 
+def filled(content: dict[str, Json]) -> dict[str, Json]:
+    """What is not empty, as files and the answers of Google's APIs have it."""
+    return {key: value for key, value in content.items() if value not in (None, "", [], {})}
+
+
 @dataclass_transform(frozen_default=True)
 class Record:
     """Takes its fields in their order, or by name. One that is left out has its default."""

@@ -168,7 +168,12 @@ def get_ancestors_policy(args: Namespace) -> object:
 
 @command("services list", "--enabled!", "--available!")
 def list_apis(args: Namespace) -> object:
-    return [{"config": {"name": name}, "state": "ENABLED"} for name in state.project().apis]
+    project = state.project()
+    parent = f"projects/{project.number}"
+    return [
+        {"config": {"name": api}, "name": f"{parent}/services/{api}", "parent": parent, "state": "ENABLED"}
+        for api in project.apis
+    ]
 
 
 @command("services enable", "APIS+", "--async!")

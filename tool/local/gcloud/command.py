@@ -105,7 +105,7 @@ def configured(name: str) -> str | None:
 def main(*argv: str) -> None:
     """Runs one command line and prints its result in the --format that was asked for."""
     if argv[:1] in (("--version",), ("version",)):
-        show_version("--format=json" in argv)
+        show_version(as_json=argv[-1].endswith("json"))
     elif not argv or {"--help", "-h", "help"} & set(argv):
         show_help(" ".join(word for word in argv if word[0] != "-" and word != "help"))
     else:

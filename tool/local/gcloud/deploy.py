@@ -172,7 +172,8 @@ def with_settings(service: Service, flags: Flags) -> Service:
     labels = {**pairs(flags.labels), **pairs(flags.update_labels)}
     if flags.labels is None:
         labels = {**service.labels, **labels}
-    is_open = flags.no_invoker_iam_check or (bool(service.open) and not flags.invoker_iam_check)
+    check = flags.invoker_iam_check or flags.no_invoker_iam_check
+    is_open = flags.no_invoker_iam_check if check else service.open
     return service.but(ingress=Ingress(ingress), labels=labels, open=is_open)
 
 

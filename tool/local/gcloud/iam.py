@@ -17,6 +17,7 @@ from tool.local.gcloud.policy import (
     shown_policy,
     take_out,
 )
+from tool.local.records import Json, filled
 
 
 def account_of(email: str) -> Account:
@@ -30,18 +31,19 @@ def policy_of(email: str) -> str:
     return f"account.{account_of(email).email}"
 
 
-def shown(account: Account) -> dict[str, str]:
+def shown(account: Account) -> dict[str, Json]:
     project = state.project().id
-    content = {
-        "description": account.description,
-        "displayName": account.display_name,
-        "email": account.email,
-        "name": f"projects/{project}/serviceAccounts/{account.email}",
-        "oauth2ClientId": account.unique_id,
-        "projectId": project,
-        "uniqueId": account.unique_id,
-    }
-    return {key: said for key, said in content.items() if said}
+    return filled(
+        {
+            "description": account.description,
+            "displayName": account.display_name,
+            "email": account.email,
+            "name": f"projects/{project}/serviceAccounts/{account.email}",
+            "oauth2ClientId": account.unique_id,
+            "projectId": project,
+            "uniqueId": account.unique_id,
+        }
+    )
 
 
 @command("iam service-accounts create", "NAME", "--display-name", "--description")
@@ -73,7 +75,7 @@ def describe_account(args: Namespace) -> object:
 @command("iam service-accounts list")
 def list_accounts(args: Namespace) -> object:
     found = (accounts.service_account(email) for email in state.names("accounts"))
-    return [shown(account) for account in found if account]
+    return [{"disabled": False, **shown(account)} for account in found if account]
 
 
 @command("iam service-accounts delete", "EMAIL")
@@ -158,7 +160,7 @@ def keep_keys(account: Account, keys: Mapping[str, str]) -> None:
 
 @command("iam roles create", "NAME", "--permissions", "--title", "--stage")
 def create_role(args: Namespace) -> None:
-    permissions = sorted((args.permissions or "").split(","))
+    permissions = sorted(args.permissions.split(",")) if args.permissions else []
     state.write(f"roles/{args.NAME}", {"permissions": permissions})
     print(f"Created role [{args.NAME}].", file=sys.stderr)
 
@@ -171,4 +173,5 @@ def describe_role(args: Namespace) -> object:
     role = policies.role(name)
     if not role:
         raise Failed(f"NOT_FOUND: The role named {name} was not found.")
-    return {"includedPermissions": list(role.permissions), "name": name, "stage": "GA"}
+    held = list(role.permissions)
+    return filled({"includedPermissions": held, "name": name, "stage": "GA"})

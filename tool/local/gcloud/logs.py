@@ -3,9 +3,11 @@
 import time
 from argparse import Namespace
 
-from tool.local import services
+from tool.local import services, state
 from tool.local.gcloud.command import command
+from tool.local.gcloud.output import timestamp
 from tool.local.gcloud.service import service_of
+from tool.local.records import Json, filled
 from tool.local.runtime import log
 from tool.local.runtime.log import Entry
 from tool.local.state import STATE
@@ -55,15 +57,20 @@ def read_all_logs(args: Namespace) -> object:
     """Of every function, the newest first. Of a filter only the service's name counts."""
     names, asked = [service.name for service in services.deployed()], args.FILTER or ""
     wanted = [name for name in names if f'"{name}"' in asked or f"={name}" in asked]
-    found = [
-        {
-            "resource": {"labels": {"service_name": name}, "type": "cloud_run_revision"},
-            "severity": entry.severity,
-            "textPayload": entry.message,
-            "timestamp": entry.time,
-        }
-        for name in wanted or names
-        for entry in entries(name)
-    ]
+    found = [as_entry(entry, name) for name in wanted or names for entry in entries(name)]
     found.sort(key=lambda entry: str(entry["timestamp"]), reverse=True)
     return found[: int(args.limit or 1000)]
+
+
+def as_entry(entry: Entry, name: str) -> dict[str, Json]:
+    project = state.project()
+    labels = {"location": project.region, "project_id": project.id}
+    labels |= {"configuration_name": name, "service_name": name}
+    return filled(
+        {
+            "resource": {"labels": labels, "type": "cloud_run_revision"},
+            "severity": entry.severity.removeprefix("DEFAULT"),
+            "textPayload": entry.message,
+            "timestamp": timestamp(entry.time),
+        }
+    )

@@ -117,6 +117,11 @@ def called(content: Json, function: str, given: str) -> Json:
     raise Unknown(f"the local stand-in does not know {function}() in a --format")
 
 
+def timestamp(written: str) -> str:
+    """A time as Google's APIs write it."""
+    return written.replace("+00:00", "Z")
+
+
 def text(content: Json) -> str:
     if content is None:
         return ""

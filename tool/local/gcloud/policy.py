@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from tool.local import accounts, policies, state
 from tool.local.accounts import Account
 from tool.local.gcloud.command import Failed, Misused
-from tool.local.policies import Binding, Condition
-from tool.local.records import Json, Record
+from tool.local.policies import Binding, Condition, Policy
+from tool.local.records import Json, Record, filled
 
 # What says which binding a command changes.
 BINDING = ("--member", "--role", "--condition")
@@ -55,15 +55,21 @@ def may_exist(email: str) -> bool:
     return email.endswith(".gserviceaccount.com")
 
 
-def etag(bindings: Sequence[Binding]) -> str:
-    content = json.dumps([policies.as_json(b) for b in bindings], sort_keys=True)
+def etag(policy: Policy | None) -> str:
+    """Changes with the policy; what IAM says of one that was never set."""
+    if not policy:
+        return "ACAB"
+    content = json.dumps([policies.as_json(b) for b in policy.bindings], sort_keys=True)
     return f"{zlib.crc32(content.encode()):08x}"
 
 
 def shown_policy(name: str) -> dict[str, Json]:
-    bindings = policies.bindings_of(name)
-    shown: dict[str, Json] = {"etag": etag(bindings), "version": 1}
-    return {"bindings": [policies.as_json(b) for b in bindings], **shown} if bindings else shown
+    policy = policies.policy(name)
+    if not policy:
+        return {"etag": etag(policy)}
+    version = 3 if any(binding.condition for binding in policy.bindings) else 1
+    bindings = [policies.as_json(binding) for binding in policy.bindings]
+    return filled({"bindings": bindings, "etag": etag(policy), "version": version})
 
 
 def set_policy(name: str, file: str) -> dict[str, Json]:
@@ -82,7 +88,7 @@ def set_policy(name: str, file: str) -> dict[str, Json]:
         for member in binding.members:
             check(member, binding.role, name)
     with state.locked("policies"):
-        if before and before != etag(policies.bindings_of(name)):
+        if before and before != etag(policies.policy(name)):
             raise Failed("ABORTED: There were concurrent policy changes. Please retry.")
         policies.change(name, bindings)
     return shown_policy(name)

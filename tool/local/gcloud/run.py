@@ -6,7 +6,7 @@ from argparse import Namespace
 
 from tool.local import policies, services, state
 from tool.local.gcloud.command import Failed, command
-from tool.local.gcloud.output import table
+from tool.local.gcloud.output import table, timestamp
 from tool.local.gcloud.service import as_revision, as_service, conditions, service_of
 from tool.local.runtime import revisions
 from tool.local.services import Service
@@ -22,7 +22,7 @@ def list_services(args: Namespace) -> object:
     for service in found:
         is_ready = conditions(service)[0]["status"] == "True"
         where = service.name, region, service.url
-        rows.append(["✔" if is_ready else "X", *where, YOU, service.deployed])
+        rows.append(["✔" if is_ready else "X", *where, YOU, timestamp(service.deployed)])
     return table(["", "SERVICE", "REGION", "URL", "LAST DEPLOYED BY", "LAST DEPLOYED AT"], rows)
 
 
@@ -81,13 +81,13 @@ def list_revisions(args: Namespace) -> object:
     asked = [service_of(args.service)] if args.service else services.deployed()
     found = [(s, r) for s in asked for r in reversed(services.revisions_of(s.name))]
     if args.format:
-        return [as_revision(revision) for _, revision in found]
+        return [as_revision(revision, service) for service, revision in found]
     rows = []
     for service, revision in found:
         is_active = service.serving is not None and service.serving.revision == revision.name
         mark = "✔" if revision.name == service.ready else "X"
         row = [mark, revision.name, "yes" if is_active else "", service.name]
-        rows.append([*row, revision.deployed, YOU])
+        rows.append([*row, timestamp(revision.deployed), YOU])
     return table(["", "REVISION", "ACTIVE", "SERVICE", "DEPLOYED", "DEPLOYED BY"], rows)
 
 

@@ -8,6 +8,7 @@ from argparse import Namespace
 
 from tool.local import policies, state
 from tool.local.gcloud.command import Failed, command
+from tool.local.gcloud.output import timestamp
 from tool.local.gcloud.policy import BINDING, add_member, remove_member, shown_policy
 from tool.local.state import SECRETS
 
@@ -56,7 +57,7 @@ def describe_secret(args: Namespace) -> object:
 def described(name: str) -> dict[str, str]:
     made = datetime.datetime.fromtimestamp(secret(name).stat().st_mtime, datetime.UTC)
     name = f"projects/{state.project().number}/secrets/{name}"
-    return {"createTime": made.isoformat(timespec="seconds"), "name": name}
+    return {"createTime": timestamp(made.isoformat()), "name": name}
 
 
 @command("secrets delete", "NAME")

@@ -15,7 +15,7 @@ from toys import call, start
 
 def test_a_service_looks_as_in_the_cloud(local):
     """The columns that deploy.sh asks for, as the real gcloud prints them."""
-    local.gcloud("run services update closed REGION --update-labels=made-by=me")
+    local.gcloud("run services update closed REGION --update-labels=made-by=me --invoker-iam-check")
     columns = (
         'metadata.name,metadata.labels.made-by,metadata.labels."cloud.googleapis.com/location",'
         'status.conditions.map().extract("type","status"),'
