@@ -28,7 +28,7 @@ class Record:
     """Takes its fields in their order, or by name. One that is left out has its default."""
 
     def __init__(self, *values: object, **named: object):
-        fields = self.__annotations__
+        fields = type(self).__annotations__
         given = dict(zip(fields, values, strict=False)) | named
         missing = [name for name in fields if name not in given and not hasattr(self, name)]
         if missing or given.keys() - fields:
@@ -39,10 +39,10 @@ class Record:
         raise AttributeError(f"{type(self).__name__}.{name} does not change")
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Record) and self.as_dict() == other.as_dict()
+        return isinstance(other, type(self)) and self.as_dict() == other.as_dict()
 
     def as_dict(self) -> dict[str, Json]:
-        return {name: getattr(self, name) for name in self.__annotations__}
+        return {name: getattr(self, name) for name in type(self).__annotations__}
 
     def but(self, **changed: object) -> Self:
         """The same with other values in these fields."""
