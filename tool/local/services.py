@@ -36,6 +36,7 @@ class Service(Record):
     open: bool | None = None  # whether its invoker check is off; None: nobody ever said
     account: str = ""  # of the revision made last, as is what follows
     created: str = ""
+    is_named: bool = True  # by a flag, and not by Cloud Run
     number: int = 0
     deployed: str = ""  # when
     ready: str = ""  # the revision made last that has listened

@@ -101,7 +101,11 @@ def roll_out(flags: Flags, before: Service, source: pathlib.Path, template: Revi
     if services.revision(revision.name):
         raise Failed(f"ALREADY_EXISTS: Revision named '{revision.name}' already exists.")
     service = flags.service_from(before).but(
-        account=revision.account, created=name, number=number, deployed=now
+        account=revision.account,
+        created=name,
+        is_named=bool(flags.revision_suffix),
+        number=number,
+        deployed=now,
     )
     revision = revision.but(environment=built(service, source))
     services.put_revision(revision)

@@ -55,9 +55,11 @@ def spec_of(revision: Revision) -> dict[str, Json]:
 
 def template_of(service: Service) -> dict[str, Json]:
     revision = services.revision(service.created)  # gone, where it did not start
+    gone = {"containers": [{}], "serviceAccountName": service.account}
+    name = service.created if service.is_named else ""
     return {
-        "metadata": filled({"labels": service.labels, "name": service.created}),
-        "spec": spec_of(revision) if revision else {"serviceAccountName": service.account},
+        "metadata": filled({"labels": service.labels, "name": name}),
+        "spec": spec_of(revision) if revision else gone,
     }
 
 
@@ -65,7 +67,9 @@ def as_service(service: Service) -> dict[str, Json]:
     project = state.project()
     annotations = {
         "run.googleapis.com/ingress": service.ingress,
-        "run.googleapis.com/invoker-iam-disabled": "" if service.open is None else str(service.open),
+        "run.googleapis.com/invoker-iam-disabled": ""
+        if service.open is None
+        else str(service.open),
         "run.googleapis.com/urls": json.dumps([service.url]),
         "serving.knative.dev/creator": YOU,
         "serving.knative.dev/lastModifier": YOU,

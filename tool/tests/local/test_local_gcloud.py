@@ -43,7 +43,7 @@ def test_where_nobody_reads_it_ends_without_a_word(local):
 
 
 def test_revisions_are_named_and_listed(local):
-    names = "status.latestCreatedRevisionName,status.latestReadyRevisionName,spec.template.metadata.name"
+    names = "status.latestCreatedRevisionName,status.latestReadyRevisionName"
     shown = local.gcloud(f"run services describe inner REGION --format='value({names})'").split()
     assert re.fullmatch(r"inner-00001-[a-z]{3}", shown[0]) and set(shown) == {shown[0]}
     [heading, line] = local.gcloud("run revisions list --service=inner REGION").splitlines()

@@ -33,7 +33,7 @@ def shown(local):
     words = f"a-key --member={local.member('shown')} --role={reader}"
     local.gcloud(f"secrets add-iam-policy-binding {words}")
     flags = ("--set-env-vars=A=1", "--set-secrets=KEY=a-key:latest", "--labels=made-by=me", "--timeout=60",
-             "--concurrency=8", "--max-instances=3", "--invoker-iam-check")  # fmt: skip
+             "--concurrency=8", "--max-instances=3", "--invoker-iam-check", "--revision-suffix=mine")  # fmt: skip
     code = "def entry(request):\n    return 'good'\n"
     succeeded(local.deploy("shown", code, *flags, entry="entry"))
     yield
@@ -67,7 +67,7 @@ def test_a_service(local, read, shown, number):
     url = local.url("shown")
     service = read("run services describe shown REGION")
     assert service in read("run services list")
-    revision = service["status"]["latestReadyRevisionName"]
+    revision = "shown-mine"
     traffic = {"latestRevision": True, "percent": 100}
     assert without_times(service) == {
         "apiVersion": "serving.knative.dev/v1",
@@ -115,6 +115,9 @@ def test_a_service_that_never_started(local, read):
     annotations, status = service["metadata"]["annotations"], service["status"]
     assert "run.googleapis.com/invoker-iam-disabled" not in annotations  # no flag was about it
     assert "latestReadyRevisionName" not in status
+    template = service["spec"]["template"]
+    assert "name" not in template["metadata"]  # Cloud Run chose it
+    assert template["spec"]["containers"] == [{}]
     ready = status["conditions"][0]
     assert (ready["type"], ready["status"]) == ("Ready", "False")
     assert ready["reason"] == "HealthCheckContainerError" and "OSError: no" in ready["message"]
@@ -123,7 +126,6 @@ def test_a_service_that_never_started(local, read):
 
 def test_revisions(local, read, shown, number):
     [revision] = read("run revisions list --service=shown REGION")
-    service = read("run services describe shown REGION")
     assert without_times(revision) == {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Revision",
@@ -132,7 +134,7 @@ def test_revisions(local, read, shown, number):
                 "cloud.googleapis.com/location": REGION,
                 "serving.knative.dev/service": "shown",
             },
-            "name": service["status"]["latestReadyRevisionName"],
+            "name": "shown-mine",
             "namespace": number,
         },
         "spec": spec(local),
