@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from tool.local.records import Json, Record
 
-COLUMNS = r"(value|csv|table)(?:\[(.*?)\])?\((.*)\)"
+COLUMNS = r"(value|csv(?:\[no-heading\])?|table(?:\[box\])?)\((.*)\)"
 CALL = r"([a-z]+)\((.*)\)"
 TERM = r"(-|NOT )?([\w.\"/-]+)\s*(!=|=|:)\s*[\"']?(.*?)[\"']?"
 
@@ -32,11 +32,8 @@ def show(result: Json, wish: Wish) -> None:
         return
     if wish.flatten or wish.filter or wish.sort_by:
         result = selected(rows_of(result), wish)
-    columns = re.fullmatch(COLUMNS, wish.format or "", re.S)
-    if columns:
-        for line in in_columns(
-            columns[1], columns[2] or "", parts(columns[3], ","), rows_of(result)
-        ):
+    if columns := re.fullmatch(COLUMNS, wish.format or "", re.S):
+        for line in in_columns(columns[1], parts(columns[2], ","), rows_of(result)):
             print(line)
     elif wish.format == "json":
         print(json.dumps(result, indent=2, sort_keys=True))
@@ -50,22 +47,18 @@ def rows_of(result: Json) -> list[Json]:
     return result if isinstance(result, list) else [result]
 
 
-def in_columns(
-    kind: str, attributes: str, keys: Sequence[str], rows: Sequence[Json]
-) -> Iterator[str]:
+def in_columns(kind: str, keys: Sequence[str], rows: Sequence[Json]) -> Iterator[str]:
     """The lines of --format=value(KEY,...), csv(KEY,...) or table(KEY:LABEL,...)."""
-    if kind == "table":
+    if kind.startswith("table"):
         keys = [key.partition(":")[0] for key in keys]
     cells = [[text(value(row, key)) for key in keys] for row in rows]
     names = [key.rpartition(".")[2] for key in keys]
-    if kind == "table":
+    if kind.startswith("table"):
         yield table([name.upper() for name in names], cells)
         return
-    if kind == "csv" and "no-heading" not in attributes:
+    if kind == "csv":
         yield ",".join(names)
-    asked = re.search(r"separator=([\"'])(.*?)\1", attributes)
-    separator = asked[2] if asked else {"csv": ",", "value": "\t"}[kind]
-    yield from map(separator.join, cells)
+    yield from map(("\t" if kind == "value" else ",").join, cells)
 
 
 # ---- keys, such as metadata.labels.made-by, bindings[0].members or name.basename()
@@ -79,17 +72,9 @@ def parts(line: str, at: str) -> list[str]:
 
 def value(row: Json, key: str) -> Json:
     """What the key names in a row; None where there is no such thing."""
-    steps = parts(key, ".")
-    if "map()" in steps:
-        at = steps.index("map()")
-        rows = value(row, ".".join(steps[:at])) or []
-        return [value(one, ".".join(steps[at + 1 :])) for one in rows]
-    for step in steps:
-        row = (
-            called(row, call[1], call[2])
-            if (call := re.fullmatch(CALL, step))
-            else inner(row, step)
-        )
+    for step in parts(key, "."):
+        call = re.fullmatch(CALL, step)
+        row = called(row, call[1], call[2]) if call else inner(row, step)
     return row
 
 
@@ -103,8 +88,6 @@ def inner(row: Json, step: str) -> Json:
 
 def called(content: Json, function: str, given: str) -> Json:
     words = [word.strip("\"'") for word in parts(given, ",")]
-    if function == "extract":
-        return [inner(content, word) for word in words]
     if function == "basename":
         return str(content or "").rpartition("/")[2]
     if function == "segment":

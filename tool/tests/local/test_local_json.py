@@ -1,6 +1,5 @@
 """What --format=json prints: the paths and types that gcloud has, and nothing where it has nothing."""
 
-import json
 import re
 
 import pytest
@@ -13,8 +12,7 @@ PROJECT, REGION = "local-project", "us-central1"
 
 @pytest.fixture(scope="module")
 def read(local):
-    """What a command prints as JSON."""
-    return lambda line: json.loads(local.gcloud(f"{line} --format=json"))
+    return local.read
 
 
 @pytest.fixture(scope="module")
