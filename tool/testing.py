@@ -16,6 +16,8 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import pytest
 import requests
@@ -23,9 +25,10 @@ import requests
 from tool.deploy.trust_map import parsed
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+Result = subprocess.CompletedProcess[str]
 
 
-def is_stand_in(folder):
+def is_stand_in(folder: pathlib.Path) -> bool:
     """Whether it is the bin of this or another clone, maybe of an older version."""
     places = ("gcloud/deploy.py", "gcloud_deploy.py")
     return any((folder.parent / place).exists() for place in places)
@@ -41,7 +44,7 @@ os.environ["PATH"] = os.pathsep.join(
 os.environ.pop("LOCAL_STATE_OF", None)  # of that shell, too
 
 
-def trust_map(app=ROOT):
+def trust_map(app: pathlib.Path = ROOT) -> dict[str, set[str]]:
     """Who may call whom, as the app's trust-map says it: function to callers."""
     lines, _ = parsed((app / "trust-map").read_text())
     return {line.name: set(line.invoked_by) - {"-"} for line in lines}
@@ -51,25 +54,34 @@ TRUST_MAP = trust_map()
 FUNCTIONS = tuple(TRUST_MAP)
 
 
-def is_let_in(caller, name):
+def is_let_in(caller: str | None, name: str) -> bool:
     """Whether the trust map lets the caller (None: nobody in particular) call the function."""
     return "anonymous" in TRUST_MAP[name] or caller in TRUST_MAP[name]
 
 
-def variable(name):
+def variable(name: str) -> str:
     """What a function's variables begin with, as deploy.sh names them."""
     return name.upper().replace("-", "_")
 
 
-def urls(address):
+def urls(address: str) -> dict[str, str]:
     """The environment of a function whose others are all at one address."""
     return {f"{variable(name)}_URL": f"http://{address}" for name in FUNCTIONS}
 
 
-def run(*command, env=None, cwd=ROOT):
+def run(
+    *command: str, env: dict[str, str] | None = None, cwd: pathlib.Path = ROOT
+) -> Result:
     """Runs a command to its end. The result has returncode, stdout and stderr."""
-    pipes = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    with subprocess.Popen(command, env=env, cwd=cwd, text=True, **pipes) as process:
+    with subprocess.Popen(
+        command,
+        env=env,
+        cwd=cwd,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
         try:
             said = process.communicate(timeout=180)
         except subprocess.TimeoutExpired:  # what loops or hangs is a failure
@@ -78,12 +90,12 @@ def run(*command, env=None, cwd=ROOT):
     return subprocess.CompletedProcess(command, process.returncode, *said)
 
 
-def succeeded(result):
+def succeeded(result: Result) -> Result:
     assert result.returncode == 0, result.stdout + result.stderr
     return result
 
 
-def pytest_addoption(parser):
+def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--cloud",
         action="store_true",
@@ -100,9 +112,9 @@ def pytest_addoption(parser):
     )
 
 
-def pytest_collection_modifyitems(config, items):
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if "project" in item.fixturenames:  # one process for these, which deploys it once
+        if "project" in getattr(item, "fixturenames", ()):  # one process for these, which deploys it once
             item.add_marker(pytest.mark.xdist_group("project"))
     if config.getoption("--cloud"):
         wanted = [item for item in items if item.get_closest_marker("deployed")]
@@ -110,7 +122,7 @@ def pytest_collection_modifyitems(config, items):
         items[:] = wanted
 
 
-def stage(function, folder):
+def stage(function: str, folder: pathlib.Path) -> pathlib.Path:
     """The folder of a function as deploy.sh stages it, for a test that runs it alone."""
     shutil.copytree(ROOT / "functions" / function, folder)
     shutil.copytree(ROOT / "shared", folder / "shared")
@@ -120,7 +132,13 @@ def stage(function, folder):
 class Alone:
     """One function in a process of its own, started as on Cloud Run, without the invoker check."""
 
-    def __init__(self, staged, target, preexec_fn=None, **env):
+    def __init__(
+        self,
+        staged: pathlib.Path,
+        target: str,
+        preexec_fn: Callable[[], object] | None = None,
+        **env: str,
+    ):
         self.log, self.read = open(staged.parent / f"{uuid.uuid4()}.log", "w+"), 0
         env = {
             "PATH": os.environ["PATH"],
@@ -141,68 +159,73 @@ class Alone:
             preexec_fn=preexec_fn,
             start_new_session=True,
         )
-        for line in self.process.stderr:
+        assert self.process.stderr
+        self.said = self.process.stderr
+        for line in self.said:
             if "Listening at" in line:
                 self.url = line.split()[-2]
                 break
         # What more it says is read, or it would wait for that one day.
-        self.reader = threading.Thread(target=self.process.stderr.read, daemon=True)
+        self.reader = threading.Thread(target=self.said.read, daemon=True)
         self.reader.start()
 
-    def workers(self):
+    def workers(self) -> list[int]:
         """The ids of the processes that answer."""
         listed = subprocess.run(["pgrep", "-P", str(self.process.pid)], stdout=subprocess.PIPE)
         return [int(pid) for pid in listed.stdout.split()]
 
-    def logged(self):
+    def logged(self) -> str:
         """What was logged since this was last asked."""
         self.log.seek(self.read)
         text = self.log.read()
         self.read += len(text)
         return text
 
-    def problem(self):
+    def problem(self) -> Any:
         """The message of the one line of a warning or worse that was logged since."""
         lines = [json.loads(line) for line in self.logged().splitlines()]
         [message] = [line["message"] for line in lines if line["severity"] != "INFO"]
         return message
 
-    def stop(self):
+    def stop(self) -> None:
         self.log.seek(0)
         assert_no_secret(self.log.read())
         os.killpg(self.process.pid, signal.SIGKILL)  # with its workers, which would linger
         self.process.wait()
         self.reader.join(30)
-        self.process.stderr.close()
+        self.said.close()
         self.log.close()
 
 
 class Project:
     """What "./deploy.sh" made, as a person at a shell has it."""
 
-    target, patience = (), 420  # seconds until a changed binding must have taken effect
+    target: tuple[str, ...] = ()
+    patience = 420  # seconds until a changed binding must have taken effect
 
-    def __init__(self, root=ROOT):
-        self.root, self.tokens, self.answers = root, {}, []
+    def __init__(self, root: pathlib.Path = ROOT):
+        self.root = root
+        self.tokens: dict[tuple[str, str | None], str] = {}
+        self.answers: list[str] = []
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("GCE_", "GOOGLE_"))}
 
-    def deploy_sh(self, *words):
+    def deploy_sh(self, *words: str) -> Result:
         result = run(str(self.root / "deploy.sh"), *words, *self.target, env=self.env)
         self.answers.append(result.stdout + result.stderr)
         return result
 
-    def note(self, answer, *_, **__):
+    def note(self, answer: requests.Response, *_: object, **__: object) -> None:
         """Keeps what was answered, to be searched for secrets at the end."""
         self.answers.append(f"{answer.headers} {answer.text}")
 
-    def enter(self):
+    def enter(self) -> None:
         """eval "$(./deploy.sh env)" """
         exported = self.deploy_sh("env")
         assert exported.returncode == 0, exported.stderr
         shell = run("bash", "-c", f"{exported.stdout}\nenv -0", env=self.env)
         self.env = dict(pair.split("=", 1) for pair in shell.stdout.split("\0") if pair)
 
-    def gcloud(self, line, check=True):
+    def gcloud(self, line: str, check: bool = True) -> Any:
         """The output of a gcloud command. $VARIABLES are the shell's."""
         result = run("bash", "-c", f"gcloud {line}", env=self.env)
         if check:
@@ -210,27 +233,36 @@ class Project:
             return result.stdout.strip()
         return result
 
-    def url(self, name):
+    def url(self, name: str) -> str:
         return self.env[variable(name) + "_URL"]
 
-    def email(self, name):
+    def email(self, name: str) -> str:
         return self.env[variable(name) + "_ACCOUNT"]
 
-    def token(self, caller, audience):
+    def token(self, caller: str, audience: str | None) -> str:
         """An ID token of "you" or of a function's account, as gcloud gives it; each is made once."""
         if (caller, audience) not in self.tokens:
             self.tokens[caller, audience] = self.new_token(caller, audience)
         return self.tokens[caller, audience]
 
-    def new_token(self, caller, audience):
+    def new_token(self, caller: str, audience: str | None) -> str:
         if caller == "you":
-            return self.gcloud("auth print-identity-token")
-        return self.gcloud(
+            return str(self.gcloud("auth print-identity-token"))
+        words = (
             f"auth print-identity-token --impersonate-service-account={self.email(caller)}"
-            f" --audiences={shlex.quote(audience)} --include-email"
+            f" --audiences={shlex.quote(audience or '')} --include-email"
         )
+        return str(self.gcloud(words))
 
-    def request(self, method, name, path="/", caller="you", headers=(), **content):
+    def request(
+        self,
+        method: str,
+        name: str,
+        path: str = "/",
+        caller: str | None = "you",
+        headers: Any = (),
+        **content: Any,
+    ) -> requests.Response:
         """Calls a function as `caller`; None for nobody."""
         headers = dict(headers)
         if caller:
@@ -246,7 +278,7 @@ class Project:
             **content,
         )
 
-    def eventually(self, call, status):
+    def eventually(self, call: Callable[[], requests.Response], status: int) -> requests.Response:
         """The answer of `call` once it has this status: a changed binding needs time in the cloud."""
         deadline = time.monotonic() + self.patience
         while (answer := call()).status_code != status and time.monotonic() < deadline:
@@ -260,21 +292,21 @@ class LocalProject(Project):
 
     target, patience = ("--local",), 0
 
-    def __init__(self, root=ROOT, state=None):
+    def __init__(self, root: pathlib.Path = ROOT, state: pathlib.Path | None = None):
         super().__init__(root)
         self.state = state or root / ".local"
         self.env.pop("LOCAL_STATE", None)
         if state:
             self.env["LOCAL_STATE"] = str(state)
 
-    def prepare(self):
+    def prepare(self) -> None:
         """Makes what the map names and a deploy does not: other accounts. Its groups have nobody in them."""
         self.env["LOCAL_GROUPS"] = str(self.state.parent / "groups")
         accounts = {
-            re.search(r":([^@]+)@\$PROJECT\.", member)[1]
+            named[1]
             for callers in TRUST_MAP.values()
             for member in callers
-            if re.match(r"serviceAccount:[^@]+@\$PROJECT\.", member)
+            if (named := re.match(r"serviceAccount:([^@]+)@\$PROJECT\.", member))
         }
         if accounts:
             succeeded(run(str(self.root / "tool" / "python" / "venv")))
@@ -284,24 +316,24 @@ class LocalProject(Project):
                 words = ("iam", "service-accounts", "create", name)
                 succeeded(run(*python, "gcloud", *words, env=self.env))
 
-    def end(self):
+    def end(self) -> None:
         """Ends its processes, faster than destroy does."""
         python = str(self.root / ".venv" / "bin" / "python")
         run(python, "-I", str(self.root / "tool" / "local" / "__main__.py"), "down", env=self.env)
 
-    def serving(self, name):
+    def serving(self, name: str) -> str:
         """The revision of a function that answers now."""
         service = json.loads((self.state / "services" / f"{name}.json").read_text())
-        return service["serving"]["revision"]
+        return str(service["serving"]["revision"])
 
-    def worker(self, name):
+    def worker(self, name: str) -> int:
         """The id of the process that answers for a function."""
         pid = (self.state / "run" / self.serving(name)).read_text().split()[0]
         for _ in ("functions-framework", "its worker"):
             pid = run("pgrep", "-P", pid).stdout.split()[0]
         return int(pid)
 
-    def log(self, name, since=0, having=""):
+    def log(self, name: str, since: int = 0, having: str = "") -> str:
         """A function's log from that character on, once the pattern `having` is in it."""
         end = time.monotonic() + 20
         while True:
@@ -312,14 +344,14 @@ class LocalProject(Project):
             time.sleep(0.02)
 
 
-def assert_no_secret(text, tokens=()):
+def assert_no_secret(text: str, tokens: Iterable[str] = ()) -> None:
     """That no token, password, hash or key of these tests stands in what was logged or answered."""
     signatures = [token.rpartition(".")[2] for token in tokens]
     for secret in ("a pass phrase", "long enough", "scrypt:", "PRIVATE KEY", "eyJ", *signatures):
         assert secret not in text
 
 
-def keeps_no_secret(project):
+def keeps_no_secret(project: LocalProject) -> None:
     """After all tests: what they used as secrets is in no log, in no answer and no output."""
     logs = [log.read_text() for log in (project.state / "logs").iterdir()]
     assert logs and project.answers
@@ -328,11 +360,13 @@ def keeps_no_secret(project):
 
 
 @pytest.fixture(scope="session")
-def project(request, tmp_path_factory):
+def project(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Project]:
     if request.config.getoption("--cloud"):
-        project = Project()
-        project.enter()
-        yield project
+        deployed = Project()
+        deployed.enter()
+        yield deployed
         return
     running = request.config.getoption("--running")
     project = LocalProject(state=None if running else tmp_path_factory.mktemp("local") / "state")
@@ -349,7 +383,7 @@ def project(request, tmp_path_factory):
             project.deploy_sh("destroy")
 
 
-def edition(commit, folder):
+def edition(commit: str, folder: pathlib.Path) -> pathlib.Path | None:
     """A folder with another edition of the repository, and the packages that are installed here.
 
     None where this repository does not have the commit.
@@ -371,7 +405,7 @@ def edition(commit, folder):
     return folder
 
 
-def copied(folder):
+def copied(folder: pathlib.Path) -> pathlib.Path:
     """A copy of the repository, with the packages that are installed already."""
     left_out = shutil.ignore_patterns(
         ".venv*", ".local*", ".secrets", ".groups", ".build", ".git", ".*_cache"
@@ -382,14 +416,14 @@ def copied(folder):
 
 
 @pytest.fixture
-def clone(tmp_path):
+def clone(tmp_path: pathlib.Path) -> Iterator[LocalProject]:
     """A second local project, of a copy of the repository that a test may change."""
     clone = LocalProject(copied(tmp_path / "clone"))
     yield clone
     clone.end()
 
 
-def free_port():
+def free_port() -> int:
     """One that no outgoing connection takes meanwhile."""
     import random
 

@@ -4,11 +4,15 @@ import random
 import shutil
 import signal
 import time
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from tool.local import state
+from tool.local import accounts, policies, services, state
+from tool.local.accounts import Kind
+from tool.local.policies import Binding
 from tool.local.runtime import ports, processes, revisions
-from tool.local.state import STATE, YOU
+from tool.local.services import Service
+from tool.local.state import STATE, YOU, Project
 
 OURS = {
     "accounts", "addresses", "audit.log", "certificate.pem", "config.json", "environments", "faults.json", "ids", "key.json", "key.pem",
@@ -31,76 +35,97 @@ def up(project_id: str, region: str, *functions: str) -> None:
     STATE.mkdir(parents=True, exist_ok=True)
     STATE.chmod(0o700)
     with state.locked("up"):
-        project = state.read("project") or made(project_id, region)
+        project = state.found_project() or made(project_id, region)
         if not (STATE / "key.json").exists():
             raise SystemExit("ERROR: an earlier version made the local project; destroy it first")
-        if (project["id"], project["region"]) != (project_id, region):
-            was = f"--project={project['id']} --region={project['region']}"
+        if (project.id, project.region) != (project_id, region):
+            was = f"--project={project.id} --region={project.region}"
             raise SystemExit(f"ERROR: the local project is {was}; destroy it first to have another")
         start_servers(project, functions)
         with ThreadPoolExecutor() as pool:
             list(pool.map(revisions.bring_back, state.names("services")))
 
 
-def made(project_id: str, region: str) -> dict:
+def made(project_id: str, region: str) -> Project:
     from tool.local import tokens
 
-    state.add_account("user", YOU)
+    accounts.add(Kind.USER, YOU)
     # Whoever deploys may act as the functions' accounts, to try things out, as an owner of a
     # project would arrange it for a tester. It does not let them invoke anything.
-    role = {"role": "roles/iam.serviceAccountTokenCreator", "members": [f"user:{YOU}"]}
-    state.put_policy("_project", [role])
+    act = Binding("roles/iam.serviceAccountTokenCreator", (f"user:{YOU}",))
+    policies.change(policies.PROJECT, [act])
     number = str(random.randrange(10**11, 10**12))
-    key_id = tokens.make_key()
-    return {"id": project_id, "number": number, "region": region, "key_id": key_id, "apis": []}
+    return Project(project_id, number, region, tokens.make_key())
 
 
-def start_servers(project: dict, functions) -> None:
+# ---- the servers: front end, metadata servers and token endpoint
+
+
+def start_servers(project: Project, functions: Sequence[str]) -> None:
     """Sets ports aside, and has them open when it returns."""
-    old = project.get("token_port")
-    if not serving():
+    run = serving(project)
+    if not run:
         processes.wait_or_kill("servers", PATIENCE)
-        old = None  # whoever has its port now is somebody else
+    kept = KeptPorts(servers_run=run)
     names = sorted({*functions, *state.names("services")})
-    services = {name: state.read(f"services/{name}") or {} for name in names}
-    taken: set[int] = set()
-    for name, service in services.items():
-        before = dict(service)
-        for kind in ("port", "metadata_port"):
-            kept = service.get(kind)
-            if not kept or kept in taken or (not old and not ports.is_free(kept)):
-                service[kind] = ports.set_aside(f"{STATE} {name} {kind}", taken)
-            taken.add(service[kind])
-        service["url"] = f"http://127.0.0.1:{service['port']}"
-        if service != before:
-            state.write(f"services/{name}", service)
-    addresses = [f"{name} {s['url']} 127.0.0.1:{s['metadata_port']}\n" for name, s in services.items()]
-    state.replace(STATE / "addresses", "".join(addresses))
-    kept = project.get("token_port")
-    if not kept or kept in taken or (not old and not ports.is_free(kept)):
-        project["token_port"] = ports.set_aside(f"{STATE} token", taken)
-    state.write("project", project)
+    found = [with_ports(services.service(name), kept) for name in names]
+    addresses = "".join(f"{s.name} {s.url} {s.metadata_host}\n" for s in found)
+    state.replace(STATE / "addresses", addresses)
+    state.put_project(project.but(token_port=kept.port(project.token_port, "token")))
+    if not run:
+        start()
+    elif not all(map(ports.answers, kept.taken)):
+        open_more(kept.taken)
+
+
+class KeptPorts:
+    """Gives each its port from before, and another one where somebody else has that."""
+
+    def __init__(self, servers_run: bool):
+        self.servers_run = servers_run  # then it is they that use the ports from before
+        self.taken: set[int] = set()
+
+    def port(self, before: int, what: str) -> int:
+        is_good = before and before not in self.taken
+        is_good = is_good and (self.servers_run or ports.is_free(before))
+        port = before if is_good else ports.set_aside(f"{STATE} {what}", self.taken)
+        self.taken.add(port)
+        return port
+
+
+def with_ports(before: Service, kept: KeptPorts) -> Service:
+    port = kept.port(before.port, f"{before.name} port")
+    metadata_port = kept.port(before.metadata_port, f"{before.name} metadata_port")
+    url = f"http://127.0.0.1:{port}"
+    service = before.but(port=port, metadata_port=metadata_port, url=url)
+    if service != before:
+        services.put(service)
+    return service
+
+
+def start() -> None:
     log = STATE / "logs" / "servers.log"
-    if not old:
-        try:
-            processes.start("servers", "servers")
-        except ChildProcessError:
-            raise SystemExit(
-                f"ERROR: the servers do not start: {revisions.last_line(log, 0)}. Their log: {log}"
-            ) from None
-    elif not all(map(ports.answers, taken)):
-        processes.send("servers", signal.SIGHUP)
-        deadline = time.monotonic() + PATIENCE
-        while not all(map(ports.answers, taken)):
-            if time.monotonic() > deadline:
-                raise SystemExit(f"ERROR: the servers do not open their ports. Their log: {log}")
-            time.sleep(0.02)
+    try:
+        processes.start("servers", "servers")
+    except ChildProcessError:
+        said = revisions.last_line(log, 0)
+        raise SystemExit(f"ERROR: the servers do not start: {said}. Their log: {log}") from None
 
 
-def serving() -> bool:
+def open_more(wanted: Iterable[int]) -> None:
+    """Has servers that run open the ports that were set aside since."""
+    processes.send("servers", signal.SIGHUP)
+    deadline = time.monotonic() + PATIENCE
+    while not all(map(ports.answers, wanted)):
+        if time.monotonic() > deadline:
+            log = STATE / "logs" / "servers.log"
+            raise SystemExit(f"ERROR: the servers do not open their ports. Their log: {log}")
+        time.sleep(0.02)
+
+
+def serving(project: Project) -> bool:
     """Whether the servers run, and are not just ending."""
-    project = state.read("project") or {}
-    return processes.running("servers") and ports.answers(project.get("token_port", 0))
+    return processes.running("servers") and ports.answers(project.token_port)
 
 
 def down() -> None:

@@ -4,6 +4,8 @@ Of a role's permissions those are listed that mean something to functions, their
 their deploy. Which roles hold run.routes.invoke is complete for the services listed.
 """
 
+from tool.local.records import Record
+
 INVOKE = "run.routes.invoke"
 ACT_AS = "iam.serviceAccounts.actAs"
 ID_TOKEN = "iam.serviceAccounts.getOpenIdToken"
@@ -89,10 +91,12 @@ _ROLES = {
 }
 
 
-def permissions(role: str) -> tuple[str, ...]:
-    """What the role may do, sorted; nothing, for a role that is not known."""
-    return tuple(sorted(_ROLES.get(role.removeprefix("roles/"), "").split()))
+class Role(Record):
+    name: str
+    permissions: tuple[str, ...]
 
 
-def is_known(role: str) -> bool:
-    return role.startswith("roles/") and role.removeprefix("roles/") in _ROLES
+def predefined(name: str) -> Role | None:
+    """The role that is called roles/NAME, if it is known here."""
+    held = _ROLES.get(name.removeprefix("roles/")) if name.startswith("roles/") else None
+    return Role(name, tuple(sorted(held.split()))) if held else None

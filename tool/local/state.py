@@ -1,13 +1,16 @@
-"""The state of the local project: small JSON files in one private folder.
+"""The state of the local project: small JSON files in one private folder. Records are made of them.
 
 project            id, number, region, token_port, key_id, apis
-accounts/EMAIL     kind (user or serviceAccount), email, uniqueId; keys, if any
+accounts/EMAIL     kind (user or serviceAccount), email, uniqueId; keys, if any      (accounts.py)
 ids/UNIQUEID       the email address of the account
-services/NAME      its ports and URL; once deployed, what was deployed, and what serves
+services/NAME      its ports and URL; once deployed, what was deployed, and what serves (services.py)
 addresses          no JSON: name, URL and metadata host of each service, a line each
 revisions/NAME     how to start a revision again; its source is in the folder beside it
-policies/NAME      the policy of a service; _project, account.EMAIL and secret.NAME likewise
+policies/NAME      the policy of a service; _project, account.EMAIL and secret.NAME likewise (policies.py)
 roles/NAME         a role of the project's own, and its permissions
+
+A key that is not known is ignored, and one that is missing has its default. A file that is not
+whole is read as if it were not there.
 """
 
 import contextlib
@@ -16,9 +19,9 @@ import json
 import os
 import pathlib
 import re
-import time
+from collections.abc import Iterator, Sequence
 
-from tool.local import roles
+from tool.local.records import Json, Record
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STATE = pathlib.Path(os.environ.get("LOCAL_STATE") or ROOT / ".local").absolute()
@@ -33,7 +36,7 @@ def path(name: str) -> pathlib.Path:
     return STATE / f"{name}.json"
 
 
-def read(name: str):
+def read(name: str) -> Json:
     """The resource's content, or None if there is no such resource."""
     try:
         return json.loads(path(name).read_text("utf-8"))
@@ -41,7 +44,7 @@ def read(name: str):
         return None
 
 
-def write(name: str, content) -> None:
+def write(name: str, content: object) -> None:
     replace(path(name), json.dumps(content, indent=1))
 
 
@@ -62,7 +65,7 @@ def names(kind: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def locked(what: str, folder: pathlib.Path = STATE):
+def locked(what: str, folder: pathlib.Path = STATE) -> Iterator[None]:
     """Only one process at a time is in here: for what is read, changed and written again."""
     (folder / "locks").mkdir(parents=True, exist_ok=True)
     with open(folder / "locks" / what, "a") as lock:
@@ -70,89 +73,34 @@ def locked(what: str, folder: pathlib.Path = STATE):
         yield
 
 
-# ---- accounts
+# ---- the project
 
 
-def account(email) -> dict | None:
-    """The account with this address, whatever it is that a request gave as one."""
-    return read(f"accounts/{email}") if isinstance(email, str) else None
+class Project(Record):
+    """The local project: what it is called, where it is, what signs its tokens."""
+
+    id: str
+    number: str
+    region: str
+    key_id: str = ""
+    apis: Sequence[str] = ()
+    token_port: int = 0  # of the token endpoint
 
 
-def service_account(email) -> dict | None:
-    found = account(email)
-    return found if found and found["kind"] == "serviceAccount" else None
+class NoProject(Exception):
+    """There is no local project, or it has just ended."""
 
 
-def account_with_id(unique_id: str) -> dict | None:
-    """The account that a token's `sub` names."""
-    return account(read(f"ids/{unique_id}"))
+def found_project() -> Project | None:
+    return Project.of(read("project"))
 
 
-def add_account(kind: str, email: str, **more) -> dict:
-    import random  # slow to load, and most commands of a deploy add no account
-
-    unique_id = str(random.randrange(10**20, 10**21))
-    added = {"kind": kind, "email": email, "uniqueId": unique_id, **more}
-    write(f"accounts/{email}", added)
-    write(f"ids/{unique_id}", email)
-    return added
-
-
-def principal(account: dict) -> str:
-    """The account as a policy names it, for example user:you@example.com."""
-    return f"{account['kind']}:{account['email']}"
-
-
-def members(account: dict | None) -> set[str]:
-    """What a policy may call this account (None: nobody in particular), in small letters.
-
-    Who is in the group admins@example.com stands in the file of this name in GROUPS, a line each.
-    """
-    if not account:
-        return {"allusers"}
-    email = account["email"].lower()
-    found = {"allusers", "allauthenticatedusers", principal(account).lower()}
-    for file in GROUPS.glob("*@*"):
-        if email in (word.rpartition(":")[2] for word in file.read_text().lower().split()):
-            found.add(f"group:{file.name.lower()}")
-    if account["kind"] == "user":
-        found.add(f"domain:{email.partition('@')[2]}")
+def project() -> Project:
+    found = found_project()
+    if not found:
+        raise NoProject
     return found
 
 
-# ---- policies
-
-
-def policy(name: str) -> dict:
-    return read(f"policies/{name}") or {"bindings": []}
-
-
-def in_effect(policy: dict) -> list[dict]:
-    """The bindings that count now: a change takes effect after a while, as in the cloud."""
-    return policy["before"] if policy.get("from", 0) > time.time() else policy["bindings"]
-
-
-def put_policy(name: str, bindings: list[dict]) -> None:
-    """Takes effect at once; or after the seconds in propagation.json, as in the cloud."""
-    delay = read("propagation") or 0
-    until = {"before": in_effect(policy(name)), "from": time.time() + delay} if delay else {}
-    write(f"policies/{name}", {"bindings": bindings, **until})
-    with open(STATE / "audit.log", "a") as log:
-        log.write(f"# policy {name} {json.dumps(bindings)}\n")
-
-
-def permissions(role: str) -> tuple[str, ...]:
-    """What the role may do. One of the project's own is called projects/ID/roles/NAME."""
-    own = read(f"roles/{role.rpartition('/')[2]}") if role.startswith("projects/") else None
-    return tuple(own["permissions"]) if own else roles.permissions(role)
-
-
-def allowed(permission: str, account: dict | None, *resources: str) -> bool:
-    """Whether a policy of the resources or of the project gives the account the permission."""
-    wanted = members(account)
-    return any(
-        permission in permissions(binding["role"])
-        and wanted & {member.lower() for member in binding["members"]}
-        for resource in (*resources, "_project")
-        for binding in in_effect(policy(resource))
-    )
+def put_project(project: Project) -> None:
+    write("project", project.as_dict())

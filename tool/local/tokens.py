@@ -13,7 +13,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from tool.local import state
+from tool.local import accounts, state
+from tool.local.accounts import Account
+from tool.local.records import Json, Record
 from tool.local.state import STATE
 
 ISSUER = "https://accounts.google.com"
@@ -60,7 +62,9 @@ def make_key() -> str:
     from cryptography.hazmat.primitives import serialization
 
     private, certificate = key_pair("local")
-    found = serialization.load_pem_private_key(private, None).private_numbers()
+    key = serialization.load_pem_private_key(private, None)
+    assert isinstance(key, rsa.RSAPrivateKey)  # as key_pair makes them
+    found = key.private_numbers()
     numbers = {name: getattr(found, name) for name in ("p", "q", "d", "dmp1", "dmq1", "iqmp")}
     numbers |= {"e": found.public_numbers.e, "n": found.public_numbers.n}
     write_private(STATE / "key.json", json.dumps(numbers).encode())
@@ -78,35 +82,35 @@ def private_key(folder: pathlib.Path = STATE) -> rsa.RSAPrivateKey:
     )
 
 
-def write_private(file, content: bytes) -> None:
+def write_private(file: str | pathlib.Path, content: bytes) -> None:
     with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
         out.write(content)
 
 
 def certificates() -> dict[str, str]:
     """The public keys, as https://www.googleapis.com/oauth2/v1/certs has them: PEM by key id."""
-    return {state.read("project")["key_id"]: (STATE / "certificate.pem").read_text()}
+    return {state.project().key_id: (STATE / "certificate.pem").read_text()}
 
 
 # ---- making tokens
 
 
-def id_token(account: dict, audience: str, email: bool = True, azp: str | None = None) -> str:
+def id_token(account: Account, audience: str, email: bool = True, azp: str | None = None) -> str:
     """An ID token that says: this is `account`, speaking to `audience`."""
-    claims = {"aud": audience, "azp": azp or account["uniqueId"]}
+    claims: dict[str, object] = {"aud": audience, "azp": azp or account.unique_id}
     if email:
-        claims.update(email=account["email"], email_verified=True)
+        claims |= {"email": account.email, "email_verified": True}
     return _signed(account, claims, ISSUER, LIFETIME)
 
 
-def access_token(account: dict, lifetime: int = LIFETIME) -> str:
+def access_token(account: Account, lifetime: int = LIFETIME) -> str:
     return "ya29." + _signed(account, {"aud": API_AUDIENCE}, API_ISSUER, lifetime)
 
 
-def _signed(account: dict, claims: dict, issuer: str, lifetime: int) -> str:
+def _signed(account: Account, claims: dict[str, object], issuer: str, lifetime: int) -> str:
     now = int(time.time())
-    claims |= {"iss": issuer, "sub": account["uniqueId"], "iat": now, "exp": now + lifetime}
-    header = {"alg": "RS256", "kid": state.read("project")["key_id"], "typ": "JWT"}
+    claims |= {"iss": issuer, "sub": account.unique_id, "iat": now, "exp": now + lifetime}
+    header = {"alg": "RS256", "kid": state.project().key_id, "typ": "JWT"}
     signed = ".".join(encoded(json.dumps(part).encode()) for part in (header, claims))
     signature = private_key().sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
     return f"{signed}.{encoded(signature)}"
@@ -119,8 +123,17 @@ def encoded(content: bytes) -> str:
 # ---- reading tokens
 
 
-def parts(token: str) -> tuple[dict, dict, str, bytes]:
-    """Header, claims, what was signed, and the signature. Raises ValueError.
+class Parts(Record):
+    """What a token holds, before anybody has checked it."""
+
+    header: dict[str, Json]
+    claims: dict[str, Json]
+    signed: str
+    signature: bytes
+
+
+def parts(token: str) -> Parts:
+    """The parts of a token. Raises ValueError.
 
     Refuses what RFC 7515, 7519 and 8725 want refused: other characters than base64url's, a name
     that stands twice, numbers that are none, extensions (crit) that are not understood here.
@@ -131,7 +144,7 @@ def parts(token: str) -> tuple[dict, dict, str, bytes]:
     header, claims = (_json(_decoded(part)) for part in signed.split("."))
     if "crit" in header or str(header.get("typ", "JWT")).upper() not in ("JWT", "AT+JWT"):
         raise ValueError("another kind of JWT")
-    return header, claims, signed, _decoded(signature)
+    return Parts(header, claims, signed, _decoded(signature))
 
 
 def _decoded(part: str) -> bytes:
@@ -141,13 +154,13 @@ def _decoded(part: str) -> bytes:
     return content
 
 
-def _json(content: bytes) -> dict:
-    def once(pairs):
+def _json(content: bytes) -> dict[str, Json]:
+    def once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
         if len(dict(pairs)) < len(pairs):
             raise ValueError("a name stands twice")
         return dict(pairs)
 
-    def no_number(text):
+    def no_number(text: str) -> None:
         raise ValueError(f"{text} is no number")
 
     try:
@@ -159,50 +172,58 @@ def _json(content: bytes) -> dict:
     return found
 
 
-def is_time(value) -> bool:
+def is_time(value: object) -> bool:
     """Whether a claim is a NumericDate. True is a number to Python, and no time."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return abs(value) < 2**53 and math.isfinite(value)
 
 
-def is_signed_by(certificate: str, signed: str, signature: bytes) -> bool:
+def public_key(certificate: str) -> rsa.RSAPublicKey:
     from cryptography import x509
 
     key = x509.load_pem_x509_certificate(certificate.encode()).public_key()
+    assert isinstance(key, rsa.RSAPublicKey)  # as key_pair makes them
+    return key
+
+
+def is_signed_by(certificate: str, token: Parts) -> bool:
+    content = token.signed.encode()
     try:
-        key.verify(signature, signed.encode(), padding.PKCS1v15(), hashes.SHA256())
+        public_key(certificate).verify(
+            token.signature, content, padding.PKCS1v15(), hashes.SHA256()
+        )
     except InvalidSignature:
         return False
     return True
 
 
-def holder(token: str, audiences: list[str], issuer: str = ISSUER) -> dict | None:
+def holder(token: str, audiences: list[str], issuer: str = ISSUER) -> Account | None:
     """The account that the token was signed for, or None where an account is gone.
 
     Raises ValueError for a token that is not this project's, not of this hour, or made for
     somebody else. Google's own check may tolerate some clock skew (no source says how much):
     here there is one clock, and none is needed.
     """
-    header, claims, signed, signature = parts(token)
-    certificate = certificates().get(str(header.get("kid")))
-    if header.get("alg") != "RS256" or not certificate:
+    found = parts(token)
+    claims, certificate = found.claims, certificates().get(str(found.header.get("kid")))
+    if found.header.get("alg") != "RS256" or not certificate:
         raise ValueError("not signed with a key of this project")
-    if not is_signed_by(certificate, signed, signature):
+    if not is_signed_by(certificate, found):
         raise ValueError("another signature")
     if claims.get("iss") != issuer or claims.get("aud") not in audiences:
         raise ValueError("of another issuer, or for another audience")
-    begins, issued, ends = claims.get("nbf", 0), claims.get("iat"), claims.get("exp")
+    begins, issued, ends = claims.get("nbf", 0), claims.get("iat", ""), claims.get("exp", "")
     if not (is_time(begins) and is_time(issued) and is_time(ends)):
         raise ValueError("times that are none")
     if not max(begins, issued) <= time.time() < ends:
         raise ValueError("not of this hour")
     if not isinstance(claims.get("sub"), str):
         raise ValueError("of nobody")
-    return state.account_with_id(claims["sub"])
+    return accounts.with_id(claims["sub"])
 
 
-def caller(authorization: str) -> dict:
+def caller(authorization: str) -> Account:
     """The account whose access token an API call carries. Raises ValueError if there is none."""
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer" or not token.startswith("ya29."):

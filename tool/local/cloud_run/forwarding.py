@@ -2,8 +2,8 @@
 
 import contextlib
 
-from aiohttp import ClientSession, DummyCookieJar, TCPConnector, web
-from multidict import CIMultiDict
+from aiohttp import ClientResponse, ClientSession, DummyCookieJar, TCPConnector, web
+from multidict import CIMultiDict, MultiMapping
 from yarl import URL
 
 HOP_BY_HOP = frozenset(
@@ -12,6 +12,8 @@ HOP_BY_HOP = frozenset(
 )
 AUTOMATIC = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 PIECE = 65536  # bytes
+
+Headers = CIMultiDict[str]
 
 
 def client() -> ClientSession:
@@ -29,7 +31,7 @@ def client() -> ClientSession:
     )
 
 
-def end_to_end(headers: CIMultiDict) -> CIMultiDict:
+def end_to_end(headers: MultiMapping[str]) -> Headers:
     """The headers that are for the other end, and not for the connection alone."""
     named = ",".join(headers.getall("Connection", []))
     left_out = HOP_BY_HOP | {name.strip().lower() for name in named.split(",")}
@@ -37,7 +39,9 @@ def end_to_end(headers: CIMultiDict) -> CIMultiDict:
     return CIMultiDict(kept)
 
 
-async def ask(session: ClientSession, request: web.BaseRequest, address: str, headers):
+async def ask(
+    session: ClientSession, request: web.BaseRequest, address: str, headers: Headers
+) -> ClientResponse:
     """Sends the request to http://ADDRESS, its body as it comes. The answer's body is not read yet."""
     body = None
     if request.body_exists:
@@ -50,7 +54,9 @@ async def ask(session: ClientSession, request: web.BaseRequest, address: str, he
     )
 
 
-async def hand_back(answer, request: web.BaseRequest, server: str | None = None):
+async def hand_back(
+    answer: ClientResponse, request: web.BaseRequest, server: str | None = None
+) -> web.StreamResponse:
     """Writes the answer to the client. Where the client has left, it is still read to its end."""
     headers = end_to_end(answer.headers)
     if server:

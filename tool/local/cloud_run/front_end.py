@@ -6,16 +6,16 @@ It lets in (invoker_check.py), waits for a place, hands the request on, and ends
 import asyncio
 import collections
 import contextlib
-import datetime
-import json
 
 import aiohttp
 from aiohttp import web
-from multidict import CIMultiDict
 
-from tool.local import state
+from tool.local import services
 from tool.local.cloud_run import forwarding, invoker_check
+from tool.local.cloud_run.forwarding import Headers
 from tool.local.cloud_run.pages import SERVER, page
+from tool.local.runtime import log
+from tool.local.services import Serving
 from tool.local.state import STATE
 
 PATIENCE = 10  # seconds that a request waits for a place; Google's own is not documented
@@ -29,8 +29,8 @@ NO_PLACE = (
 class Places:
     """The places for requests inside one revision. First come, first served."""
 
-    def __init__(self):
-        self.inside, self.waiting = 0, collections.deque()
+    def __init__(self) -> None:
+        self.inside, self.waiting = 0, collections.deque[asyncio.Future[None]]()
 
     async def enter(self, limit: int, patience: float) -> bool:
         """Whether there was a place within `patience` seconds. Who got one calls leave()."""
@@ -64,27 +64,30 @@ class FrontEnd:
     """Answers at the public port of one function."""
 
     def __init__(self, name: str, session: aiohttp.ClientSession):
-        self.name, self.session, self.places = name, session, {}
+        self.name, self.session = name, session
+        self.places: dict[str, Places] = {}  # by revision
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]
         if not path.startswith("/") or request.method in ("TRACE", "CONNECT"):
             return page(405 if path.startswith("/") else 400)
-        service = state.read(f"services/{self.name}")
-        if not service or "serving" not in service:
+        service = services.service(self.name)
+        if not service.serving:
             return page(404)
-        headers = CIMultiDict(request.headers)
-        refused = invoker_check.refusal(self.name, service, path, headers)
+        headers = Headers(request.headers)
+        refused = invoker_check.refusal(service, path, headers)
         if refused:
             if refused.reason:
                 self.log(refused.reason, request)
             return page(refused.status, path)
-        return await self.let_in(request, service["serving"], headers)
+        return await self.let_in(request, service.serving, headers)
 
-    async def let_in(self, request, serving: dict, headers) -> web.StreamResponse:
-        places = self.places.setdefault(serving["revision"], Places())
-        patience = min(PATIENCE, serving["timeout"] or PATIENCE)
-        if not await places.enter(serving["places"], patience):
+    async def let_in(
+        self, request: web.BaseRequest, serving: Serving, headers: Headers
+    ) -> web.StreamResponse:
+        places = self.places.setdefault(serving.revision, Places())
+        patience = min(PATIENCE, serving.timeout or PATIENCE)
+        if not await places.enter(serving.places, patience):
             self.log(NO_PLACE, request)
             return page(429)
         # Who has left is not served. Who leaves once inside keeps the place: the function goes on.
@@ -92,8 +95,8 @@ class FrontEnd:
             places.leave()
             return page(503)
         try:
-            async with asyncio.timeout(serving["timeout"]):
-                return await self.hand_on(request, serving["port"], headers)
+            async with asyncio.timeout(serving.timeout):
+                return await self.hand_on(request, serving.port, headers)
         except TimeoutError:
             self.log(
                 "The request has been terminated because it has reached the maximum request timeout.",
@@ -104,7 +107,9 @@ class FrontEnd:
             places.leave()
             self.places = {r: p for r, p in self.places.items() if p.inside or p is places}
 
-    async def hand_on(self, request, port: int, headers) -> web.StreamResponse:
+    async def hand_on(
+        self, request: web.BaseRequest, port: int, headers: Headers
+    ) -> web.StreamResponse:
         headers = forwarding.end_to_end(headers)
         # gunicorn takes some of these for its own: to WSGI, "_" and "-" are the same.
         for name in {name for name in headers if "_" in name}:
@@ -126,11 +131,9 @@ class FrontEnd:
         async with answer:
             return await forwarding.hand_back(answer, request, SERVER)
 
-    def log(self, message: str, request) -> None:
+    def log(self, message: str, request: web.BaseRequest) -> None:
         """Into the function's log, where Cloud Run puts it, too."""
         if request.headers.get("User-Agent", "").startswith(VERIFY):
             message += " (asked by deploy.sh verify)"
-        now = datetime.datetime.now(datetime.UTC)
-        entry = {"severity": "WARNING", "time": now.isoformat(), "message": message}
-        with open(STATE / "logs" / f"{self.name}.log", "a") as log:
-            print(json.dumps(entry), file=log)
+        with open(STATE / "logs" / f"{self.name}.log", "a") as file:
+            print(log.line(message, "WARNING"), file=file)

@@ -5,12 +5,12 @@ no credential 403 · one that cannot be verified 401 · no binding for its princ
 
 import re
 import secrets
-from typing import NamedTuple
 from urllib.parse import unquote
 
-from multidict import CIMultiDict
-
-from tool.local import roles, state, tokens
+from tool.local import policies, roles, tokens
+from tool.local.cloud_run.forwarding import Headers
+from tool.local.records import Record
+from tool.local.services import Ingress, Service
 
 REMOVED = "SIGNATURE_REMOVED_BY_GOOGLE"
 RESERVED = re.compile(r"/healthz|/eventlog|/_ah/.*", re.S)
@@ -27,27 +27,27 @@ LACKS_PERMISSION = (
 )
 
 
-class Refusal(NamedTuple):
+class Refusal(Record):
     """The status that the caller gets, and what Cloud Run writes into the function's log."""
 
     status: int
     reason: str | None = None
 
 
-def refusal(name: str, service: dict, path: str, headers: CIMultiDict) -> Refusal | None:
-    """Why this request does not reach the function `name`; None if it is let in.
+def refusal(service: Service, path: str, headers: Headers) -> Refusal | None:
+    """Why this request does not reach the function; None if it is let in.
 
     The bindings are read anew each time. From the header that was checked the signature is
     removed, so that the function cannot use the token as its own.
     """
-    port = service["url"].rpartition(":")[2]
-    if headers.getall("Host", []) not in ([f"127.0.0.1:{port}"], [f"localhost:{port}"]):
+    hosts = [f"127.0.0.1:{service.port}"], [f"localhost:{service.port}"]
+    if headers.getall("Host", []) not in hosts:
         return Refusal(404)  # a web page may bring a browser here under a name of its own
     if RESERVED.fullmatch(unquote(path)):
         return Refusal(404)
-    if service["ingress"] != "all":
+    if service.ingress is not Ingress.ALL:
         return Refusal(404)  # every caller on this machine is outside
-    if service["open"] or state.allowed(roles.INVOKE, None, name):
+    if service.open or policies.allowed(roles.INVOKE, None, service.name):
         return None
 
     # The one header that is checked; the other one passes untouched.
@@ -62,7 +62,7 @@ def refusal(name: str, service: dict, path: str, headers: CIMultiDict) -> Refusa
     scheme, _, token = credential.partition(" ")
     token = token.strip(" ")
     # Google accepts gcloud's own audience as well: a plain user token has no other.
-    audiences = [service["url"], service["url"] + "/", tokens.GCLOUD_CLIENT_ID]
+    audiences = [service.url, f"{service.url}/", tokens.GCLOUD_CLIENT_ID]
     try:
         if scheme.lower() != "bearer":
             raise ValueError("not a bearer token")
@@ -70,13 +70,13 @@ def refusal(name: str, service: dict, path: str, headers: CIMultiDict) -> Refusa
     except ValueError:
         return Refusal(401, UNVERIFIED)
     # Whether Google refuses a deleted account's last tokens is not known; here it does.
-    if not state.allowed(roles.INVOKE, account, name):
+    if not policies.allowed(roles.INVOKE, account, service.name):
         return Refusal(403, LACKS_PERMISSION)
     headers[header] = f"{scheme} {token.rpartition('.')[0]}.{REMOVED}"
     return None
 
 
-def add_headers(headers: CIMultiDict, address: str) -> None:
+def add_headers(headers: Headers, address: str) -> None:
     """What Cloud Run tells a function about where the request came from."""
     before = ",".join(headers.getall("X-Forwarded-For", []))
     headers["X-Forwarded-For"] = f"{before},{address}" if before else address

@@ -4,10 +4,14 @@ As Cloud Run's does; Google's libraries need the headers, the content types and 
 """
 
 import time
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 from aiohttp import web
 
-from tool.local import state, tokens
+from tool.local import accounts, services, state, tokens
+from tool.local.accounts import Account
+from tool.local.records import Record
 
 KEPT_UNTIL = 300  # seconds before expiry; until then the same token is answered again
 BASE = "/computeMetadata/v1"
@@ -17,12 +21,25 @@ SCOPES = [
 ]
 LEFT_OUT = ("token", "identity")  # of recursive answers
 
+Query = Mapping[str, str]
+Answer = Callable[[Query], web.Response]
+Folder: TypeAlias = "dict[str, Folder | Answer | list[str] | str]"
+
+
+class KeptToken(Record):
+    """An ID token that is answered again, until shortly before it expires."""
+
+    token: str
+    unique_id: str  # of the account it was made for
+    expiry: float
+
 
 class MetadataServer:
     """Answers at the metadata port of one function."""
 
     def __init__(self, function: str, port: int):
-        self.function, self.kept = function, {}
+        self.function = function
+        self.kept: dict[str, KeptToken] = {}  # by audience
         # A web page may send a browser here under a name of its own, but not under these.
         names = ("metadata.google.internal", "metadata", "169.254.169.254")
         self.hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
@@ -45,7 +62,7 @@ class MetadataServer:
             return refused(405, "Method Not Allowed")
         if request.path != BASE and not request.path.startswith(BASE + "/"):
             return refused(404, "Not Found")
-        found = self.tree()
+        found: Folder | Answer | list[str] | str = self.tree()
         names = request.path.removeprefix(BASE).strip("/")
         for name in names.split("/") if names else ():
             if not isinstance(found, dict) or name not in found:
@@ -55,35 +72,33 @@ class MetadataServer:
             return listing(request, found)
         return found(request.query) if callable(found) else value(request, found)
 
-    def tree(self) -> dict:
-        project, account = state.read("project"), self.account()
-        region = f"projects/{project['number']}/regions/{project['region']}"
-        accounts = {}
-        if account:
-            info = {
-                "aliases": ["default"],
-                "email": account["email"],
-                "identity": lambda query: self.identity(account, query),
-                "scopes": SCOPES,
-                "token": lambda query: self.token(account, query),
-            }
-            accounts = {"default": info, account["email"]: info}
+    def tree(self) -> Folder:
+        project, here = state.project(), f"projects/{state.project().number}"
         return {
             "instance": {
                 "id": f"local-{self.function}",
-                "region": region,
-                "service-accounts": accounts,
-                "zone": region.replace("/regions/", "/zones/") + "-1",
+                "region": f"{here}/regions/{project.region}",
+                "service-accounts": self.service_accounts(),
+                "zone": f"{here}/zones/{project.region}-1",
             },
-            "project": {"numeric-project-id": project["number"], "project-id": project["id"]},
+            "project": {"numeric-project-id": project.number, "project-id": project.id},
             "universe": {"universe-domain": "googleapis.com"},
         }
 
-    def account(self) -> dict | None:
-        service = state.read(f"services/{self.function}") or {}
-        return state.service_account(service.get("account"))
+    def service_accounts(self) -> Folder:
+        account = accounts.service_account(services.service(self.function).account)
+        if not account:
+            return {}
+        info: Folder = {
+            "aliases": ["default"],
+            "email": account.email,
+            "identity": lambda query: self.identity(account, query),
+            "scopes": SCOPES,
+            "token": lambda query: self.token(account, query),
+        }
+        return {"default": info, account.email: info}
 
-    def token(self, account: dict, query) -> web.Response:
+    def token(self, account: Account, query: Query) -> web.Response:
         if "scopes" in query and not query["scopes"].strip(", "):
             return refused(400, "non-empty scopes parameter required")
         token = tokens.access_token(account)
@@ -91,7 +106,7 @@ class MetadataServer:
         answer = {"access_token": token, "expires_in": expires, "token_type": "Bearer"}
         return web.json_response(answer)
 
-    def identity(self, account: dict, query) -> web.Response:
+    def identity(self, account: Account, query: Query) -> web.Response:
         audience = query.get("audience")
         if not audience:
             return refused(400, "non-empty audience parameter required")
@@ -99,15 +114,15 @@ class MetadataServer:
             return refused(400, "Bad Request")
         # On Cloud Run both formats hold the e-mail address. Whether its server keeps ID
         # tokens is not known; this one does, for that is the harder case for a client.
-        token, made_for, expiry = self.kept.get(audience, (None, None, 0))
-        if made_for != account["uniqueId"] or expiry - time.time() < KEPT_UNTIL:
-            token, expiry = tokens.id_token(account, audience), time.time() + tokens.LIFETIME
-            self.kept = {a: k for a, k in self.kept.items() if k[2] > time.time()}
-            self.kept[audience] = token, account["uniqueId"], expiry
-        return text(token, "text/html")
+        kept, now = self.kept.get(audience), time.time()
+        if not kept or kept.unique_id != account.unique_id or kept.expiry - now < KEPT_UNTIL:
+            token = tokens.id_token(account, audience)
+            kept = KeptToken(token, account.unique_id, now + tokens.LIFETIME)
+            self.kept = {a: k for a, k in self.kept.items() if k.expiry > now} | {audience: kept}
+        return text(kept.token, "text/html")
 
 
-def listing(request: web.BaseRequest, folder: dict) -> web.Response:
+def listing(request: web.BaseRequest, folder: Folder) -> web.Response:
     """A folder: its names, or with recursive=true all that is in it as JSON."""
     if request.query.get("recursive", "").lower() == "true":
         return web.json_response(without_tokens(folder))
@@ -118,11 +133,12 @@ def listing(request: web.BaseRequest, folder: dict) -> web.Response:
     return text("".join(f"{name}\n" for name in names))
 
 
-def without_tokens(found):
-    if not isinstance(found, dict):
-        return found
-    kept = {name: inner for name, inner in found.items() if name not in LEFT_OUT}
-    return {camel(name): without_tokens(inner) for name, inner in kept.items()}
+def without_tokens(folder: Folder) -> dict[str, object]:
+    return {
+        camel(name): without_tokens(inner) if isinstance(inner, dict) else inner
+        for name, inner in folder.items()
+        if name not in LEFT_OUT
+    }
 
 
 def camel(name: str) -> str:
@@ -133,7 +149,7 @@ def camel(name: str) -> str:
     return first + "".join(word.title() for word in rest)
 
 
-def value(request: web.BaseRequest, content) -> web.Response:
+def value(request: web.BaseRequest, content: list[str] | str) -> web.Response:
     if request.query.get("alt") == "json":
         return web.json_response(content)
     return text("".join(f"{line}\n" for line in content) if isinstance(content, list) else content)

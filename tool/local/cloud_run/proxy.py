@@ -4,14 +4,14 @@ import asyncio
 import signal
 import sys
 import time
+from collections.abc import Callable
 
 import aiohttp
 from aiohttp import web
-from multidict import CIMultiDict
 
-from tool.local import state, tokens
+from tool.local import accounts, state, tokens
 from tool.local.cloud_run import forwarding
-from tool.local.state import YOU
+from tool.local.cloud_run.forwarding import Headers
 
 RENEW_AFTER = 55 * 60  # seconds, as the real one does
 TIMEOUT = 3600  # seconds; the longest that Cloud Run knows
@@ -20,16 +20,23 @@ TIMEOUT = 3600  # seconds; the longest that Cloud Run knows
 class Proxy:
     """Hands every request on to `url`, with a token of `new_token()`."""
 
-    def __init__(self, url: str, port: int, session, new_token, clock=time.time):
+    def __init__(
+        self,
+        url: str,
+        port: int,
+        session: aiohttp.ClientSession,
+        new_token: Callable[[], str],
+        clock: Callable[[], float] = time.time,
+    ):
         self.address, self.session = url.removeprefix("http://"), session
-        self.new_token, self.clock, self.renew_at = new_token, clock, 0
+        self.new_token, self.clock, self.renew_at = new_token, clock, 0.0
         self.hosts = [f"{host}:{port}".removesuffix(":80") for host in ("127.0.0.1", "localhost")]
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         # A web page that reaches this under a name of its own must not act as you.
         if request.host not in self.hosts or not request.raw_path.startswith("/"):
             return web.Response(status=403, text="not a host of this proxy\n")
-        headers = forwarding.end_to_end(CIMultiDict(request.headers))
+        headers = forwarding.end_to_end(Headers(request.headers))
         headers.popall("X-Serverless-Authorization", None)
         try:
             if self.clock() >= self.renew_at:
@@ -59,11 +66,11 @@ async def run(url: str, port: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ending.set)
 
-    def token():
-        you = state.account(YOU)
-        if not you:
-            raise ConnectionError("the local project has ended")
-        return tokens.id_token(you, tokens.GCLOUD_CLIENT_ID)
+    def token() -> str:
+        try:
+            return tokens.id_token(accounts.you(), tokens.GCLOUD_CLIENT_ID)
+        except state.NoProject:
+            raise ConnectionError("the local project has ended") from None
 
     async with forwarding.client() as session:
         runner = web.ServerRunner(web.Server(Proxy(url, port, session, token), access_log=None))

@@ -8,17 +8,17 @@ import logging
 import os
 import signal
 
-from aiohttp import web
+from aiohttp import ClientSession, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from tool.local import state
+from tool.local import services, state
 from tool.local.cloud_run import forwarding
 from tool.local.cloud_run.front_end import FrontEnd
 from tool.local.cloud_run.metadata_server import MetadataServer
 from tool.local.cloud_run.token_endpoint import TokenEndpoint
 from tool.local.runtime import processes
 
-LIMITS = {"max_line_size": 16384, "max_field_size": 32768}
+Handler = FrontEnd | MetadataServer | TokenEndpoint
 IDLE = 300  # seconds; Google's front end does not hang up on an idle caller soon
 
 
@@ -39,7 +39,7 @@ async def serve() -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         loop.add_signal_handler(number, ending.set)
     loop.add_signal_handler(signal.SIGHUP, more.set)
-    session, sites = forwarding.client(), {}
+    session, sites = forwarding.client(), dict[int, web.TCPSite]()
     await listen(session, sites)
     processes.ready()
     waiting = asyncio.ensure_future(ending.wait())
@@ -55,18 +55,22 @@ async def serve() -> None:
     os._exit(0)  # who is still inside is not waited for
 
 
-async def listen(session, sites: dict) -> None:
+async def listen(session: ClientSession, sites: dict[int, web.TCPSite]) -> None:
     """Opens the ports that are set aside and not open yet."""
-    wanted = {}
+    token_port = state.project().token_port
+    wanted: dict[int, Handler] = {token_port: TokenEndpoint(token_port)}
     for name in state.names("services"):
-        service = state.read(f"services/{name}")
-        wanted[service["port"]] = FrontEnd, (name, session)
-        wanted[service["metadata_port"]] = MetadataServer, (name, service["metadata_port"])
-    token_port = state.read("project")["token_port"]
-    wanted[token_port] = TokenEndpoint, (token_port,)
+        service = services.service(name)
+        wanted[service.port] = FrontEnd(name, session)
+        wanted[service.metadata_port] = MetadataServer(name, service.metadata_port)
     for port in wanted.keys() - sites.keys():
-        kind, arguments = wanted[port]
-        server = web.Server(kind(*arguments), access_log=None, keepalive_timeout=IDLE, **LIMITS)
+        server = web.Server(
+            wanted[port],
+            access_log=None,
+            keepalive_timeout=IDLE,
+            max_line_size=16384,
+            max_field_size=32768,
+        )
         runner = web.ServerRunner(server)
         await runner.setup()
         sites[port] = web.TCPSite(runner, "127.0.0.1", port, backlog=1024)

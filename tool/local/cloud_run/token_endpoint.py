@@ -7,9 +7,12 @@ import time
 from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
-from cryptography import x509
+from multidict import MultiMapping
 
-from tool.local import roles, state, tokens
+from tool.local import accounts, policies, roles, tokens
+from tool.local.accounts import Account
+from tool.local.records import Json, Record
+from tool.local.tokens import Parts
 
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 AUDIENCES = ("https://oauth2.googleapis.com/token", "https://www.googleapis.com/oauth2/v4/token")
@@ -70,15 +73,25 @@ class TokenEndpoint:
 # ---- the exchange of a self-signed JWT
 
 
-def exchanged(body: bytes, here: str) -> dict:
+Answer = dict[str, object]
+
+
+class Grant(Record):
+    """What a self-signed JWT asks for: an ID token for an audience, or else an access token."""
+
+    account: Account
+    audience: str | None
+
+
+def exchanged(body: bytes, here: str) -> Answer:
     form = fields(body)
     if form.get("grant_type") != JWT_BEARER:
         given = form.get("grant_type", "")[:100]
         raise Rejected("unsupported_grant_type", f"Invalid grant_type: {given}")
-    account, claims = checked(form.get("assertion", ""), here)
-    if "target_audience" in claims:
-        audience = claims["target_audience"]
-        return {"id_token": tokens.id_token(account, audience, azp=account["email"])}
+    grant = granted(form.get("assertion", ""), here)
+    account = grant.account
+    if grant.audience:
+        return {"id_token": tokens.id_token(account, grant.audience, azp=account.email)}
     token = tokens.access_token(account)
     return {"access_token": token, "expires_in": tokens.LIFETIME, "token_type": "Bearer"}
 
@@ -96,22 +109,41 @@ def fields(body: bytes) -> dict[str, str]:
     return dict(pairs)
 
 
-def checked(assertion: str, here: str) -> tuple[dict, dict]:
-    """The account that signed the assertion, and its claims; checked in Google's order."""
+def granted(assertion: str, here: str) -> Grant:
+    """What the assertion gives its signer; checked in Google's order."""
     try:
-        header, claims, signed, signature = tokens.parts(assertion)
+        token = tokens.parts(assertion)
     except ValueError:
         raise Rejected("invalid_request", "Bad Request") from None
-    if header.get("alg") != "RS256":
+    account, claims = signer(token), token.claims
+    check_times(claims)
+    wanted = claims.get("target_audience", claims.get("scope"))
+    if not isinstance(wanted, str) or not wanted.strip() or len(wanted) > 2048:
+        raise Rejected("invalid_scope", "Invalid OAuth scope or ID token audience provided.")
+    if claims.get("aud") not in (*AUDIENCES, here):
+        raise Rejected("invalid_grant", "Invalid JWT: Failed audience check.")
+    if claims.get("sub", account.email) not in (account.email, account.unique_id):
+        # To speak for somebody else takes domain-wide delegation, which is not here.
+        raise Rejected("unauthorized_client", "Client is unauthorized to retrieve access tokens.")
+    return Grant(account, wanted if "target_audience" in claims else None)
+
+
+def signer(token: Parts) -> Account:
+    """The service account that the token names as its issuer, and that has signed it."""
+    if token.header.get("alg") != "RS256":
         raise Rejected("invalid_grant", "Invalid JWT Signature.")
-    account = state.service_account(claims.get("iss"))
+    account = accounts.service_account(token.claims.get("iss"))
     if not account:
         raise Rejected("invalid_grant", "Invalid grant: account not found")
-    keys = account.get("keys", {})
-    if isinstance(header.get("kid"), str):
-        keys = {kid: key for kid, key in keys.items() if kid == header["kid"]}
-    if not any(tokens.is_signed_by(key, signed, signature) for key in keys.values()):
+    keys, kid = account.keys, token.header.get("kid")
+    if isinstance(kid, str):
+        keys = {kid: keys[kid]} if kid in keys else {}
+    if not any(tokens.is_signed_by(key, token) for key in keys.values()):
         raise Rejected("invalid_grant", "Invalid JWT Signature.")
+    return account
+
+
+def check_times(claims: dict[str, Json]) -> None:
     for claim, meaning in (("iat", "issued at"), ("exp", "expiration time")):
         if not tokens.is_time(claims.get(claim)):
             raise Rejected("invalid_grant", f"Invalid JWT: {claim} ({meaning}) is not set.")
@@ -120,29 +152,20 @@ def checked(assertion: str, here: str) -> tuple[dict, dict]:
     reasonable = tokens.is_time(begins) and max(issued, begins) <= time.time() < expires
     if not reasonable or expires - issued > 3600:
         raise Rejected("invalid_grant", UNREASONABLE)
-    wanted = claims.get("target_audience", claims.get("scope"))
-    if not isinstance(wanted, str) or not wanted.strip() or len(wanted) > 2048:
-        raise Rejected("invalid_scope", "Invalid OAuth scope or ID token audience provided.")
-    if claims.get("aud") not in (*AUDIENCES, here):
-        raise Rejected("invalid_grant", "Invalid JWT: Failed audience check.")
-    if claims.get("sub", account["email"]) not in (account["email"], account["uniqueId"]):
-        # To speak for somebody else takes domain-wide delegation, which is not here.
-        raise Rejected("unauthorized_client", "Client is unauthorized to retrieve access tokens.")
-    return account, claims
 
 
 # ---- tokens of another account: impersonation
 
 
-def generated(kind: str, email: str, headers, body: bytes) -> dict:
+def generated(kind: str, email: str, headers: MultiMapping[str], body: bytes) -> Answer:
     try:
         credentials = headers.getall("Authorization", [])
         caller = tokens.caller(",".join(credentials))
     except ValueError:
         raise ApiError(401, "UNAUTHENTICATED", "Request had invalid credentials.") from None
     permission = roles.ID_TOKEN if kind == "Id" else roles.ACCESS_TOKEN
-    target = state.service_account(email)
-    if not target or not state.allowed(permission, caller, f"account.{target['email']}"):
+    target = accounts.service_account(email)
+    if not target or not policies.allowed(permission, caller, f"account.{target.email}"):
         denied = f"Permission '{permission}' denied on resource (or it may not exist)."
         raise ApiError(403, "PERMISSION_DENIED", denied)
     try:
@@ -155,17 +178,17 @@ def generated(kind: str, email: str, headers, body: bytes) -> dict:
         raise ApiError(400, "INVALID_ARGUMENT", message) from None
 
 
-def id_token_for(target: dict, wish: dict) -> dict:
+def id_token_for(target: Account, wish: dict[str, Json]) -> Answer:
     audience, with_email = wish.get("audience"), wish.get("includeEmail", False)
     if not isinstance(audience, str) or not audience.strip() or len(audience) > 2048:
         raise ValueError
     if not isinstance(with_email, bool):
         raise ValueError
-    azp = target["email"] if wish.get("useEmailAzp") is True else None
+    azp = target.email if wish.get("useEmailAzp") is True else None
     return {"token": tokens.id_token(target, audience, with_email, azp)}
 
 
-def access_token_for(target: dict, wish: dict) -> dict:
+def access_token_for(target: Account, wish: dict[str, Json]) -> Answer:
     scopes = wish.get("scope")
     if not isinstance(scopes, list) or not scopes:
         raise ValueError
@@ -179,9 +202,9 @@ def access_token_for(target: dict, wish: dict) -> dict:
     return {"accessToken": token, "expireTime": ends.strftime("%Y-%m-%dT%H:%M:%SZ")}
 
 
-def jwks() -> dict:
+def jwks() -> Answer:
     [(kid, certificate)] = tokens.certificates().items()
-    key = x509.load_pem_x509_certificate(certificate.encode()).public_key().public_numbers()
+    key = tokens.public_key(certificate).public_numbers()
     numbers = {
         name: tokens.encoded(number.to_bytes((number.bit_length() + 7) // 8, "big"))
         for name, number in (("n", key.n), ("e", key.e))

@@ -1,51 +1,51 @@
 """gcloud commands about who you are, and about the project: auth, config, projects, services."""
 
 import sys
+from argparse import Namespace
 
-from tool.local import roles, state
+from tool.local import accounts, policies, roles, state
+from tool.local.accounts import Account
 from tool.local.gcloud.command import Failed, command, configured
-from tool.local.gcloud.policy import change_policy, shown_policy
+from tool.local.gcloud.policy import BINDING, add_member, remove_member, shown_policy
 from tool.local.state import YOU
 
 IMPERSONATION = "--impersonate-service-account"
 
 
 @command("auth list")
-def auth_list(args):
+def auth_list(args: Namespace) -> object:
     if not args.format and not args.filter:
         return f"Credentialed Accounts\nACTIVE  ACCOUNT\n*       {YOU}"
     return [{"account": YOU, "status": "ACTIVE"}]
 
 
 @command("auth print-identity-token", "ACCOUNT?", "--audiences", IMPERSONATION, "--include-email!")
-def print_identity_token(args):
+def print_identity_token(args: Namespace) -> object:
     from tool.local import tokens  # cryptography is slow to load, and most commands do without it
 
-    if not args.impersonate_service_account:
-        if args.audiences:
-            raise Failed("Invalid account type for `--audiences`. Requires valid service account.")
-        if args.include_email:
-            raise Failed("Invalid account type for `--include-email`. Requires impersonation.")
-        return tokens.id_token(
-            state.account(YOU), tokens.GCLOUD_CLIENT_ID, azp=tokens.GCLOUD_CLIENT_ID
-        )
-    audience = args.audiences or tokens.GCLOUD_CLIENT_ID
-    return tokens.id_token(impersonated(args), audience, email=args.include_email)
+    gcloud = tokens.GCLOUD_CLIENT_ID
+    if args.impersonate_service_account:
+        account = impersonated(args.impersonate_service_account)
+        return tokens.id_token(account, args.audiences or gcloud, email=args.include_email)
+    if args.audiences:
+        raise Failed("Invalid account type for `--audiences`. Requires valid service account.")
+    if args.include_email:
+        raise Failed("Invalid account type for `--include-email`. Requires impersonation.")
+    return tokens.id_token(accounts.you(), gcloud, azp=gcloud)
 
 
 @command("auth print-access-token", "ACCOUNT?", IMPERSONATION)
-def print_access_token(args):
+def print_access_token(args: Namespace) -> object:
     from tool.local import tokens
 
-    who = impersonated(args) if args.impersonate_service_account else state.account(YOU)
-    return tokens.access_token(who)
-
-
-def impersonated(args) -> dict:
-    """The account to act as. gcloud fetches an access token of it first, whatever it wants."""
     email = args.impersonate_service_account
-    target = state.service_account(email)
-    if not target or not state.allowed(roles.ACCESS_TOKEN, state.account(YOU), f"account.{email}"):
+    return tokens.access_token(impersonated(email) if email else accounts.you())
+
+
+def impersonated(email: str) -> Account:
+    """The account to act as. gcloud fetches an access token of it first, whatever it wants."""
+    target = accounts.service_account(email)
+    if not target or not policies.allowed(roles.ACCESS_TOKEN, accounts.you(), f"account.{email}"):
         raise Failed(
             f"PERMISSION_DENIED: Permission '{roles.ACCESS_TOKEN}' denied on resource (or it may"
             " not exist)."
@@ -56,10 +56,14 @@ def impersonated(args) -> dict:
 # ---- config
 
 
+def fixed() -> dict[str, str]:
+    """The properties that no command changes."""
+    project = state.project()
+    return {"core/account": YOU, "core/project": project.id, "run/region": project.region}
+
+
 def properties() -> dict[str, str]:
-    project = state.read("project")
-    known = {"core/account": YOU, "core/project": project["id"], "run/region": project["region"]}
-    return {**known, **(state.read("config") or {})}
+    return fixed() | (state.read("config") or {})
 
 
 def full_name(name: str) -> str:
@@ -68,7 +72,7 @@ def full_name(name: str) -> str:
 
 @command("config get", "PROPERTY")
 @command("config get-value", "PROPERTY")
-def config_get(args):
+def config_get(args: Namespace) -> object:
     name = full_name(args.PROPERTY)
     found = configured(name) or properties().get(name)
     if found is None:
@@ -77,17 +81,17 @@ def config_get(args):
 
 
 @command("config set", "PROPERTY", "VALUE")
-def config_set(args):
-    name, project = full_name(args.PROPERTY), state.read("project")
-    fixed = {"core/account": YOU, "core/project": project["id"], "run/region": project["region"]}
-    if fixed.get(name, args.VALUE) != args.VALUE:
-        raise Failed(f"{name} of the local project is {fixed[name]}, and cannot be another")
+def config_set(args: Namespace) -> None:
+    name = full_name(args.PROPERTY)
+    only = fixed().get(name, args.VALUE)
+    if only != args.VALUE:
+        raise Failed(f"{name} of the local project is {only}, and cannot be another")
     state.write("config", {**(state.read("config") or {}), name: args.VALUE})
     print(f"Updated property [{name}].", file=sys.stderr)
 
 
 @command("config unset", "PROPERTY")
-def config_unset(args):
+def config_unset(args: Namespace) -> None:
     name = full_name(args.PROPERTY)
     kept = {key: value for key, value in (state.read("config") or {}).items() if key != name}
     state.write("config", kept)
@@ -95,8 +99,8 @@ def config_unset(args):
 
 
 @command("config list")
-def config_list(args):
-    sections: dict = {}
+def config_list(args: Namespace) -> object:
+    sections: dict[str, dict[str, str]] = {}
     for name, content in sorted(properties().items()):
         section, _, key = name.partition("/")
         sections.setdefault(section, {})[key] = content
@@ -109,71 +113,71 @@ def config_list(args):
 # ---- the project
 
 
-def this_project(wanted: str) -> dict:
-    project = state.read("project")
-    if wanted not in (project["id"], project["number"]):
+def this_project(wanted: str) -> dict[str, str]:
+    project = state.project()
+    if wanted not in (project.id, project.number):
         raise Failed(
             f"[{YOU}] does not have permission to access projects instance [{wanted}] (or it may"
             " not exist)"
         )
-    number = project["number"]
     return {
         "lifecycleState": "ACTIVE",
-        "name": project["id"],
-        "projectId": project["id"],
-        "projectNumber": number,
+        "name": project.id,
+        "projectId": project.id,
+        "projectNumber": project.number,
     }
 
 
 @command("projects describe", "ID")
-def describe_project(args):
+def describe_project(args: Namespace) -> object:
     return this_project(args.ID)
 
 
 @command("projects list")
-def list_projects(args):
-    project = this_project(state.read("project")["id"])
+def list_projects(args: Namespace) -> object:
+    project = state.project()
     if args.format:
-        return [project]
-    line = f"{project['projectId']}  {project['name']}  {project['projectNumber']}"
-    return f"PROJECT_ID  NAME  PROJECT_NUMBER\n{line}"
+        return [this_project(project.id)]
+    return f"PROJECT_ID  NAME  PROJECT_NUMBER\n{project.id}  {project.id}  {project.number}"
 
 
 @command("projects get-iam-policy", "ID")
-def get_project_policy(args):
+def get_project_policy(args: Namespace) -> object:
     this_project(args.ID)
-    return shown_policy("_project")
+    return shown_policy(policies.PROJECT)
 
 
-@command("projects add-iam-policy-binding", "ID", "--member", "--role", "--condition")
-def add_project_binding(args):
+@command("projects add-iam-policy-binding", "ID", *BINDING)
+def add_project_binding(args: Namespace) -> object:
     this_project(args.ID)
-    return change_policy("_project", args, add=True)
+    return add_member(policies.PROJECT, args)
 
 
-@command("projects remove-iam-policy-binding", "ID", "--member", "--role", "--condition", "--all!")
-def remove_project_binding(args):
+@command("projects remove-iam-policy-binding", "ID", *BINDING, "--all!")
+def remove_project_binding(args: Namespace) -> object:
     this_project(args.ID)
-    return change_policy("_project", args, add=False)
+    return remove_member(policies.PROJECT, args)
 
 
 @command("projects get-ancestors-iam-policy", "ID", "--include-deny!")
-def get_ancestors_policy(args):
+def get_ancestors_policy(args: Namespace) -> object:
     this_project(args.ID)
-    return [
-        {"id": state.read("project")["id"], "policy": shown_policy("_project"), "type": "project"}
-    ]
+    policy = shown_policy(policies.PROJECT)
+    return [{"id": state.project().id, "policy": policy, "type": "project"}]
 
 
 @command("services list", "--enabled!", "--available!")
-def list_apis(args):
+def list_apis(args: Namespace) -> object:
+    project = state.project()
+    parent = f"projects/{project.number}"
     return [
-        {"config": {"name": name}, "state": "ENABLED"} for name in state.read("project")["apis"]
+        {"config": {"name": api}, "name": f"{parent}/services/{api}", "parent": parent, "state": "ENABLED"}
+        for api in project.apis
     ]
 
 
 @command("services enable", "APIS+", "--async!")
-def enable_apis(args):
+def enable_apis(args: Namespace) -> None:
     with state.locked("project"):
-        project = state.read("project")
-        state.write("project", {**project, "apis": sorted({*project["apis"], *args.APIS})})
+        project = state.project()
+        state.put_project(project.but(apis=sorted({*project.apis, *args.APIS})))

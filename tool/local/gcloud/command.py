@@ -7,34 +7,53 @@ administrator, and asks no policy whether it may: policies decide who calls the 
 import argparse
 import functools
 import importlib
+import json
 import os
 import re
 import shlex
 import sys
+from collections.abc import Callable, Sequence
 
 from tool.local import state
 from tool.local.gcloud import output
+from tool.local.records import TYPE_CHECKING, Json, Record
 from tool.local.state import STATE
 
-COMMANDS = {}
-VERSION = "Google Cloud SDK 528.0.0 (local stand-in)"
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+VERSION = "528.0.0"
+Run = Callable[[argparse.Namespace], object]
+
+
+class Command(Record):
+    """A command of gcloud, and the function that runs it and returns what is printed."""
+
+    arguments: tuple[str, ...]
+    run: Run
+
+
+COMMANDS: dict[str, Command] = {}
 
 
 class Failed(Exception):
     """What gcloud would say on standard error, before it exits with 1."""
 
 
+class Misused(Exception):
+    """What gcloud would say of a flag or an argument that cannot be, before it exits with 2."""
+
+
 class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        print(f"ERROR: ({self.prog.replace(' ', '.')}) {message}", file=sys.stderr)
-        raise SystemExit(2)
+    def error(self, message: str) -> "NoReturn":
+        raise Misused(message)
 
 
-def command(words: str, *arguments: str):
+def command(words: str, *arguments: str) -> Callable[[Run], Run]:
     """Registers a command: NAME is a positional argument, NAMES+ several; --a a flag, --a! a switch."""
 
-    def register(function):
-        COMMANDS[words] = arguments, function
+    def register(function: Run) -> Run:
+        COMMANDS[words] = Command(arguments, function)
         return function
 
     return register
@@ -43,13 +62,14 @@ def command(words: str, *arguments: str):
 ALWAYS = ("--project", "--format", "--flatten", "--filter", "--sort-by", "--quiet!", "--verbosity", "--account")
 
 
-# Where the commands stand that begin so. Only these are loaded: a deploy issues many commands.
+# The files of commands, by how these begin. Only the first that fits is loaded: a deploy issues many.
 FAMILIES = {
     "account": ("auth ", "config ", "projects ", "services "),
     "iam": ("iam ",),
     "secrets": ("secrets ",),
     "deploy": ("run deploy ", "run services update "),
     "logs": ("run services logs ", "beta run ", "logging "),
+    "invokers": tuple(f"run services {verb}-iam-policy" for verb in ("get", "set", "add", "remove")),
     "run": ("run services ", "run revisions "),
 }
 
@@ -59,16 +79,19 @@ def load(*families: str) -> None:
         importlib.import_module(f"tool.local.gcloud.{family}")
 
 
-def parsed(words: str, arguments: tuple[str, ...], rest: list[str]):
+def parsed(words: str, arguments: Sequence[str], rest: Sequence[str]) -> argparse.Namespace:
     wide = functools.partial(argparse.HelpFormatter, width=100)  # or it loads what measures the terminal
     parser = Parser(prog=f"gcloud {words}", formatter_class=wide, allow_abbrev=False, add_help=False)
     for name in dict.fromkeys((*arguments, *ALWAYS)):
-        how = {
-            "!": {"action": "store_true"},
-            "+": {"nargs": "+"},
-            "?": {"nargs": "?"} if name[0] != "-" else {},
-        }.get(name[-1], {})
-        how = {"required": True} if name == "--region" and not configured("run/region") else how
+        how: dict[str, Json] = {}
+        if name.endswith("!"):
+            how = {"action": "store_true"}
+        elif name.endswith("+"):
+            how = {"nargs": "+"}
+        elif name.endswith("?") and not name.startswith("-"):
+            how = {"nargs": "?"}
+        elif name == "--region" and not configured("run/region"):
+            how = {"required": True}
         parser.add_argument(*(["-q"] if name == "--quiet!" else []), name.rstrip("!+?"), **how)
     return parser.parse_args(rest)
 
@@ -82,49 +105,61 @@ def configured(name: str) -> str | None:
 def main(*argv: str) -> None:
     """Runs one command line and prints its result in the --format that was asked for."""
     if argv[:1] in (("--version",), ("version",)):
-        print(VERSION)
-        return
-    if not argv or {"--help", "-h", "help"} & set(argv):
-        load(*FAMILIES)
-        asked = " ".join(word for word in argv if word[0] != "-" and word != "help")
-        known = sorted(words for words in COMMANDS if words.startswith(asked)) or sorted(COMMANDS)
-        print(
-            "The local stand-in for gcloud knows:",
-            *(f"  gcloud {words}" for words in known),
-            sep="\n",
-        )
-        return
+        show_version(as_json=argv[-1].endswith("json"))
+    elif not argv or {"--help", "-h", "help"} & set(argv):
+        show_help(" ".join(word for word in argv if word[0] != "-" and word != "help"))
+    else:
+        run(argv)
+
+
+def show_version(as_json: bool) -> None:
+    said = f"Google Cloud SDK {VERSION} (local stand-in)"
+    print(json.dumps({"Google Cloud SDK": VERSION}, indent=2) if as_json else said)
+
+
+def show_help(asked: str) -> None:
+    load(*FAMILIES)
+    known = sorted(words for words in COMMANDS if words.startswith(asked)) or sorted(COMMANDS)
+    print("The local stand-in for gcloud knows:", *(f"  gcloud {w}" for w in known), sep="\n")
+
+
+def run(argv: Sequence[str]) -> None:
+    line = " ".join(argv)
+    load(*[family for family, begin in FAMILIES.items() if line.startswith(begin)][:1])
+    words, rest = known_command(argv)
+    name = f"gcloud.{words.replace(' ', '.')}"
     try:
-        load(*(f for f, beginnings in FAMILIES.items() if " ".join(argv).startswith(beginnings)))
-        words, rest = known_command(list(argv))
-        arguments, function = COMMANDS[words]
-        args = parsed(words, arguments, rest)
-        in_this_project(args)
+        args = parsed(words, COMMANDS[words].arguments, rest)
+        check_place(args)
         keep_record(argv)
-        meet_fault(" ".join(argv))
-        result = function(args)
+        meet_fault(line)
+        result = COMMANDS[words].run(args)
         after_change(words)
         if result is not None:
-            output.show(result, args)
+            output.show(result, output.Wish(args.format, args.flatten, args.filter, args.sort_by))
         sys.stdout.flush()
     except (Failed, output.Unknown) as failure:
-        print(f"ERROR: (gcloud.{words.replace(' ', '.')}) {failure}", file=sys.stderr)
+        print(f"ERROR: ({name}) {failure}", file=sys.stderr)
         raise SystemExit(1) from None
+    except Misused as misuse:
+        print(f"ERROR: ({name}) {misuse}", file=sys.stderr)
+        raise SystemExit(2) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read has enough
 
 
-def in_this_project(args) -> None:
-    project = state.read("project")
+def check_place(args: argparse.Namespace) -> None:
+    """Whether there is a local project, and --project and --region do not name another."""
+    project = state.found_project()
     if not project:
         raise Failed("there is no local project. Run ./deploy.sh --local")
-    if args.project and args.project not in (project["id"], project["number"]):
-        raise Failed(f"[{args.project}] is not the local project, which is {project['id']}")
-    if getattr(args, "region", None) not in (None, project["region"]):
-        raise Failed(f"the local project has no region but {project['region']}")
+    if args.project and args.project not in (project.id, project.number):
+        raise Failed(f"[{args.project}] is not the local project, which is {project.id}")
+    if getattr(args, "region", None) not in (None, project.region):
+        raise Failed(f"the local project has no region but {project.region}")
 
 
-def keep_record(argv) -> None:
+def keep_record(argv: Sequence[str]) -> None:
     """The local project's audit log: every command, as it was given."""
     with open(STATE / "audit.log", "a") as log:
         log.write(shlex.join(["gcloud", *argv]) + "\n")
@@ -159,7 +194,8 @@ def after_change(words: str) -> None:
         subprocess.run(["bash", "-c", planned["then"]], check=False)
 
 
-def known_command(argv: list[str]) -> tuple[str, list[str]]:
+def known_command(argv: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """The words of the command that the line begins with, and the rest of the line."""
     for length in (6, 5, 4, 3, 2, 1):
         words = " ".join(argv[:length])
         if words in COMMANDS:

@@ -1,178 +1,206 @@
-"""What gcloud prints of a result: --flatten, --filter, --format."""
+"""What gcloud prints of a result: --flatten, --filter, --sort-by, --format."""
 
 import fnmatch
 import json
 import re
+from collections.abc import Iterator, Sequence
+
+from tool.local.records import Json, Record
+
+COLUMNS = r"(value|csv(?:\[no-heading\])?|table(?:\[box\])?)\((.*)\)"
+CALL = r"([a-z]+)\((.*)\)"
+TERM = r"(-|NOT )?([\w.\"/-]+)\s*(!=|=|:)\s*[\"']?(.*?)[\"']?"
 
 
 class Unknown(Exception):
     """A --format or --filter that the stand-in does not know."""
 
 
-def show(result, args) -> None:
+class Wish(Record):
+    """What the flags say about the output."""
+
+    format: str | None
+    flatten: str | None
+    filter: str | None
+    sort_by: str | None
+
+
+def show(result: Json, wish: Wish) -> None:
+    """Prints a text as it is; a dict, or a list of them, as asked for."""
     if isinstance(result, str):
         print(result)
         return
-    if args.flatten:
-        result = flattened(result if isinstance(result, list) else [result], args.flatten)
-    if args.filter:
-        result = [row for row in result if is_wanted(row, args.filter)]
-    if args.sort_by:
-        key = args.sort_by.removeprefix("~")
-        down = key != args.sort_by
-        result = sorted(result, key=lambda row: text(value(row, key)), reverse=down)
-    wanted = args.format or "yaml"
-    if wanted == "json":
-        print(json.dumps(result, indent=2))
-    elif match := re.fullmatch(r"(?:value|csv)(\[.*?\])?\((.*)\)", wanted, re.S):
-        separator = re.search(r"separator=([\"'])(.*?)\1", match[1] or "")
-        separator = separator[2] if separator else "," if wanted.startswith("csv") else "\t"
-        keys = split(match[2], ",")
-        if wanted.startswith("csv") and "no-heading" not in (match[1] or ""):
-            print(",".join(key.rpartition(".")[2] for key in keys))
-        for row in result if isinstance(result, list) else [result]:
-            print(separator.join(text(value(row, key)) for key in keys))
-    elif wanted == "yaml":
-        rows = result if isinstance(result, list) else [result]
-        print("\n---\n".join("\n".join(yaml(row)) for row in rows))
-    elif match := re.fullmatch(r"table(?:\[.*?\])?\((.*)\)", wanted, re.S):
-        keys = [re.sub(r":.*", "", key) for key in split(match[1], ",")]
-        headings = [re.sub(r".*\.", "", key).upper() for key in keys]
-        print(table(headings, [[text(value(row, key)) for key in keys] for row in result]))
-    elif wanted not in ("none", "disable"):
-        raise Unknown(f"the local stand-in does not know --format={wanted}")
+    if wish.flatten or wish.filter or wish.sort_by:
+        result = selected(rows_of(result), wish)
+    if columns := re.fullmatch(COLUMNS, wish.format or "", re.S):
+        for line in in_columns(columns[1], parts(columns[2], ","), rows_of(result)):
+            print(line)
+    elif wish.format == "json":
+        print(json.dumps(result, indent=2, sort_keys=True))
+    elif wish.format in (None, "yaml"):
+        print("\n---\n".join("\n".join(yaml(row)) for row in rows_of(result)))
+    elif wish.format not in ("none", "disable"):
+        raise Unknown(f"the local stand-in does not know --format={wish.format}")
 
 
-def split(line: str, at: str) -> list[str]:
+def rows_of(result: Json) -> list[Json]:
+    return result if isinstance(result, list) else [result]
+
+
+def in_columns(kind: str, keys: Sequence[str], rows: Sequence[Json]) -> Iterator[str]:
+    """The lines of --format=value(KEY,...), csv(KEY,...) or table(KEY:LABEL,...)."""
+    if kind.startswith("table"):
+        keys = [key.partition(":")[0] for key in keys]
+    cells = [[text(value(row, key)) for key in keys] for row in rows]
+    names = [key.rpartition(".")[2] for key in keys]
+    if kind.startswith("table"):
+        yield table([name.upper() for name in names], cells)
+        return
+    if kind == "csv":
+        yield ",".join(names)
+    yield from map(("\t" if kind == "value" else ",").join, cells)
+
+
+# ---- keys, such as metadata.labels.made-by, bindings[0].members or name.basename()
+
+
+def parts(line: str, at: str) -> list[str]:
     """The parts between the separators that stand in no quotes and no brackets."""
-    parts, depth, quote = [""], 0, ""
-    for letter in line:
-        if quote:
-            quote = "" if letter == quote else quote
-        elif letter in "\"'":
-            quote = letter
-        depth += (letter in "([") - (letter in ")]") if not quote else 0
-        if letter == at and not quote and not depth:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return [part.strip() for part in parts]
+    part = rf"""(?:"[^"]*"|'[^']*'|\([^()]*\)|\[[^\]]*\]|[^{at}])+"""
+    return [found.strip() for found in re.findall(part, line)]
 
 
-def value(row, key: str):
-    """What a key such as metadata.labels.made-by or status.conditions.map().extract("type") names."""
-    mapped = False
-    for part in split(key, "."):
-        call = re.fullmatch(r"([a-z]+)\((.*)\)", part)
-        if part == "map()":
-            mapped = True
-        elif call:
-            words = [word.strip("\"'") for word in split(call[2], ",")]
-            row = (
-                [transform(call[1], words, one) for one in row or []]
-                if mapped
-                else transform(call[1], words, row)
-            )
-        else:
-            row = inner(row, part.strip("\"'"))
+def value(row: Json, key: str) -> Json:
+    """What the key names in a row; None where there is no such thing."""
+    for step in parts(key, "."):
+        call = re.fullmatch(CALL, step)
+        row = called(row, call[1], call[2]) if call else inner(row, step)
     return row
 
 
-def inner(row, part: str):
-    name, _, index = part.partition("[")
-    row = row.get(name) if isinstance(row, dict) else None
-    if index.rstrip("]").isdigit():
-        row = (
-            row[int(index.rstrip("]"))]
-            if isinstance(row, list) and len(row) > int(index.rstrip("]"))
-            else None
-        )
-    return row
+def inner(row: Json, step: str) -> Json:
+    name, _, index = step.strip("\"'").removesuffix("]").partition("[")
+    found = row.get(name) if isinstance(row, dict) else None
+    if not index.isdigit():
+        return found
+    return found[int(index)] if isinstance(found, list) and int(index) < len(found) else None
 
 
-def transform(name: str, words: list[str], content):
-    if name == "extract":
-        return [inner(content, word) for word in words]
-    if name == "basename":
+def called(content: Json, function: str, given: str) -> Json:
+    words = [word.strip("\"'") for word in parts(given, ",")]
+    if function == "basename":
         return str(content or "").rpartition("/")[2]
-    if name == "segment":
+    if function == "segment":
         return str(content or "").split("/")[int(words[0])]
-    if name in ("list", "join"):
-        separator = (words[0].removeprefix("separator=").strip("\"'") if words[0] else "") or ","
+    if function in ("list", "join"):
+        separator = words[0].removeprefix("separator=").strip("\"'") if words else ","
         return separator.join(map(str, content or []))
-    if name == "len":
+    if function == "len":
         return len(content or [])
-    raise Unknown(f"the local stand-in does not know {name}() in a --format")
+    raise Unknown(f"the local stand-in does not know {function}() in a --format")
 
 
-def text(content) -> str:
+def timestamp(written: str) -> str:
+    """A time as Google's APIs write it."""
+    return written.replace("+00:00", "Z")
+
+
+def text(content: Json) -> str:
     if content is None:
         return ""
     return ";".join(map(str, content)) if isinstance(content, list) else str(content)
 
 
-def flattened(rows: list, path: str) -> list:
-    """A row for each element of the lists at, for example, bindings[].members."""
-    prefix = ""
-    for part in path.split("[]"):
-        prefix = f"{prefix}{part}"
-        rows = [made for row in rows for made in spread(row, prefix.strip(".").split("."))]
+# ---- which rows, and in which order
+
+
+def selected(rows: list[Json], wish: Wish) -> list[Json]:
+    if wish.flatten:
+        rows = flattened(rows, wish.flatten)
+    if wish.filter:
+        terms = [term_of(words) for words in re.split(r"\s+AND\s+", wish.filter)]
+        rows = [row for row in rows if all(fits(row, term) for term in terms)]
+    if wish.sort_by:
+        key = wish.sort_by.removeprefix("~")
+        rows = sorted(rows, key=lambda row: text(value(row, key)), reverse=key != wish.sort_by)
     return rows
 
 
-def spread(row, keys: list[str]) -> list:
-    if not keys or keys == [""]:
-        return row if isinstance(row, list) else [row]
-    if not isinstance(row, dict) or keys[0] not in row:
-        return [] if keys[1:] == [] else [row]
-    return [{**row, keys[0]: one} for one in spread(row[keys[0]], keys[1:])]
+def flattened(rows: list[Json], path: str) -> list[Json]:
+    """A row for each element of the lists at, for example, bindings[].members."""
+    names: list[str] = []
+    for part in path.split("[]"):
+        names += [name for name in part.split(".") if name]
+        rows = [made for row in rows for made in spread(row, names)]
+    return rows
 
 
-def is_wanted(row, condition: str) -> bool:
-    """key=value, key:value (with *, or as a part of the text), several with AND."""
-    for term in re.split(r"\s+AND\s+", condition):
-        match = re.fullmatch(r"(-|NOT )?([\w.\"/-]+)\s*(!=|=|:)\s*[\"']?(.*?)[\"']?", term.strip())
-        if not match:
-            raise Unknown(f"the local stand-in does not know --filter={condition}")
-        found, wanted = text(value(row, match[2])).lower(), match[4].lower()
-        fits = found == wanted if match[3] != ":" else fnmatch.fnmatch(found, f"*{wanted}*")
-        if fits == bool(match[1]) if match[3] != "!=" else fits:
-            return False
-    return True
+def spread(row: Json, names: Sequence[str]) -> list[Json]:
+    if not names:
+        return rows_of(row)
+    first, *rest = names
+    if not isinstance(row, dict) or first not in row:
+        return [row] if rest else []
+    return [{**row, first: one} for one in spread(row[first], rest)]
 
 
-def yaml(content, indent: str = ""):
+class Term(Record):
+    """One condition of a --filter: key=value, key!=value, or key:value, which may hold a *."""
+
+    negated: bool
+    key: str
+    operator: str
+    wanted: str
+
+
+def term_of(words: str) -> Term:
+    match = re.fullmatch(TERM, words.strip())
+    if not match:
+        raise Unknown(f"the local stand-in does not know --filter={words}")
+    return Term(bool(match[1]) != (match[3] == "!="), match[2], match[3], match[4].lower())
+
+
+def fits(row: Json, term: Term) -> bool:
+    found = text(value(row, term.key)).lower()
+    is_part = term.operator == ":" and fnmatch.fnmatch(found, f"*{term.wanted}*")
+    return (found == term.wanted or is_part) != term.negated
+
+
+# ---- as a person reads it
+
+
+def yaml(content: Json, indent: str = "") -> Iterator[str]:
     """The lines of a dict or list as gcloud prints them: keys sorted, lists not indented."""
-    if not isinstance(content, (dict, list)):
+    if isinstance(content, dict):
+        inside = [(f"{indent}{key}:", content[key]) for key in sorted(content)]
+    elif isinstance(content, list):
+        inside = [(f"{indent}-", one) for one in content]
+    else:
         yield f"{indent}{scalar(content)}"
         return
-    for key in sorted(content) if isinstance(content, dict) else range(len(content)):
-        one = content[key]
-        start = f"{indent}{key}:" if isinstance(content, dict) else f"{indent}-"
-        if isinstance(one, (dict, list)) and one:
-            lines = list(yaml(one, indent + ("  " if isinstance(one, dict) else "")))
-            if isinstance(content, list):
-                yield f"{start} {lines[0].strip()}"
-                lines = lines[1:]
-            else:
-                yield start
-            yield from lines
-        else:
+    for start, one in inside:
+        if not one or not isinstance(one, (dict, list)):
             yield f"{start} {scalar(one)}"
+            continue
+        first, *rest = yaml(one, f"{indent}  " if isinstance(one, dict) else indent)
+        if isinstance(content, list):
+            yield f"{start} {first.strip()}"
+        else:
+            yield start
+            yield first
+        yield from rest
 
 
-def scalar(content) -> str:
+def scalar(content: Json) -> str:
     if content is None or isinstance(content, bool):
-        return {None: "null", True: "true", False: "false"}[content]
+        return json.dumps(content)
     if isinstance(content, str) and (content.isdigit() or content.lower() in ("true", "false", "")):
         return f"'{content}'"
     return str(content)
 
 
-def table(headings: list[str], rows: list[list[str]]) -> str:
-    widths = [max(len(row[i]) for row in [headings, *rows]) for i in range(len(headings))]
-    lines = [
-        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
-        for row in [headings, *rows]
-    ]
-    return "\n".join(lines)
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [headings, *rows]
+    widths = [max(len(row[i]) for row in lines) for i in range(len(headings))]
+    padded = ([cell.ljust(w) for cell, w in zip(row, widths, strict=True)] for row in lines)
+    return "\n".join("  ".join(row).rstrip() for row in padded)

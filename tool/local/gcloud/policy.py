@@ -4,21 +4,35 @@ import json
 import pathlib
 import re
 import zlib
+from argparse import Namespace
+from collections.abc import Sequence
 
-from tool.local import roles, state
-from tool.local.gcloud.command import Failed
+from tool.local import accounts, policies, state
+from tool.local.accounts import Account
+from tool.local.gcloud.command import Failed, Misused
+from tool.local.policies import Binding, Condition, Policy
+from tool.local.records import Json, Record, filled
 
 # What says which binding a command changes.
 BINDING = ("--member", "--role", "--condition")
 TYPED = re.compile(r"(user|group|domain|serviceAccount|principal|principalSet|deleted):.+")
+ADDING = (
+    "Adding a binding without specifying a condition to a policy containing conditions is prohibited in"
+    " non-interactive mode. Run the command again with `--condition=None`"
+)
+REMOVING = (
+    "Removing a binding without specifying a condition from a policy containing conditions is prohibited in"
+    " non-interactive mode. Run the command again with `--condition=None` to remove a binding without"
+    " condition or run command with `--all` to remove all bindings of the specified principal and role."
+)
 ROLE_ELSEWHERE = re.compile(r"roles/[a-z][A-Za-z0-9]*\.[A-Za-z0-9.]+")
 
 
 def check(member: str, role: str, resource: str) -> None:
     """Raises what IAM answers to a member or a role that there cannot be."""
     # Of other services' roles the stand-in does not know which there are: a project may have them.
-    known = roles.is_known(role) or (role.startswith("projects/") and state.permissions(role))
-    if not known and not (resource == "_project" and ROLE_ELSEWHERE.fullmatch(role)):
+    elsewhere = resource == policies.PROJECT and ROLE_ELSEWHERE.fullmatch(role)
+    if not elsewhere and not policies.role(role):
         raise Failed(f"INVALID_ARGUMENT: Role {role} is not supported for this resource.")
     if member in ("allUsers", "allAuthenticatedUsers"):
         return
@@ -31,108 +45,158 @@ def check(member: str, role: str, resource: str) -> None:
     if kind == "serviceAccount" and not may_exist(who):
         raise Failed(f"INVALID_ARGUMENT: Service account {who} does not exist.")
     if kind in ("user", "group") and not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", who):
-        kind = kind.title()
-        raise Failed(f"INVALID_ARGUMENT: {kind} {who} does not exist.")
+        raise Failed(f"INVALID_ARGUMENT: {kind.title()} {who} does not exist.")
 
 
 def may_exist(email: str) -> bool:
     """Whether there is this service account. Those of other projects cannot be looked up."""
-    here = f"@{state.read('project')['id']}.iam.gserviceaccount.com"
-    if email.lower().endswith(here):
-        return bool(state.service_account(email.lower()))
+    if email.lower().endswith(f"@{state.project().id}.iam.gserviceaccount.com"):
+        return bool(accounts.service_account(email.lower()))
     return email.endswith(".gserviceaccount.com")
 
 
-def etag(policy: dict) -> str:
-    content = json.dumps(policy["bindings"], sort_keys=True)
+def etag(policy: Policy | None) -> str:
+    """Changes with the policy; what IAM says of one that was never set."""
+    if not policy:
+        return "ACAB"
+    content = json.dumps([policies.as_json(b) for b in policy.bindings], sort_keys=True)
     return f"{zlib.crc32(content.encode()):08x}"
 
 
-def shown_policy(name: str) -> dict:
-    policy = state.policy(name)
-    bindings = {"bindings": policy["bindings"]} if policy["bindings"] else {}
-    return {**bindings, "etag": etag(policy), "version": 1}
+def shown_policy(name: str) -> dict[str, Json]:
+    policy = policies.policy(name)
+    if not policy:
+        return {"etag": etag(policy)}
+    version = 3 if any(binding.condition for binding in policy.bindings) else 1
+    bindings = [policies.as_json(binding) for binding in policy.bindings]
+    return filled({"bindings": bindings, "etag": etag(policy), "version": version})
 
 
-def set_policy(name: str, file: str) -> dict:
+def set_policy(name: str, file: str) -> dict[str, Json]:
     """Makes the policy what a file says, as the *-set-iam-policy commands do."""
     try:
-        policy = json.loads(pathlib.Path(file).read_text("utf-8"))
-        bindings = [
-            {key: b[key] for key in ("role", "members", "condition") if key in b}
-            for b in policy.get("bindings", [])
-        ]
-        pairs = [(member, b["role"]) for b in bindings for member in b["members"]]
+        content = json.loads(pathlib.Path(file).read_text("utf-8"))
+        bindings = policies.bindings_in(content.get("bindings", []))
+        before = content.get("etag")
     except OSError as error:
         raise Failed(f"Unable to read file [{file}]: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise Failed(
             f"Policy file [{file}] is not a properly formatted JSON policy file."
         ) from None
-    for member, role in pairs:
-        check(member, role, name)
+    for binding in bindings:
+        for member in binding.members:
+            check(member, binding.role, name)
     with state.locked("policies"):
-        if policy.get("etag") not in (None, "", etag(state.policy(name))):
+        if before and before != etag(policies.policy(name)):
             raise Failed("ABORTED: There were concurrent policy changes. Please retry.")
-        state.put_policy(name, bindings)
+        policies.change(name, bindings)
     return shown_policy(name)
 
 
-def change_policy(name: str, args, add: bool) -> dict:
-    """Adds a member to a role's binding, or takes it out; the case of addresses means nothing."""
+# ---- a member is added to a binding, or taken out of one
+
+
+class Change(Record):
+    """What the flags of the *-iam-policy-binding commands say."""
+
+    member: str
+    role: str
+    condition: Condition | None  # None: the binding has no condition
+    names_one: bool  # whether --condition is given, and may say None
+    any_condition: bool
+
+    def concerns(self, binding: Binding) -> bool:
+        """Whether this is a binding to change."""
+        fits = self.any_condition or binding.condition == self.condition
+        return binding.role == self.role and fits
+
+    def is_in(self, binding: Binding) -> bool:
+        return self.member.lower() in (member.lower() for member in binding.members)
+
+
+def change_in(args: Namespace, any_condition: bool) -> Change:
     if not args.member or not args.role:
         raise Failed("--member and --role are required")
-    if add:
-        check(args.member, args.role, name)
+    if any_condition and args.condition:
+        only_one = "At most one of --all | --condition | --condition-from-file can be specified."
+        raise Misused(f"argument --all: {only_one}")
+    condition = condition_of(args.condition)
+    return Change(args.member, args.role, condition, bool(args.condition), any_condition)
+
+
+def add_member(name: str, args: Namespace) -> dict[str, Json]:
+    """Adds a member to a role's binding, or makes one; the case of addresses means nothing."""
+    change = change_in(args, any_condition=False)
+    check(change.member, change.role, name)
     with state.locked("policies"):
-        bindings = state.policy(name)["bindings"]
-        condition = condition_of(args)
-        whatever = getattr(args, "all", False)  # whatever the condition
-        binding = next(
-            (
-                b
-                for b in bindings
-                if b["role"] == args.role and (whatever or b.get("condition") == condition)
-            ),
-            None,
-        )
-        members = {m.lower() for m in binding["members"]} if binding else set()
-        if add and not binding:
-            more = {"condition": condition} if condition else {}
-            bindings.append({"members": [args.member], "role": args.role, **more})
-        elif add and args.member.lower() not in members:
-            binding["members"].append(args.member)
-        elif not add and args.member.lower() not in members:
-            raise Failed(
-                "Policy binding with the specified principal, role, and condition not found!"
-            )
-        elif not add:
-            kept = [m for m in binding["members"] if m.lower() != args.member.lower()]
-            binding["members"] = kept
-            bindings = [b for b in bindings if b["members"]]
-        state.put_policy(name, bindings)
+        bindings = policies.bindings_of(name)
+        refuse_unclear(change, bindings, ADDING)
+        policies.change(name, added(bindings, change))
     return shown_policy(name)
 
 
-def condition_of(args) -> dict | None:
-    """--condition=title=T,expression=E as a policy holds it. It is kept, and not evaluated."""
-    given = getattr(args, "condition", None)
-    if not given or given == "None":
+def remove_member(name: str, args: Namespace) -> dict[str, Json]:
+    """Takes a member out of a role's binding, or with --all out of each, whatever its condition."""
+    change = change_in(args, any_condition=args.all)
+    with state.locked("policies"):
+        bindings = policies.bindings_of(name)
+        refuse_unclear(change, bindings, REMOVING)
+        if not any(change.concerns(b) and change.is_in(b) for b in bindings):
+            which = "bindings with the specified principal and role"
+            if not change.any_condition:
+                which = "binding with the specified principal, role, and condition"
+            raise Failed(f"Policy {which} not found!")
+        kept = [without(b, change.member) if change.concerns(b) else b for b in bindings]
+        policies.change(name, kept)
+    return shown_policy(name)
+
+
+def refuse_unclear(change: Change, bindings: Sequence[Binding], problem: str) -> None:
+    """Where bindings have conditions, gcloud asks which one is meant, or ends if nobody answers."""
+    said = change.names_one or change.any_condition
+    if not said and any(binding.condition for binding in bindings):
+        raise Failed(problem)
+
+
+def added(bindings: Sequence[Binding], change: Change) -> list[Binding]:
+    for at, binding in enumerate(bindings):
+        if change.concerns(binding):
+            new = () if change.is_in(binding) else (change.member,)
+            binding = binding.but(members=binding.members + new)
+            return [*bindings[:at], binding, *bindings[at + 1 :]]
+    return [*bindings, Binding(change.role, (change.member,), change.condition)]
+
+
+def without(binding: Binding, member: str) -> Binding:
+    kept = (m for m in binding.members if m.lower() != member.lower())
+    return binding.but(members=tuple(kept))
+
+
+def condition_of(flag: str | None) -> Condition | None:
+    """--condition=title=T,expression=E as a policy holds it."""
+    if not flag or flag == "None":
         return None
-    pairs = re.findall(
-        r"(title|description|expression)=(.*?)(?=,(?:title|description|expression)=|$)", given
+    pairs = dict(
+        re.findall(
+            r"(title|description|expression)=(.*?)(?=,(?:title|description|expression)=|$)", flag
+        )
     )
-    return dict(pairs)
+    if not pairs.get("title") or not pairs.get("expression"):
+        wanted = "`expression` and `title` are required keys."
+        either = f"condition must be either `None` or a list of key=value pairs. If not `None`, {wanted}"
+        raise Failed(f"Invalid value for [condition]: {either}")
+    return policies.condition_in(pairs)
 
 
-def take_out(account: dict) -> None:
+def take_out(account: Account) -> None:
     """What is left of a deleted account in the policies can never be used again."""
-    dead = f"deleted:{state.principal(account)}?uid={account['uniqueId']}"
+    who, dead = account.member.lower(), f"deleted:{account.member}?uid={account.unique_id}"
     with state.locked("policies"):
         for name in state.names("policies"):
-            policy = state.policy(name)
-            for binding in policy["bindings"]:
-                members = binding["members"]
-                who = state.principal(account).lower()
-                binding["members"] = [dead if m.lower() == who else m for m in members]
-            state.write(f"policies/{name}", policy)
+            policy = policies.policy(name) or policies.Policy()
+            bindings = (
+                b.but(members=tuple(dead if m.lower() == who else m for m in b.members))
+                for b in policy.bindings
+            )
+            policies.put(name, policy.but(bindings=tuple(bindings)))

@@ -4,10 +4,12 @@ import datetime
 import pathlib
 import re
 import sys
+from argparse import Namespace
 
-from tool.local import state
+from tool.local import policies, state
 from tool.local.gcloud.command import Failed, command
-from tool.local.gcloud.policy import BINDING, change_policy, shown_policy
+from tool.local.gcloud.output import timestamp
+from tool.local.gcloud.policy import BINDING, add_member, remove_member, shown_policy
 from tool.local.state import SECRETS
 
 
@@ -19,14 +21,14 @@ def secret(name: str) -> pathlib.Path:
 
 def existing(name: str) -> str:
     if not secret(name).exists():
-        project = state.read("project")["number"]
+        project = state.project().number
         where = f"To have it here, write its value into {secret(name)}"
         raise Failed(f"NOT_FOUND: Secret [projects/{project}/secrets/{name}] not found. {where}")
     return f"secret.{name}"
 
 
 @command("secrets create", "NAME", "--data-file", "--replication-policy", "--labels")
-def create_secret(args):
+def create_secret(args: Namespace) -> None:
     from tool.local import tokens
 
     if secret(args.NAME).exists():
@@ -42,40 +44,40 @@ def create_secret(args):
 
 
 @command("secrets list")
-def list_secrets(args):
+def list_secrets(args: Namespace) -> object:
     return [described(file.name) for file in sorted(SECRETS.glob("*")) if file.is_file()]
 
 
 @command("secrets describe", "NAME")
-def describe_secret(args):
+def describe_secret(args: Namespace) -> object:
     existing(args.NAME)
     return described(args.NAME)
 
 
-def described(name: str) -> dict:
+def described(name: str) -> dict[str, str]:
     made = datetime.datetime.fromtimestamp(secret(name).stat().st_mtime, datetime.UTC)
-    name = f"projects/{state.read('project')['number']}/secrets/{name}"
-    return {"createTime": made.isoformat(timespec="seconds"), "name": name}
+    name = f"projects/{state.project().number}/secrets/{name}"
+    return {"createTime": timestamp(made.isoformat()), "name": name}
 
 
 @command("secrets delete", "NAME")
-def delete_secret(args):
+def delete_secret(args: Namespace) -> None:
     existing(args.NAME)
     secret(args.NAME).unlink()
-    state.remove(f"policies/secret.{args.NAME}")
+    policies.remove(f"secret.{args.NAME}")
     print(f"Deleted secret [{args.NAME}].", file=sys.stderr)
 
 
 @command("secrets get-iam-policy", "NAME")
-def get_secret_policy(args):
+def get_secret_policy(args: Namespace) -> object:
     return shown_policy(existing(args.NAME))
 
 
 @command("secrets add-iam-policy-binding", "NAME", *BINDING)
-def add_secret_binding(args):
-    return change_policy(existing(args.NAME), args, add=True)
+def add_secret_binding(args: Namespace) -> object:
+    return add_member(existing(args.NAME), args)
 
 
 @command("secrets remove-iam-policy-binding", "NAME", *BINDING, "--all!")
-def remove_secret_binding(args):
-    return change_policy(existing(args.NAME), args, add=False)
+def remove_secret_binding(args: Namespace) -> object:
+    return remove_member(existing(args.NAME), args)

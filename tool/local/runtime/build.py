@@ -31,7 +31,7 @@ def upload(source: pathlib.Path, target: pathlib.Path) -> None:
     lines = ignore.read_text("utf-8").splitlines() if ignore.exists() else []
     rules = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
-    def left_out(folder, names):
+    def left_out(folder: str, names: list[str]) -> list[str]:
         inside = pathlib.Path(folder).relative_to(source)
         return [name for name in names if is_left_out(source / inside / name, inside / name, rules)]
 
@@ -67,7 +67,8 @@ def compile_all(folder: pathlib.Path) -> None:
             py_compile.compile(str(file), doraise=True)
         except py_compile.PyCompileError as error:
             cause, name = error.exc_value, file.relative_to(folder)
-            line = f" line {cause.lineno}" if getattr(cause, "lineno", None) else ""
+            number = getattr(cause, "lineno", None)
+            line = f" line {number}" if number else ""
             raise BuildFailed(f"{name}{line}: {getattr(cause, 'msg', cause)}") from None
         except (ValueError, UnicodeError) as error:
             raise BuildFailed(f"{file.relative_to(folder)}: {error}") from None
@@ -122,7 +123,7 @@ def is_locked(wanted: str) -> bool:
     return bool(wanted.strip()) and all("==" in line.partition(";")[0] for line in lines if line)
 
 
-def uv_can(*words: str, cwd) -> bool:
+def uv_can(*words: str, cwd: pathlib.Path) -> bool:
     try:
         uv(*words, cwd=cwd)
     except BuildFailed:
@@ -130,7 +131,7 @@ def uv_can(*words: str, cwd) -> bool:
     return True
 
 
-def uv(*words: str, cwd) -> None:
+def uv(*words: str, cwd: pathlib.Path) -> None:
     """Runs uv. What is not to be had from the network is in its cache; else the build fails."""
     # As pip does: a network that checks what comes in has its certificate in the system's store.
     # Of 50 connections at once, which is uv's own number, some networks keep a few waiting for seconds.

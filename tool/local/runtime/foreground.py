@@ -7,33 +7,42 @@ import sys
 import tempfile
 import time
 
-from tool.local import state
+from tool.local import services
 from tool.local.runtime import ports, processes, revisions
+from tool.local.services import Revision, Service
 from tool.local.state import STATE
 
 
 def main(name: str = "") -> None:
-    service = state.read(f"services/{name}") if name else None
-    if not service or "serving" not in service:
+    service = services.service(name)
+    revision = services.revision(service.serving.revision) if service.serving else None
+    if not revision:
         raise SystemExit(f"ERROR: {name or 'NAME'} is not deployed on this machine: ./deploy.sh run NAME --local")
-    revision = service["serving"]["revision"]
-    port = ports.set_aside(f"{STATE} {revision} foreground", set())
     home = tempfile.mkdtemp(prefix="function-")
     try:
-        env = {**revisions.environment(revision, port, home), "CLOUD_RUN_TIMEOUT_SECONDS": "0"}
-        del env["LOG_EXECUTION_ID"]  # what is printed comes as it is, and the debugger's prompt, too
+        run(service, revision, home)
     except revisions.StartFailed as error:
         raise SystemExit(f"ERROR: {error}") from None
-    processes.stop(revision)
-    lock = processes.hold(revision)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+    # Meanwhile it may have been deployed again, or deleted: then there is nothing to bring back.
+    serving = services.service(name).serving
+    if serving and serving.revision == revision.name:
+        revisions.bring_back(name)
+        print(f"{name} runs in the background again", file=sys.stderr)
+
+
+def run(service: Service, revision: Revision, home: str) -> None:
+    """Takes the place of the process in the background, until this one ends."""
+    port = ports.set_aside(f"{STATE} {revision.name} foreground", set())
+    env = {**revisions.environment(revision, port, home), "CLOUD_RUN_TIMEOUT_SECONDS": "0"}
+    del env["LOG_EXECUTION_ID"]  # what is printed comes as it is, and the debugger's prompt, too
+    processes.stop(revision.name)
+    lock = processes.hold(revision.name)
     if not lock:
-        raise SystemExit(f"ERROR: somebody else has just started {name}. Try again")
-    child = subprocess.Popen(
-        revisions.command(revision),
-        env=env,
-        cwd=revisions.folder(revision),
-        pass_fds=[lock.fileno()],
-    )
+        raise SystemExit(f"ERROR: somebody else has just started {service.name}. Try again")
+    folder, command = revisions.folder(revision.name), revisions.command(revision)
+    child = subprocess.Popen(command, env=env, cwd=folder, pass_fds=[lock.fileno()])
     processes.note(lock, child.pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the function by itself
     for number in (signal.SIGTERM, signal.SIGQUIT):
@@ -41,14 +50,8 @@ def main(name: str = "") -> None:
     while child.poll() is None and not ports.answers(port):
         time.sleep(0.02)
     if child.poll() is None:
-        revisions.serve(name, revision, port, timeout=None)
+        revisions.serve(revision, port, timeout=None)
         how = "Ctrl-C ends that, and it runs in the background again"
-        print(f"{name} runs here: {service['url']}. {how}", file=sys.stderr)
+        print(f"{service.name} runs here: {service.url}. {how}", file=sys.stderr)
     child.wait()
     lock.close()
-    shutil.rmtree(home, ignore_errors=True)
-    # Meanwhile it may have been deployed again, or deleted: then there is nothing to bring back.
-    serving = (state.read(f"services/{name}") or {}).get("serving", {})
-    if serving.get("revision") == revision:
-        revisions.bring_back(name)
-        print(f"{name} runs in the background again", file=sys.stderr)

@@ -3,7 +3,6 @@
 What the function prints becomes an entry a line, with its time; a traceback is one entry.
 """
 
-import datetime
 import json
 import os
 import select
@@ -14,58 +13,80 @@ import subprocess
 import sys
 import tempfile
 import time
+from types import FrameType
 
-from tool.local.runtime import processes, revisions
+from tool.local import services
+from tool.local.runtime import log, processes, revisions
+from tool.local.services import Revision
 
 STARTING = 240  # seconds, as Cloud Run's default start-up probe
 GOES_ON = ("Traceback (most recent call last)", "During handling of", "The above exception")
 
 
-def main(revision: str, port: str) -> None:
-    lock, home = int(processes.LOCK_FD), tempfile.mkdtemp(prefix="function-")
-    child, asked_to_end = None, []
+def main(name: str, port: str) -> None:
+    revision = services.revision(name)
+    if not revision:
+        raise SystemExit(f"ERROR: there is no revision {name}")
+    sys.exit(0 if Instance(revision, int(port)).run() else 1)
 
-    def end(number, _):
-        processes.note_ending(revision)
-        asked_to_end.append(number)
-        if child and number == signal.SIGTERM:
-            child.terminate()  # what is being answered is answered
-        else:
-            shutil.rmtree(home, ignore_errors=True)
-            os.killpg(0, signal.SIGKILL)
 
-    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
-        signal.signal(number, end)
-    child = subprocess.Popen(
-        revisions.command(revision),
-        env=revisions.environment(revision, int(port), home),
-        cwd=revisions.folder(revision),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        pass_fds=[lock],
-    )
-    log, listens = Log(child.stdout.fileno()), False
-    deadline = time.monotonic() + STARTING
-    while log.read(0.02 if not listens else None):
-        if not listens and accepts(int(port)):
-            listens = True
-            try:
-                processes.ready()
-            except BrokenPipeError:  # the deploy was ended meanwhile: nobody will ever call this
-                end(signal.SIGQUIT, None)
-        elif not listens and time.monotonic() > deadline:
+class Instance:
+    """A process of functions-framework, from its start to its end."""
+
+    def __init__(self, revision: Revision, port: int):
+        self.revision, self.port = revision, port
+        self.home = tempfile.mkdtemp(prefix="function-")
+        self.child: subprocess.Popen[bytes] | None = None
+        self.listens = self.told_to_end = False
+
+    def run(self) -> bool:
+        """Returns when it has ended: whether it ever listened."""
+        for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
+            signal.signal(number, self.end)
+        self.child = child = subprocess.Popen(
+            revisions.command(self.revision),
+            env=revisions.environment(self.revision, self.port, self.home),
+            cwd=revisions.folder(self.revision.name),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=[processes.LOCK_FD],
+        )
+        self.attend(child)
+        status = child.wait()
+        shutil.rmtree(self.home, ignore_errors=True)
+        if self.listens and not self.told_to_end:
             write(
-                entry(
-                    f"The function did not listen on its port within {STARTING} seconds.", "ERROR"
-                )
+                log.line(f"The function's process has ended, with exit status {status}.", "ERROR")
             )
-            child.kill()
-    status = child.wait()
-    shutil.rmtree(home, ignore_errors=True)
-    if listens and not asked_to_end:
-        write(entry(f"The function's process has ended, with exit status {status}.", "ERROR"))
-    sys.exit(1 if not listens else 0)
+        return self.listens
+
+    def attend(self, child: subprocess.Popen[bytes]) -> None:
+        """Reads what it prints, to its end, and says when it listens."""
+        assert child.stdout
+        printed, deadline = Printed(child.stdout.fileno()), time.monotonic() + STARTING
+        while printed.read(None if self.listens else 0.02):
+            if not self.listens and accepts(self.port):
+                self.listens = True
+                try:
+                    processes.ready()
+                except (
+                    BrokenPipeError
+                ):  # the deploy was ended meanwhile: nobody will ever call this
+                    self.end(signal.SIGQUIT, None)
+            elif not self.listens and time.monotonic() > deadline:
+                problem = f"The function did not listen on its port within {STARTING} seconds."
+                write(log.line(problem, "ERROR"))
+                child.kill()
+
+    def end(self, number: int, _: FrameType | None) -> None:
+        processes.note_ending(self.revision.name)
+        self.told_to_end = True
+        if self.child and number == signal.SIGTERM:
+            self.child.terminate()  # what is being answered is answered
+        else:
+            shutil.rmtree(self.home, ignore_errors=True)
+            os.killpg(0, signal.SIGKILL)
 
 
 def accepts(port: int) -> bool:
@@ -73,11 +94,12 @@ def accepts(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-class Log:
+class Printed:
     """Reads what the function prints, and prints it as entries."""
 
     def __init__(self, source: int):
-        self.source, self.rest, self.traceback = source, b"", []
+        self.source, self.rest = source, b""
+        self.traceback: list[str] = []
 
     def read(self, wait: float | None) -> bool:
         """Takes what comes within `wait` seconds. False at the end."""
@@ -109,11 +131,11 @@ class Log:
         if line.startswith(GOES_ON[0]):
             self.traceback = [line]
         elif line.strip():
-            write(entry(line))
+            write(as_entry(line))
 
     def flush(self) -> None:
         if self.traceback:
-            write(entry("\n".join(self.traceback).rstrip(), "ERROR"))
+            write(log.line("\n".join(self.traceback).rstrip(), "ERROR"))
             self.traceback = []
 
 
@@ -122,13 +144,12 @@ def write(line: str) -> None:
     os.write(1, f"{line}\n".encode())
 
 
-def entry(line: str, severity: str = "DEFAULT") -> str:
+def as_entry(line: str) -> str:
     """One line of JSON: what the function wrote as such stays, and gets a time."""
-    now = datetime.datetime.now(datetime.UTC).isoformat()
     try:
         written = json.loads(line)
         if isinstance(written, dict) and "message" in written:
-            return line if "time" in written else json.dumps({**written, "time": now})
+            return line if "time" in written else json.dumps({**written, "time": log.now()})
     except ValueError:
         pass
-    return json.dumps({"severity": severity, "time": now, "message": line})
+    return log.line(line)

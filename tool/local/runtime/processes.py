@@ -9,18 +9,19 @@ import os
 import signal
 import sys
 import time
+from io import TextIOWrapper
 
 from tool.local.state import ROOT, STATE
 
-READY_FD = os.environ.pop("READY_FD", None)
-LOCK_FD = os.environ.pop("LOCK_FD", None)  # what the children of a process have to inherit
+READY_FD = int(os.environ.pop("READY_FD", -1))
+LOCK_FD = int(os.environ.pop("LOCK_FD", -1))  # what the children of a process have to inherit
 
 
 def names() -> list[str]:
     return sorted(file.name for file in (STATE / "run").glob("*"))
 
 
-def hold(name: str):
+def hold(name: str) -> TextIOWrapper | None:
     """The locked file of a process, or None where that process runs already."""
     (STATE / "run").mkdir(parents=True, exist_ok=True)
     file = open(STATE / "run" / name, "a+")
@@ -34,7 +35,7 @@ def hold(name: str):
     return None
 
 
-def note(file, pid: int) -> None:
+def note(file: TextIOWrapper, pid: int) -> None:
     file.truncate(0)
     file.write(str(pid))
     file.flush()
@@ -97,7 +98,7 @@ def start(name: str, *arguments: str, log: str | None = None) -> None:
 
 def ready() -> None:
     """Called by the process that was started, once it answers."""
-    with open(int(READY_FD), "w") as report:
+    with open(READY_FD, "w") as report:
         report.write("ready")
 
 

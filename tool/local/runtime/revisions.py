@@ -1,11 +1,12 @@
-"""Revisions: what was deployed, how it is started, and which one serves."""
+"""Revisions: how one is started, and which one serves."""
 
 import json
 import pathlib
 import signal
 
-from tool.local import roles, state
+from tool.local import accounts, policies, roles, services, state
 from tool.local.runtime import processes
+from tool.local.services import Revision, SecretVersion, Service, Serving
 from tool.local.state import SECRETS, STATE
 
 PATIENCE = 20  # seconds that a process may take to end
@@ -15,54 +16,48 @@ class StartFailed(Exception):
     """One line that says why."""
 
 
-def folder(revision: str) -> pathlib.Path:
-    return STATE / "revisions" / revision
+def folder(name: str) -> pathlib.Path:
+    return STATE / "revisions" / name
 
 
-def venv(revision: str) -> pathlib.Path:
-    return pathlib.Path(state.read(f"revisions/{revision}")["environment"])
-
-
-def command(revision: str) -> list[str]:
+def command(revision: Revision) -> list[str]:
     # Not by the script's first line, which a long path or a copied clone can make wrong.
-    programs = venv(revision) / "bin"
+    programs = pathlib.Path(revision.environment) / "bin"
     return [str(programs / "python"), str(programs / "functions-framework")]
 
 
-def environment(revision: str, port: int, home: str) -> dict[str, str]:
+def environment(revision: Revision, port: int, home: str) -> dict[str, str]:
     """What a function finds in its environment: as in the cloud, and nothing of this shell's."""
-    made = state.read(f"revisions/{revision}")
-    service = state.read(f"services/{made['service']}")
-    metadata = f"127.0.0.1:{service['metadata_port']}"
+    metadata = services.service(revision.service).metadata_host
     return {
-        "PATH": f"{venv(revision) / 'bin'}:/usr/local/bin:/usr/bin:/bin",
+        "PATH": f"{revision.environment}/bin:/usr/local/bin:/usr/bin:/bin",
         "HOME": home,  # short, for gunicorn has a socket there, whose path has a limit
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "TRUE",
         "HOST": "127.0.0.1",
         "PORT": str(port),
-        "K_SERVICE": made["service"],
-        "K_REVISION": revision,
-        "K_CONFIGURATION": made["service"],
-        "FUNCTION_TARGET": made["entry"],
+        "K_SERVICE": revision.service,
+        "K_REVISION": revision.name,
+        "K_CONFIGURATION": revision.service,
+        "FUNCTION_TARGET": revision.entry,
         "FUNCTION_SIGNATURE_TYPE": "http",
         "LOG_EXECUTION_ID": "true",
-        "CLOUD_RUN_TIMEOUT_SECONDS": str(made["timeout"]),
+        "CLOUD_RUN_TIMEOUT_SECONDS": str(revision.timeout),
         # In the cloud the front end has another address than this one, which gunicorn trusts.
         "FORWARDED_ALLOW_IPS": "192.0.2.1",
         # Where Google's libraries look for the metadata server, and where they ask whether it is there.
         "GCE_METADATA_HOST": metadata,
         "GCE_METADATA_IP": metadata,
-        **made["variables"],
-        **{name: secret(which, made["account"]) for name, which in made["secrets"].items()},
+        **revision.variables,
+        **{name: secret(which, revision.account) for name, which in revision.secrets.items()},
     }
 
 
-def secret(which: str, account: str) -> str:
+def secret(which: SecretVersion, email: str) -> str:
     """The value of a secret, which the account must be allowed to read, as in the cloud."""
-    name = which.partition(":")[0]
-    if not state.allowed(roles.SECRET, state.account(account), f"secret.{name}"):
-        denied = f"Permission denied on secret: {name} for Revision service account {account}."
+    name = which.name
+    if not policies.allowed(roles.SECRET, accounts.account(email), f"secret.{name}"):
+        denied = f"Permission denied on secret: {name} for Revision service account {email}."
         raise StartFailed(
             f"{denied} The service account used must be granted the 'Secret Manager Secret Accessor'"
             " role (roles/secretmanager.secretAccessor) at the secret, project or higher level."
@@ -75,17 +70,16 @@ def secret(which: str, account: str) -> str:
         ) from None
 
 
-def start(revision: str) -> int:
+def start(revision: Revision) -> int:
     """Starts a revision and returns its port. Raises StartFailed."""
     from tool.local.runtime import ports  # slow to load, and most commands do without it
 
-    name = state.read(f"revisions/{revision}")["service"]
-    log = STATE / "logs" / f"{name}.log"
+    log = STATE / "logs" / f"{revision.service}.log"
     written = log.stat().st_size if log.exists() else 0
-    port = ports.set_aside(f"{STATE} {revision}", set())
+    port = ports.set_aside(f"{STATE} {revision.name}", set())
     environment(revision, port, "")  # names a secret that is missing, before anything is started
     try:
-        processes.start(revision, "instance", revision, str(port), log=name)
+        processes.start(revision.name, "instance", revision.name, str(port), log=revision.service)
     except ChildProcessError:
         raise StartFailed(last_line(log, written)) from None
     return port
@@ -106,72 +100,71 @@ def last_line(log: pathlib.Path, written: int) -> str:
     return "it ended without a word"
 
 
-def serve(name: str, revision: str, port: int, **changes) -> None:
+def serve(revision: Revision, port: int, timeout: int | None) -> None:
     """From now on the front end sends the calls to this one. Its predecessor ends what it has begun."""
-    service, made = state.read(f"services/{name}"), state.read(f"revisions/{revision}")
-    before = service.get("serving", {}).get("revision")
-    limits = {"places": made["places"], "timeout": made["timeout"]}
-    serving = {"revision": revision, "port": port, **limits, **changes}
-    state.write(f"services/{name}", {**service, "serving": serving})
-    if before and before != revision:
-        processes.send(before, signal.SIGTERM)
+    service = services.service(revision.service)
+    serving = Serving(revision.name, port, revision.places, timeout)
+    services.put(service.but(serving=serving))
+    if service.serving and service.serving.revision != revision.name:
+        processes.send(service.serving.revision, signal.SIGTERM)
 
 
-def is_up(name: str) -> bool:
+def is_up(service: Service) -> bool:
     """Whether the process that serves runs, and is not just ending."""
     from tool.local.runtime import ports
 
-    serving = (state.read(f"services/{name}") or {}).get("serving")
-    if not serving or processes.is_ending(serving["revision"]):
+    serving = service.serving
+    if not serving or processes.is_ending(serving.revision):
         return False
-    return processes.running(serving["revision"]) and ports.answers(serving["port"])
+    return processes.running(serving.revision) and ports.answers(serving.port)
 
 
 def bring_back(name: str) -> None:
     """Starts what should serve and does not run any more, for example after a reboot."""
-    serving = (state.read(f"services/{name}") or {}).get("serving")
-    if not serving or is_up(name):
+    service = services.service(name)
+    if not service.serving or is_up(service):
         return
-    revision = serving["revision"]
-    processes.wait_or_kill(revision, PATIENCE)
     try:
-        serve(name, revision, start(revision))
+        start_and_serve(service.serving.revision)
     except StartFailed as error:
         print(f"  {name} does not start again: {error}")
 
 
+def start_and_serve(name: str) -> None:
+    """Starts a revision that was made before, and has it get the calls. Raises StartFailed."""
+    processes.wait_or_kill(name, PATIENCE)
+    revision = services.revision(name)
+    if not revision:
+        raise StartFailed(f"the revision {name} is gone. Deploy its function")
+    serve(revision, start(revision), revision.timeout)
+
+
 def end(name: str) -> None:
     """Ends every process of a service, and removes its revisions."""
-    for revision in of_service(name):
-        processes.stop(revision)
-        forget(revision)
+    for revision in services.revisions_of(name):
+        processes.stop(revision.name)
+        forget(revision.name)
 
 
-def of_service(name: str) -> list[str]:
-    # One of another service may have gone since it was listed.
-    known = {r: state.read(f"revisions/{r}") or {} for r in state.names("revisions")}
-    return [revision for revision, made in known.items() if made.get("service") == name]
-
-
-def forget(revision: str) -> None:
+def forget(name: str) -> None:
     import shutil  # slow to load, and most commands of a deploy remove nothing
 
-    shutil.rmtree(folder(revision), ignore_errors=True)
-    state.remove(f"revisions/{revision}")
-    (STATE / "run" / revision).unlink(missing_ok=True)
+    shutil.rmtree(folder(name), ignore_errors=True)
+    state.remove(f"revisions/{name}")
+    (STATE / "run" / name).unlink(missing_ok=True)
 
 
-def clear(name: str) -> None:
+def clear(service: Service) -> None:
     """Removes revisions that have ended, but for three to go back to.
 
     One that runs and is not called is told to end: its deploy was cut short once it listened.
     """
-    service = state.read(f"services/{name}")
-    needed = {service.get("serving", {}).get("revision"), service.get("ready")}
-    for revision in set(of_service(name)) - needed:
-        if processes.running(revision) and not processes.is_ending(revision):
-            processes.send(revision, signal.SIGTERM)
-    ended = [r for r in of_service(name) if r not in needed and not processes.running(r)]
-    ended.sort(key=lambda revision: state.read(f"revisions/{revision}")["deployed"])
+    needed = {service.ready, service.serving.revision if service.serving else ""}
+    others = [r for r in services.revisions_of(service.name) if r.name not in needed]
+    for revision in others:
+        if processes.running(revision.name) and not processes.is_ending(revision.name):
+            processes.send(revision.name, signal.SIGTERM)
+    ended = [r for r in others if not processes.running(r.name)]
+    ended.sort(key=lambda revision: revision.deployed)
     for revision in ended[:-3]:
-        forget(revision)
+        forget(revision.name)

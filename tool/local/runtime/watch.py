@@ -1,4 +1,7 @@
-"""Prints what changes below these folders: a line for each time that files are saved."""
+"""Prints what changes below these folders: a line for each time that files are saved.
+
+A TAB parts the paths of a line, for a blank may stand in one.
+"""
 
 import pathlib
 
@@ -19,4 +22,4 @@ def main(*folders: str) -> None:
     print(flush=True)  # an empty line: from now on nothing is missed
     for changed in filter(None, changes):
         paths = sorted({pathlib.Path(path).absolute() for _, path in changed})
-        print(*(path.relative_to(here) for path in paths), flush=True)
+        print(*(path.relative_to(here) for path in paths), sep="\t", flush=True)

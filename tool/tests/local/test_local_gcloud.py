@@ -14,21 +14,18 @@ from toys import call, start
 
 
 def test_a_service_looks_as_in_the_cloud(local):
-    """The columns that deploy.sh asks for, as the real gcloud prints them."""
-    local.gcloud("run services update closed REGION --update-labels=made-by=me")
+    """In columns, as the real gcloud prints them; test_local_json.py has the whole."""
+    local.gcloud("run services update closed REGION --update-labels=made-by=me --invoker-iam-check")
     columns = (
         'metadata.name,metadata.labels.made-by,metadata.labels."cloud.googleapis.com/location",'
-        'status.conditions.map().extract("type","status"),'
-        'status.traffic.map().extract("latestRevision","percent"),spec.template.spec.serviceAccountName,'
+        "status.conditions[0].status,status.traffic[0].percent,spec.template.spec.serviceAccountName,"
         'metadata.annotations."run.googleapis.com/invoker-iam-disabled",metadata.namespace'
     )
-    listed = local.gcloud(f"run services list --format='value[separator=\"|\"]({columns})'")
-    [line] = [line for line in listed.splitlines() if line.startswith("closed|")]
+    listed = local.gcloud(f"run services list --format='value({columns})'")
+    [cells] = [line.split("\t") for line in listed.splitlines() if line.startswith("closed\t")]
     number = local.gcloud("projects describe local-project --format=value(projectNumber)")
-    assert line == (
-        "closed|me|us-central1|['Ready', 'True'];['ConfigurationsReady', 'True'];['RoutesReady', 'True']"
-        f"|[True, 100]|{local.email('closed')}|False|{number}"
-    )
+    before = ["closed", "me", "us-central1", "True", "100"]
+    assert cells == [*before, local.email("closed"), "False", number]
 
 
 def test_where_nobody_reads_it_ends_without_a_word(local):
@@ -43,7 +40,7 @@ def test_where_nobody_reads_it_ends_without_a_word(local):
 
 
 def test_revisions_are_named_and_listed(local):
-    names = "status.latestCreatedRevisionName,status.latestReadyRevisionName,spec.template.metadata.name"
+    names = "status.latestCreatedRevisionName,status.latestReadyRevisionName"
     shown = local.gcloud(f"run services describe inner REGION --format='value({names})'").split()
     assert re.fullmatch(r"inner-00001-[a-z]{3}", shown[0]) and set(shown) == {shown[0]}
     [heading, line] = local.gcloud("run revisions list --service=inner REGION").splitlines()
@@ -62,16 +59,15 @@ def test_a_policy_is_shown_as_in_the_cloud(local):
     assert as_json["bindings"][0]["role"] == "roles/run.invoker"
     flat = local.gcloud(
         "run services get-iam-policy outer REGION --flatten='bindings[].members'"
-        " --format='value[separator=\"|\"](bindings.members,bindings.role,bindings.condition.title)'"
+        " --format='value(bindings.members,bindings.role,bindings.condition.title)'"
     )
-    assert flat == "user:you@example.com|roles/run.invoker|"
+    assert flat == "user:you@example.com\troles/run.invoker"
     above = local.gcloud(
         "projects get-ancestors-iam-policy local-project --flatten='policy.bindings[].members'"
-        " --format='value[separator=\"|\"](policy.bindings.members,policy.bindings.role,type,id)'"
+        " --format='value(policy.bindings.members,policy.bindings.role,type,id)'"
     )
-    assert (
-        above == "user:you@example.com|roles/iam.serviceAccountTokenCreator|project|local-project"
-    )
+    binding = ["user:you@example.com", "roles/iam.serviceAccountTokenCreator"]
+    assert above.split("\t") == [*binding, "project", "local-project"]
 
 
 def test_an_empty_policy_has_no_member(local):
@@ -178,19 +174,59 @@ def test_bindings_with_a_condition_stand_beside_those_without(local):
     condition = "--condition='title=mine,expression=resource.name == \"a,b\"'"
     local.gcloud(f"projects add-iam-policy-binding {role} {condition}")
     local.gcloud(f"projects add-iam-policy-binding {role} --condition=None")
-    shown = local.gcloud(
-        "projects get-iam-policy local-project --flatten='bindings[].members'"
-        " --format='value[separator=\"|\"](bindings.members,bindings.role,bindings.condition.title)'"
-    ).splitlines()
-    assert (
-        f"{member}|roles/datastore.user|mine" in shown
-        and f"{member}|roles/datastore.user|" in shown
-    )
+    shown = local.read("projects get-iam-policy local-project")["bindings"]
+    binding = {"members": [member], "role": "roles/datastore.user"}
+    condition_read = {"expression": 'resource.name == "a,b"', "title": "mine"}
+    assert binding in shown and {**binding, "condition": condition_read} in shown
     local.gcloud(f"projects remove-iam-policy-binding {role} {condition}")
     local.gcloud(f"projects remove-iam-policy-binding {role} --condition=None")
     assert "not found!" in local.refused(
         f"projects remove-iam-policy-binding {role} --condition=None"
     )
+
+
+@pytest.fixture
+def conditional(local):
+    """closed's policy has one role for one member thrice: without a condition, and with two."""
+    change = f"closed REGION --member={local.member('outer')} --role=roles/run.viewer"
+    for condition in ("None", "title=one,expression=true", "title=two,expression=true"):
+        local.gcloud(f"run services add-iam-policy-binding {change} --condition='{condition}'")
+    yield change
+    local.gcloud(f"run services remove-iam-policy-binding {change} --all", check=False)
+
+
+def bindings(local):
+    policy = json.loads(local.gcloud("run services get-iam-policy closed REGION --format=json"))
+    return policy.get("bindings", [])
+
+
+def test_all_takes_a_member_out_of_each_binding_of_the_role(local, conditional):
+    local.let_in("allUsers --condition=None", "closed")
+    assert len(bindings(local)) == 4
+    local.gcloud(f"run services remove-iam-policy-binding {conditional} --all")
+    assert bindings(local) == [{"members": ["allUsers"], "role": "roles/run.invoker"}]
+    local.put_out("allUsers", "closed")
+    said = local.refused(f"run services remove-iam-policy-binding {conditional} --all")
+    assert "Policy bindings with the specified principal and role not found!" in said
+
+
+def test_where_bindings_have_conditions_it_must_be_said_which_is_meant(local, conditional):
+    for verb in ("add", "remove"):
+        said = local.refused(f"run services {verb}-iam-policy-binding {conditional}")
+        assert "without specifying a condition" in said and "`--condition=None`" in said
+    local.gcloud(f"run services remove-iam-policy-binding {conditional} --condition=None")
+    titles = [binding["condition"]["title"] for binding in bindings(local)]
+    assert titles == ["one", "two"]
+    change = f"run services remove-iam-policy-binding {conditional} --all --condition=None"
+    both = local.gcloud(change, check=False)
+    assert both.returncode == 2 and "At most one of --all | --condition" in both.stderr
+
+
+def test_a_condition_has_a_title_and_an_expression(local):
+    change = f"closed REGION --member={local.member('outer')} --role=roles/run.viewer"
+    for condition in ("title=one", "expression=true", "anything"):
+        said = local.refused(f"run services add-iam-policy-binding {change} --condition={condition}")
+        assert "`expression` and `title` are required keys" in said
 
 
 @pytest.mark.parametrize(
@@ -202,7 +238,7 @@ def test_bindings_with_a_condition_stand_beside_those_without(local):
 )  # fmt: skip
 def test_roles_tell_what_they_may(local, role, invokes):
     # This is what the check itself goes by, see test_iam_roles_describe_says_the_same.
-    assert (roles.INVOKE in roles.permissions(f"roles/{role}")) == invokes
+    assert (roles.INVOKE in roles.predefined(f"roles/{role}").permissions) == invokes
 
 
 def test_iam_roles_describe_says_the_same(local):
@@ -221,10 +257,8 @@ def test_accounts_are_made_listed_and_deleted(local):
     email = "another@local-project.iam.gserviceaccount.com"
     local.gcloud("iam service-accounts create another --description=mine --display-name='An other'")
     assert "ALREADY_EXISTS" in local.refused("iam service-accounts create another")
-    listed = local.gcloud(
-        "iam service-accounts list --format='value[separator=\"|\"](email,description)'"
-    )
-    assert f"{email}|mine" in listed.splitlines()
+    listed = local.gcloud("iam service-accounts list --format='value(email,description)'")
+    assert f"{email}\tmine" in listed.splitlines()
     assert (
         local.gcloud(f"iam service-accounts describe {email} --format='value(displayName)'")
         == "An other"
@@ -256,8 +290,8 @@ def test_the_shell_finds_out_where_it_is(local):
     assert local.gcloud("config get account") == "you@example.com"
     assert local.gcloud("config get-value project") == "local-project"
     assert (
-        local.gcloud("config list --format='value[separator=\"|\"](core.project,run.region)'")
-        == "local-project|us-central1"
+        local.gcloud("config list --format='value(core.project,run.region)'")
+        == "local-project\tus-central1"
     )
     assert "[core]\naccount = you@example.com\nproject = local-project" in local.gcloud(
         "config list"
@@ -382,6 +416,8 @@ def test_a_log_is_followed(local):
         ("run services get-iam-policy ../project REGION", 1, "Cannot find service"),
         ("run services list --project=elsewhere", 1, "is not the local project"),
         ("run services list --format=xml", 1, "does not know --format=xml"),
+        ("run services list --format='value[separator=\"|\"](metadata.name)'", 1, "does not know --format=value[separator"),
+        ("run services list --format='value(status.conditions.map().extract(type))'", 1, "does not know map() in a --format"),
         ("run services delete inner REGION", 1, "not in an interactive session"),
         ("projects describe elsewhere", 1, "does not have permission to access"),
         ("run services remove-iam-policy-binding closed REGION --role=roles/run.invoker --member=allUsers", 1, "not found"),
@@ -439,7 +475,9 @@ def test_a_revision_of_another_that_is_just_deleted_disturbs_nobody(local):
     gone = local.state / "revisions" / "another-gone.json"
     gone.touch()  # as to whoever has listed it, and reads it when it is not there any more
     try:
-        assert local.gcloud("run revisions list --service=inner REGION --format=value(metadata.name)")
+        assert local.gcloud(
+            "run revisions list --service=inner REGION --format=value(metadata.name)"
+        )
     finally:
         gone.unlink()
 

@@ -50,6 +50,16 @@ def test_each_save_is_printed(watching, tmp_path):
     assert "functions/main.py" in printed(watching)
 
 
+def test_a_tab_parts_the_paths_of_one_change(watching, tmp_path):
+    line = ""
+    for _ in range(20):  # on a busy machine two files may be two changes
+        for name in ("one two.py", "three.py"):
+            (tmp_path / "functions" / name).write_text("x")
+        if "\t" in (line := printed(watching)):
+            break
+    assert line == "functions/one two.py\tfunctions/three.py\n"
+
+
 def test_what_nobody_asked_for_is_no_change(watching, tmp_path):
     for name in ("elsewhere", "functions/main.pyc", "functions/.main.py.swp", "functions/wanted.py"):
         (tmp_path / name).write_text("x")

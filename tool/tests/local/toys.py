@@ -1,6 +1,7 @@
 """Toy functions of a few lines, and a local project that holds them, used through its commands."""
 
 import functools
+import json
 import os
 import shlex
 import socket
@@ -80,6 +81,10 @@ class Local:
         )
         return succeeded(result).stdout.strip() if check else result
 
+    def read(self, line):
+        """What a command prints as JSON."""
+        return json.loads(self.gcloud(f"{line} --format=json"))
+
     def refused(self, line):
         result = self.gcloud(line, check=False)
         assert result.returncode == 1, result.stdout + result.stderr
@@ -129,8 +134,6 @@ class Local:
         return self.addresses()[name][0]
 
     def token_url(self):
-        import json
-
         return f"http://127.0.0.1:{json.loads((self.state / 'project.json').read_text())['token_port']}"
 
     def token(self, name, audience):

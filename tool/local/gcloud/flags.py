@@ -1,0 +1,161 @@
+"""The flags of gcloud run deploy and run services update, and what they say."""
+
+import re
+import sys
+from argparse import Namespace
+from collections.abc import Mapping
+
+from tool.local.gcloud.command import Failed
+from tool.local.records import Record
+from tool.local.services import Ingress, Revision, SecretVersion, Service, secret_version
+
+
+def flags(words: str) -> tuple[str, ...]:
+    return tuple(f"--{word}" for word in words.split())
+
+
+# What a deploy and an update have in common, and what has an effect here.
+CHANGING = flags(
+    "region async! concurrency timeout max-instances ingress service-account set-env-vars"
+    " update-env-vars remove-env-vars set-secrets clear-secrets! update-secrets labels update-labels revision-suffix"
+    " invoker-iam-check! no-invoker-iam-check! allow-unauthenticated! no-allow-unauthenticated!"
+)
+# What sizes an instance, or names what builds it, has no effect here, as tool/README.md says.
+SILENT = flags(
+    "memory cpu min-instances min base-image automatic-updates! no-automatic-updates!"
+    " build-service-account cpu-boost! no-cpu-boost!"
+)
+# Of these it is said that they have none.
+IDLE = flags(
+    "vpc-connector vpc-egress clear-vpc-connector! network subnet network-tags clear-network!"
+    " clear-network-tags! execution-environment cpu-throttling! no-cpu-throttling! session-affinity!"
+    " no-session-affinity! use-http2! no-use-http2! description binary-authorization breakglass"
+    " clear-binary-authorization! key clear-key! encryption-key-shutdown-hours"
+    " clear-encryption-key-shutdown-hours! post-key-revocation-action-type"
+    " clear-post-key-revocation-action-type! build-worker-pool clear-build-worker-pool!"
+    " clear-build-service-account! set-build-env-vars update-build-env-vars build-env-vars-file"
+    " remove-build-env-vars clear-build-env-vars! allow-unencrypted-build! no-allow-unencrypted-build!"
+    " clear-base-image! startup-probe liveness-probe add-cloudsql-instances set-cloudsql-instances"
+    " remove-cloudsql-instances clear-cloudsql-instances! add-volume remove-volume clear-volumes!"
+    " add-volume-mount remove-volume-mount clear-volume-mounts! gpu gpu-type gpu-zonal-redundancy!"
+    " no-gpu-zonal-redundancy! port args command container depends-on remove-containers"
+    " add-custom-audiences set-custom-audiences remove-custom-audiences clear-custom-audiences!"
+    " no-traffic! tag scaling default-url! no-default-url!"
+)
+RESERVED = ("PORT", "K_SERVICE", "K_REVISION", "K_CONFIGURATION")
+
+
+class Flags(Record):
+    """What the flags of a deploy or an update say. None, or False: a flag is not given."""
+
+    concurrency: str | None
+    timeout: str | None
+    max_instances: str | None
+    ingress: str | None
+    service_account: str | None
+    set_env_vars: str | None
+    update_env_vars: str | None
+    remove_env_vars: str | None
+    set_secrets: str | None
+    clear_secrets: bool
+    update_secrets: str | None
+    labels: str | None
+    update_labels: str | None
+    revision_suffix: str | None
+    invoker_iam_check: bool
+    no_invoker_iam_check: bool
+    allow_unauthenticated: bool
+    no_allow_unauthenticated: bool
+
+    @property
+    def make_a_revision(self) -> bool:
+        """Whether one of them is about instances, and not about the service as a whole."""
+        return any(
+            (
+                self.concurrency, self.timeout, self.max_instances, self.service_account, self.set_env_vars,
+                self.update_env_vars, self.remove_env_vars, self.set_secrets, self.clear_secrets,
+                self.update_secrets,
+            )
+        )  # fmt: skip
+
+    def service_from(self, before: Service) -> Service:
+        """The service from before with what the flags say of it as a whole."""
+        ingress = self.ingress or before.ingress
+        if ingress not in list(Ingress):
+            raise Failed(f"--ingress is one of {', '.join(Ingress)}")
+        kept = before.labels if self.labels is None else {}
+        labels = {**kept, **pairs(self.labels), **pairs(self.update_labels)}
+        check = self.invoker_iam_check or self.no_invoker_iam_check
+        is_open = self.no_invoker_iam_check if check else before.open
+        return before.but(ingress=Ingress(ingress), labels=labels, open=is_open)
+
+    def revision_from(self, before: Revision) -> Revision:
+        """The revision from before with what the flags say of instances."""
+        concurrency = number_of("--concurrency", self.concurrency, before.concurrency, 1000)
+        most = number_of("--max-instances", self.max_instances, before.max_instances, 10000)
+        return before.but(
+            account=self.service_account or before.account,
+            variables=self.variables_from(before.variables),
+            secrets=self.secrets_from(before.secrets),
+            concurrency=concurrency,
+            max_instances=most,
+            timeout=seconds(self.timeout) if self.timeout else before.timeout,
+        )
+
+    def variables_from(self, before: Mapping[str, str]) -> dict[str, str]:
+        kept = before if self.set_env_vars is None else {}
+        variables = {**kept, **pairs(self.set_env_vars), **pairs(self.update_env_vars)}
+        for name in (self.remove_env_vars or "").split(","):
+            variables.pop(name, None)
+        for name in variables:
+            if name.startswith("X_GOOGLE_") or name in RESERVED:
+                raise Failed(f"The following reserved env names were provided: {name}")
+        return variables
+
+    def secrets_from(self, before: Mapping[str, SecretVersion]) -> dict[str, SecretVersion]:
+        kept = before if self.set_secrets is None and not self.clear_secrets else {}
+        given = {**pairs(self.set_secrets), **pairs(self.update_secrets)}
+        for name in given:
+            if "/" in name:
+                only = "the local target gives secrets as variables only, not as the file"
+                raise Failed(f"{only} {name}")
+        return {**kept, **{name: secret_version(which) for name, which in given.items()}}
+
+
+def flags_in(args: Namespace) -> Flags:
+    return Flags(**{name: getattr(args, name) for name in Flags.__annotations__})
+
+
+def say_what_has_no_effect(args: Namespace) -> None:
+    names = (flag.rstrip("!") for flag in IDLE)
+    given = [name for name in names if getattr(args, name[2:].replace("-", "_"), None)]
+    if given:
+        print(f"WARNING: no effect on this machine: {' '.join(given)}", file=sys.stderr)
+
+
+def number_of(flag: str, given: str | None, before: int, largest: int) -> int:
+    """The number that a flag gives, or that from before."""
+    given = "80" if given == "default" else given or str(before)
+    if not re.fullmatch(r"[1-9]\d{0,5}", given) or int(given) > largest:
+        raise Failed(f"{flag} is a number from 1 to {largest}, not {given}")
+    return int(given)
+
+
+def seconds(given: str) -> int:
+    match = re.fullmatch(r"([1-9]\d{0,4})([smh]?)", given)
+    found = int(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0
+    if not 1 <= found <= 3600:
+        raise Failed(f"--timeout is at most 3600 seconds, not {given}")
+    return found
+
+
+def pairs(flag: str | None) -> dict[str, str]:
+    """A=1,B=2 as a dict; ^##^A=1##B=2 where a value holds a comma."""
+    delimiter, flag = ",", flag or ""
+    if match := re.match(r"\^(.+?)\^", flag):
+        delimiter, flag = match[1], flag[match.end() :]
+    given = [pair for pair in flag.split(delimiter) if pair]
+    for pair in given:
+        if "=" not in pair:
+            raise Failed(f"Bad syntax for dict arg: [{pair}]")
+    return dict(pair.split("=", 1) for pair in given)
