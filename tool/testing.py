@@ -299,23 +299,6 @@ class LocalProject(Project):
         if state:
             self.env["LOCAL_STATE"] = str(state)
 
-    def prepare(self) -> None:
-        """Makes what the map names and a deploy does not: other accounts. Its groups have nobody in them."""
-        self.env["LOCAL_GROUPS"] = str(self.state.parent / "groups")
-        accounts = {
-            named[1]
-            for callers in TRUST_MAP.values()
-            for member in callers
-            if (named := re.match(r"serviceAccount:([^@]+)@\$PROJECT\.", member))
-        }
-        if accounts:
-            succeeded(run(str(self.root / "tool" / "python" / "venv")))
-            python = (str(self.root / ".venv/bin/python"), "-I", str(self.root / "tool/local/__main__.py"))
-            succeeded(run(*python, "up", "local-project", "us-central1", *FUNCTIONS, env=self.env))
-            for name in accounts:
-                words = ("iam", "service-accounts", "create", name)
-                succeeded(run(*python, "gcloud", *words, env=self.env))
-
     def end(self) -> None:
         """Ends its processes, faster than destroy does."""
         python = str(self.root / ".venv" / "bin" / "python")
@@ -372,7 +355,7 @@ def project(
     project = LocalProject(state=None if running else tmp_path_factory.mktemp("local") / "state")
     try:
         if not running:
-            project.prepare()
+            project.env["LOCAL_GROUPS"] = str(project.state.parent / "groups")  # with nobody in them
         succeeded(project.deploy_sh())
         project.enter()
         yield project

@@ -214,7 +214,8 @@ def expanded(app: App, environment: Environment) -> tuple[App, list[str]]:
             Variable(v.name, value_of(f"{folder}/variables", f"{v.name}={v.value}", v.value, chosen))
             for v in function.variables
         ]
-        functions.append(function._replace(flags=tuple(flags), variables=tuple(variables)))
+        function = function._replace(flags=tuple(flags), variables=tuple(variables))
+        functions.append(function)
     return app._replace(functions=tuple(functions)), problems
 
 

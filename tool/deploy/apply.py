@@ -7,8 +7,8 @@ import time
 from functools import partial
 from typing import NamedTuple
 
-from tool.deploy import inventory, secret_grants
-from tool.deploy.app import App
+from tool.deploy import inventory, prerequisites, secret_grants
+from tool.deploy.app import App, Wrong
 from tool.deploy.cloud import Above, Database, Found, principal
 from tool.deploy.gcloud import Answer, answer
 from tool.deploy.options import Options
@@ -30,14 +30,15 @@ class Deployed(NamedTuple):
 
 
 async def deploy(
-    options: Options, app: App, target: Target, work: pathlib.Path
+    options: Options, app: App, target: Target, work: pathlib.Path, missing: list[str]
 ) -> Deployed | None:
     """Deploys the functions and their bindings, then measures them. `work`: a folder of this run's.
+    `missing`: what the files need and the environment does not have.
 
     Returns nothing where a --dry-run only printed it.
     """
     progress, local = target.progress, target.local
-    found = NOTHING if options.dry_run else await preflight(app, target)
+    found = show_needed(app, target, missing) if options.dry_run else await preflight(app, target, missing)
     target.gcloud.accounts = tuple(holder.email for holder in holders(app, target))
 
     # ---- Up to here, nothing has been changed.
@@ -72,6 +73,17 @@ async def deploy(
     return Deployed(measured, found)
 
 
+def show_needed(app: App, target: Target, missing: list[str]) -> Found:
+    """--dry-run: what is looked for before the first change."""
+    if missing:
+        raise Wrong(missing)
+    if needed := list(prerequisites.listed(app, target)):
+        say("# Needed before the first change")
+        for one in needed:
+            say(f"#   {one}")
+    return NOTHING
+
+
 async def enable_apis(app: App, target: Target, found: Found) -> Found:
     wanted = APIS.split()
     if app.uses_firestore and not target.local:
@@ -89,6 +101,8 @@ async def enable_apis(app: App, target: Target, found: Found) -> Found:
 
 async def create_accounts(app: App, target: Target, found: Found) -> None:
     gcloud = target.gcloud
+    if target.local:
+        await create_named_accounts(app, target, found)
     running = found.ours(target.mark, target.region)
     if running:
         running.append(target.builder)
@@ -109,6 +123,17 @@ async def create_accounts(app: App, target: Target, found: Found) -> None:
             done=partial(inventory.account_is_ours, target, holder.email),
         )  # fmt: skip
         gcloud.accounts_made.append(made_at)
+
+
+async def create_named_accounts(app: App, target: Target, found: Found) -> None:
+    """On this machine also those that the map names: a clone deploys with no step by hand."""
+    for email in prerequisites.accounts(app, target):
+        if not found.account(email):
+            await target.gcloud.change(
+                "gcloud iam service-accounts create", email.partition("@")[0],
+                f"--project={target.project}", "--display-name=named by trust-map",
+                done=partial(inventory.account_is_there, target, email),
+            )  # fmt: skip
 
 
 def with_callers(app: App, target: Target) -> list[Holder]:

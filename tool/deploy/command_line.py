@@ -11,7 +11,7 @@ import tempfile
 from typing import NoReturn
 
 from tool.deploy import app as the_app
-from tool.deploy import destroy, diff, env, facts, inventory, table, who
+from tool.deploy import destroy, diff, env, facts, flag_values, inventory, table, who
 from tool.deploy.app import App
 from tool.deploy.apply import deploy
 from tool.deploy.cloud import Found
@@ -85,9 +85,10 @@ async def work(options: Options, environment: Environment) -> int:
     options = options._replace(dry_run=options.dry_run and changes)
     progress = Progress(options.dry_run)
     app = None if options.verb in ("destroy", "explain", "run") else the_app.read(options.prefix, environment)
+    missing: list[str] = []
     if app:
-        app = chosen_of(app, options, environment)
-    target = chosen(options, progress)
+        app, missing = chosen_of(app, options, environment)
+    target = chosen(options, progress, environment)
     await target.begin(app)
     if options.verb == "explain":
         return await explain(target, options)
@@ -99,13 +100,18 @@ async def work(options: Options, environment: Environment) -> int:
     assert app
     app = app.in_project(target.project)
     with tempfile.TemporaryDirectory() as folder:
-        return await of_app(options, app.public() if options.public else app, target, folder)
+        app = app.public() if options.public else app
+        return await of_app(options, app, target, folder, missing)
 
 
 async def of_app(
-    options: Options, app: App, target: Target, folder: str
+    options: Options, app: App, target: Target, folder: str, missing: list[str]
 ) -> int:
-    """The verbs that read trust-map. `folder`: of this run's, for two may run at the same time."""
+    """The verbs that read trust-map.
+
+    `folder`: of this run's, for two may run at the same time. `missing`: what a deploy needs, and the
+    environment does not have.
+    """
     if options.verb == "env":
         for line in await env.exported(app, target):
             say(line)
@@ -115,7 +121,7 @@ async def of_app(
         found = await must_be_deployed(app, target)
         measured = await verify(options, app, target, pathlib.Path(folder), found, found.above, {})
         show(measured, target, options.form)
-    elif deployed := await deploy(options, app, target, pathlib.Path(folder)):
+    elif deployed := await deploy(options, app, target, pathlib.Path(folder), missing):
         show(deployed.measured, target, options.form)
         if options.watch and isinstance(target, ThisMachine):
             await watch(app, target, pathlib.Path(folder), deployed.found)
@@ -124,19 +130,21 @@ async def of_app(
     return 0
 
 
-def chosen_of(app: App, options: Options, environment: Environment) -> App:
-    """With the functions that a deploy is about, and with all that they need of the environment."""
-    if options.verb != "deploy":
-        return the_app.expanded(app, environment)[0]
+def chosen_of(app: App, options: Options, environment: Environment) -> tuple[App, list[str]]:
+    """With the functions that a deploy is about, and what of their files has no value here."""
     names = [app.prefix + name.removeprefix(app.prefix) for name in options.names]
     for name in names:
         if not app.function(name):
             raise no_function(app, name)
     app = app._replace(only=tuple(names))
-    app, problems = the_app.expanded(app, environment)
-    if problems:
-        raise the_app.Wrong(problems)
-    return app
+    app, missing = the_app.expanded(app, environment)
+    wrong = [
+        f"{function.folder}/flags: {problem}"
+        for function in app.chosen for problem in flag_values.wrong(function)
+    ]  # fmt: skip
+    if options.verb == "deploy" and wrong and not missing:
+        raise the_app.Wrong(wrong)
+    return app, missing
 
 
 def no_function(app: App, name: str) -> Stop:

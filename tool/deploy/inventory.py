@@ -146,6 +146,11 @@ async def account_is_ours(target: Target, email: str) -> Answer:
     return answer(bool(described) and account_from(described).made_by == target.made_by)
 
 
+async def account_is_there(target: Target, email: str) -> Answer:
+    gone = await account_is_gone(target, email)
+    return {Answer.YES: Answer.NO, Answer.NO: Answer.YES}.get(gone, gone)
+
+
 async def account_is_gone(target: Target, email: str) -> Answer:
     where = f"--project={target.project}"
     try:

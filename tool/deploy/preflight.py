@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import re
 
-from tool.deploy import inventory
+from tool.deploy import inventory, prerequisites
 from tool.deploy.app import App
 from tool.deploy.cloud import Found
 from tool.deploy.progress import Stop, error
@@ -14,12 +15,16 @@ from tool.deploy.target import Target
 GCLOUD_NEEDED = 528
 
 
-async def preflight(app: App, target: Target) -> Found:
-    """What is there already. Raises Stop where something is in the way."""
+async def preflight(app: App, target: Target, missing: list[str]) -> Found:
+    """What is there already. Raises Stop where something is in the way, or missing."""
     found = await inventory.look(target)
     project = target.project
     if not target.local and not found.ours(target.mark, target.region):
-        await first_time(target)
+        missing = missing + await first_time(target, found)
+    missing = missing + await prerequisites.missing(app, target, found)
+    if missing:
+        what = "\n".join(f"  {one}" for one in missing)
+        raise Stop(f"nothing was changed, because this is missing:\n{what}")
     for name in app.names:
         service = found.service(name, target.region)
         if service and service.made_by == target.made_by and service.app not in ("", target.app_name):
@@ -50,11 +55,13 @@ async def preflight(app: App, target: Target) -> Found:
     return found
 
 
-async def first_time(target: Target) -> None:
-    """What is asked only where nothing is deployed yet, for each call of gcloud takes a second."""
-    version, billing = await asyncio.gather(
+async def first_time(target: Target, found: Found) -> list[str]:
+    """What is missing of that which is asked only where nothing is deployed yet, for each call of
+    gcloud takes a second."""
+    version, billing, there = await asyncio.gather(
         target.gcloud.look("gcloud version"),
         target.gcloud.look("gcloud billing projects describe", target.project),
+        regions(target, found),
     )
     known = (version or {}).get("Google Cloud SDK", "")
     number = re.match(r"\d+", known)
@@ -64,11 +71,25 @@ async def first_time(target: Target) -> None:
             " gcloud components update"
         )
     # Whoever may not see the billing account is not stopped here.
+    missing = []
     if billing is not None and not billing.get("billingEnabled"):
-        raise Stop(
+        missing.append(
             f"project {target.project} has no billing account. See"
             f" https://console.cloud.google.com/billing/linkedaccount?project={target.project}"
         )
+    if there and target.region not in there:
+        near = difflib.get_close_matches(target.region, there, 1)
+        question = f"; did you mean {near[0]}?" if near else ""
+        missing.append(f"Cloud Run has no region {target.region}{question}")
+    return missing
+
+
+async def regions(target: Target, found: Found) -> list[str]:
+    """The regions of Cloud Run, where they can be known before its API is enabled."""
+    if not found.enabled("run"):
+        return []
+    listed = await target.gcloud.look("gcloud run regions list", f"--project={target.project}")
+    return [region["locationId"] for region in listed or ()]
 
 
 def left_the_map(app: App, target: Target, found: Found) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 
 from tool.deploy.cloud import Grant
@@ -13,6 +14,7 @@ from tool.deploy.verify import Inherited, Measured
 from tool.deploy.who import is_agent_of_google
 
 GAP = 3  # blanks between two columns
+FILE_WIDTH = 200  # of the table, where it is not printed to a terminal
 MARKS = {Verdict.OK: " ok", Verdict.WRONG: " WRONG", Verdict.INHERITED: " inherited", Verdict.UNKNOWN: ""}
 
 
@@ -35,13 +37,17 @@ def as_text(measured: Measured, target: Target) -> Iterator[str]:
     left = max(map(len, callers)) + GAP
     width = max(map(len, [*names, *shown.values(), " " * 13])) + GAP
     yield ""
-    yield (
-        "The trust map as measured: may the caller on the left call the function above?"
-        " (ok: as trust-map says)"
-    )
-    yield "  " + " " * left + "".join(name.ljust(width) for name in names)
-    for caller in callers:
-        yield f"  {caller:<{left}}" + "".join(shown[caller, name].ljust(width) for name in names)
+    if 2 + left + width * len(names) > shutil.get_terminal_size((FILE_WIDTH, 24)).columns:
+        yield from by_function(measured)
+    else:
+        yield (
+            "The trust map as measured: may the caller on the left call the function above?"
+            " (ok: as trust-map says)"
+        )
+        yield "  " + " " * left + "".join(name.ljust(width) for name in names)
+        for caller in callers:
+            cells = "".join(shown[caller, name].ljust(width) for name in names)
+            yield f"  {caller:<{left}}{cells}"
     yield ""
     yield "Who may, by the policies:"
     for report in measured.functions:
@@ -54,6 +60,21 @@ def as_text(measured: Measured, target: Target) -> Iterator[str]:
     if measured.hidden:
         yield f"Not known: {measured.hidden}. They are not visible to you."
     yield from explained(measured, target)
+
+
+def by_function(measured: Measured) -> Iterator[str]:
+    """Where the table is too wide: a line for each function, and all that is not as the map says."""
+    yield "The trust map as measured: who was let in"
+    width = max(len(report.name) for report in measured.functions) + GAP
+    for report in measured.functions:
+        cells = [cell for cell in measured.cells if cell.function == report.name]
+        let_in = [
+            f"{cell.caller} ({text_of(cell)})" for cell in cells if cell.said is Said.IN
+        ]
+        yield f"  {report.name:<{width}}{', '.join(let_in) or 'nobody'}, of {len(cells)} callers"
+        for cell in cells:
+            if cell.verdict in (Verdict.WRONG, Verdict.UNKNOWN):
+                yield f"      {cell.caller}: {text_of(cell)}"
 
 
 def inherited_line(one: Inherited) -> str:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from tool.deploy import processes
 from tool.deploy.app import App, Caller, Function, Kind
 from tool.deploy.cloud import Mark, checksum
+from tool.deploy.environment import Environment
 from tool.deploy.gcloud import Gcloud
 from tool.deploy.options import REGION, ROOT, Options
 from tool.deploy.progress import Progress, Stop
@@ -52,10 +53,13 @@ class Target:
         """What a function that uses the database finds as STORE."""
         raise NotImplementedError
 
-    def __init__(self, options: Options, progress: Progress, app_name: str, listed: list[str]):
+    def __init__(
+        self, options: Options, progress: Progress, app_name: str, listed: list[str],
+        environment: Environment,
+    ):  # fmt: skip
         """`listed`: the functions that trust-map lists, with the prefix."""
         self.options, self.progress = options, progress
-        self.app_name, self.listed = app_name, listed
+        self.app_name, self.listed, self.environment = app_name, listed, environment
         self.project, self.region = options.project, options.region
         self.prefix = options.prefix
         self.you = ""  # as a policy names whoever deploys
@@ -252,8 +256,11 @@ class Address(NamedTuple):
 class ThisMachine(Target):
     local = True
 
-    def __init__(self, options: Options, progress: Progress, app_name: str, listed: list[str]):
-        super().__init__(options, progress, app_name, listed)
+    def __init__(
+        self, options: Options, progress: Progress, app_name: str, listed: list[str],
+        environment: Environment,
+    ):  # fmt: skip
+        super().__init__(options, progress, app_name, listed, environment)
         self.project = self.project or LOCAL_PROJECT
         self.region = self.region or REGION
         self.you = "user:you@example.com"
@@ -277,6 +284,7 @@ class ThisMachine(Target):
             await make_environment()
             with self.progress.step("Starting front end, metadata servers and token endpoint"):
                 await self.manage("up", self.project, self.region, *(app.names if app else ()))
+            self._keep_development_secrets()
             if options.propagation is not None:
                 propagation.write_text(f"{options.propagation}\n")
         elif options.verb not in ("deploy", "destroy") and not self.is_there:
@@ -307,6 +315,15 @@ class ThisMachine(Target):
     def token_port(self) -> int:
         return int(json.loads((self.state / "project.json").read_text())["token_port"])
 
+    def _keep_development_secrets(self) -> None:
+        """The values that environments/local gives to secrets; .secrets/NAME wins over them."""
+        folder = self.state / "secrets"
+        shutil.rmtree(folder, ignore_errors=True)
+        for name, value in self.environment.secrets.items():
+            folder.mkdir(mode=0o700, exist_ok=True)
+            (folder / name).touch(mode=0o600)
+            (folder / name).write_text(value, "utf-8")
+
     def _addresses(self) -> dict[str, Address]:
         file = self.state / "addresses"
         lines = file.read_text().splitlines() if file.exists() else []
@@ -332,10 +349,10 @@ def state_folder(project: str) -> tuple[pathlib.Path, bool]:
     return pathlib.Path.cwd() / name, True
 
 
-def chosen(options: Options, progress: Progress) -> Target:
+def chosen(options: Options, progress: Progress, environment: Environment) -> Target:
     """The target of this app, whatever state its trust-map is in: destroy needs none."""
     file = pathlib.Path("trust-map")
     text = file.read_text("utf-8-sig", "replace") if file.exists() else ""
     listed = [f"{options.prefix}{line.name}" for line in parsed(text)[0]]
     kind = ThisMachine if options.local else GoogleCloud
-    return kind(options, progress, app_name(text), listed)
+    return kind(options, progress, app_name(text), listed, environment)

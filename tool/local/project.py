@@ -16,7 +16,7 @@ from tool.local.state import STATE, YOU, Project
 
 OURS = {
     "accounts", "addresses", "audit.log", "certificate.pem", "config.json", "environments", "faults.json", "ids", "key.json", "key.pem",
-    "locks", "logs", "policies", "project.json", "propagation.json", "after_change.json", "revisions", "roles", "run", "services",
+    "locks", "logs", "policies", "project.json", "propagation.json", "after_change.json", "revisions", "roles", "run", "secrets", "services",
 }  # fmt: skip
 PATIENCE = 20  # seconds that a process may take to end or to open its ports
 

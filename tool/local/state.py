@@ -26,8 +26,15 @@ from tool.local.records import Json, Record
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STATE = pathlib.Path(os.environ.get("LOCAL_STATE") or ROOT / ".local").absolute()
 SECRETS = pathlib.Path(os.environ.get("LOCAL_SECRETS") or STATE.parent / ".secrets").absolute()
+DEVELOPMENT_SECRETS = STATE / "secrets"  # of environments/local
 GROUPS = pathlib.Path(os.environ.get("LOCAL_GROUPS") or STATE.parent / ".groups").absolute()
 YOU = "you@example.com"
+
+
+def secret_file(name: str) -> pathlib.Path:
+    """Where the value of a secret is. A file of one's own wins over environments/local."""
+    own, development = SECRETS / name, DEVELOPMENT_SECRETS / name
+    return development if development.exists() and not own.exists() else own
 
 
 def path(name: str) -> pathlib.Path:

@@ -10,13 +10,13 @@ from tool.local import policies, state
 from tool.local.gcloud.command import Failed, command
 from tool.local.gcloud.output import timestamp
 from tool.local.gcloud.policy import BINDING, add_member, remove_member, shown_policy
-from tool.local.state import SECRETS
+from tool.local.state import DEVELOPMENT_SECRETS, SECRETS, secret_file
 
 
 def secret(name: str) -> pathlib.Path:
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,255}", name):
         raise Failed(f"INVALID_ARGUMENT: {name} is no name of a secret.")
-    return SECRETS / name
+    return secret_file(name)
 
 
 def existing(name: str) -> str:
@@ -39,13 +39,14 @@ def create_secret(args: Namespace) -> None:
     file = args.data_file
     content = sys.stdin.buffer.read() if file == "-" else pathlib.Path(file).read_bytes()
     SECRETS.mkdir(mode=0o700, parents=True, exist_ok=True)
-    tokens.write_private(secret(args.NAME), content)
+    tokens.write_private(SECRETS / args.NAME, content)
     print(f"Created version [1] of the secret [{args.NAME}].", file=sys.stderr)
 
 
 @command("secrets list")
 def list_secrets(args: Namespace) -> object:
-    return [described(file.name) for file in sorted(SECRETS.glob("*")) if file.is_file()]
+    files = (*SECRETS.glob("*"), *DEVELOPMENT_SECRETS.glob("*"))
+    return [described(name) for name in sorted({file.name for file in files if file.is_file()})]
 
 
 @command("secrets describe", "NAME")

@@ -7,7 +7,7 @@ import signal
 from tool.local import accounts, policies, roles, services, state
 from tool.local.runtime import processes
 from tool.local.services import Revision, SecretVersion, Service, Serving
-from tool.local.state import SECRETS, STATE
+from tool.local.state import SECRETS, STATE, secret_file
 
 PATIENCE = 20  # seconds that a process may take to end
 
@@ -63,7 +63,7 @@ def secret(which: SecretVersion, email: str) -> str:
             " role (roles/secretmanager.secretAccessor) at the secret, project or higher level."
         )
     try:
-        return (SECRETS / name).read_text("utf-8").removesuffix("\n")
+        return secret_file(name).read_text("utf-8").removesuffix("\n")
     except OSError:
         raise StartFailed(
             f"the secret {name} has no value here: write it into {SECRETS / name}"

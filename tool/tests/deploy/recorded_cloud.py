@@ -71,6 +71,11 @@ class Cloud:
         (self.folder / name).parent.mkdir(exist_ok=True)
         (self.folder / name).write_text(json.dumps(content))
 
+    def enable(self, *apis):
+        """As somebody has done before."""
+        there = self.read("enabled") if (self.folder / "enabled").exists() else []
+        self.write("enabled", [*there, *(f"{api}.googleapis.com" for api in apis)])
+
     def databases(self):
         return [file.name for file in (self.folder / "databases").glob("*")]
 

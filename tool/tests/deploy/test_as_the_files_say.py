@@ -94,6 +94,7 @@ def test_what_cloud_run_sets_by_itself_is_nobody_s_line(deployed):
 
 @pytest.fixture
 def with_secret(deployed):
+    deployed.enable("secretmanager")
     write_flags(deployed, "--set-secrets=KEY=payments-key:latest")
     succeeded(deployed.deploy_sh())
     assert deployed.read("secrets/payments-key")["bindings"] == [binding(FRONT, READS)]

@@ -1,0 +1,48 @@
+"""Values of flags that Cloud Run is known to refuse. They are named before anything is changed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from tool.deploy.app import Function
+
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+CPUS = ("1", "2", "4", "6", "8")
+INGRESS = ("all", "internal", "internal-and-cloud-load-balancing")
+SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+def wrong(function: Function) -> Iterator[str]:
+    """What is wrong with a function's flags, where that is certain. `default` is a word of gcloud's."""
+    memory, cpu = function.flag("memory", "512Mi"), function.flag("cpu", "1")
+    size = bytes_in(memory)
+    if not size or not 128 * 2**20 <= size <= 32 * 2**30:
+        yield f"--memory={memory} is not a size from 128Mi to 32Gi, such as 512Mi"
+    thousandths = cpu.removesuffix("m")
+    parts = float(thousandths) / (1000 if cpu.endswith("m") else 1) if number(thousandths) else 0
+    if not (f"{parts:g}" in CPUS or 0.08 <= parts < 1):
+        yield f"--cpu={cpu} is not a number of CPUs: 0.08 to 1, 2, 4, 6 or 8"
+    elif size and parts >= 2 and size < 512 * 2**20:
+        yield f"--cpu={cpu} needs --memory=512Mi or more"
+    elif parts < 1 and function.flag("concurrency", "80") not in ("1",):
+        yield f"--cpu={cpu} needs --concurrency=1, as anything below one CPU does"
+    for name, most in (("concurrency", 1000), ("max-instances", 10_000), ("min-instances", 10_000)):
+        value, least = function.flag(name, "default"), 0 if name == "min-instances" else 1
+        if value != "default" and not (value.isdecimal() and least <= int(value) <= most):
+            yield f"--{name}={value} is not a number from {least} to {most}"
+    timeout = re.fullmatch(r"(\d{1,5})([smh]?)", function.flag("timeout", "60"))
+    if not timeout or not 1 <= int(timeout[1]) * SECONDS[timeout[2]] <= 3600:
+        yield f"--timeout={function.flag('timeout', '')} is not a time from 1 to 3600 seconds, such as 60 or 5m"
+    if function.flag("ingress", "all") not in INGRESS:
+        yield f"--ingress={function.flag('ingress', '')} is none of {', '.join(INGRESS)}"
+
+
+def bytes_in(size: str) -> int:
+    """0: it is no size."""
+    found = re.fullmatch(r"(\d{1,12})([KMG]i?|)", size)
+    return int(found[1]) * UNITS[found[2]] if found else 0
+
+
+def number(text: str) -> bool:
+    return bool(re.fullmatch(r"\d+(\.\d+)?", text))

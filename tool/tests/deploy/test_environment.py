@@ -1,0 +1,299 @@
+"""environments/NAME: what differs, what is missing, and where to write it."""
+
+import json
+import re
+
+import pytest
+
+from recorded_cloud import binding
+from test_deploy_commands import value
+from tool.deploy import environment
+from tool.testing import ROOT, run, succeeded
+
+READS = "roles/secretmanager.secretAccessor"
+
+
+def write(cloud, path, text):
+    (cloud.app / path).parent.mkdir(parents=True, exist_ok=True)
+    (cloud.app / path).write_text(text)
+
+
+def deploys(cloud):
+    return {c[3]: c for c in cloud.changes() if c[1:3] == ["run", "deploy"]}
+
+
+# ---- the file
+
+
+@pytest.mark.parametrize(
+    "text, values",
+    [
+        ("A=1\n# B=2\n\n C=x=y \n", {"A": "1", "C": "x=y"}),
+        ("export A=1\r\nB=\r\n", {"A": "1", "B": ""}),
+        ("A=5 $ and # no comment\n", {"A": "5 $ and # no comment"}),
+    ],
+)
+def test_a_line_is_a_name_and_a_value(text, values):
+    assert environment.parsed(text) == (values, {}, [])
+
+
+@pytest.mark.parametrize(
+    "line, problem",
+    [
+        ("A", "it is not NAME=value"),
+        ("1A=x", "it is not NAME=value"),
+        ("A = x", "it is not NAME=value"),
+        ('A="x"', "A: quotes would be a part of the value; leave them out"),
+        ("secret a b=x", "it is not NAME=value"),
+    ],
+)
+def test_a_wrong_line_is_named_and_its_value_is_not_repeated(line, problem):
+    assert environment.parsed(f"\n{line}\n")[2] == [(2, problem)]
+
+
+def test_a_value_may_be_a_dollar_and_names_stand_anywhere():
+    here = environment.Environment("x", {"A": "1", "B": "$A"}, {}, {"A": "shell", "C": "3"})
+    assert here.expanded("$A-${B}-$C-$$A") == ("1-$A-3-$A", ())
+    assert here.expanded("$D $PROJECT", left=("PROJECT",)) == ("$D $PROJECT", ("D",))
+
+
+@pytest.mark.parametrize(
+    "name, content, said",
+    [
+        ("stagin", None, "there is no environments/stagin; did you mean staging?"),
+        ("broken", b"\xff\xfeA\x00", "environments/broken cannot be read as text in UTF-8"),
+        ("wrong", b"A=1\nB\n", "environments/wrong: line 2: it is not NAME=value"),
+        ("secret", b"secret k=v\n", "environments/secret: a line secret NAME=value is for --local alone"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(cloud, name, content, said):
+    write(cloud, "environments/staging", "")
+    if content:
+        (cloud.app / "environments" / name).write_bytes(content)
+    refused = cloud.deploy_sh(f"--environment={name}")
+    assert refused.returncode == 1 and cloud.commands() == []
+    assert said in refused.stderr
+
+
+def test_windows_writes_a_mark_first_and_that_is_no_part_of_a_name(cloud):
+    write(cloud, "functions/front/variables", "GREETING=$A\n")
+    (cloud.app / "environments").mkdir()
+    (cloud.app / "environments/x").write_bytes("\ufeffA=1\r\nB=2\r\n".encode())
+    succeeded(cloud.deploy_sh("--environment=x"))
+    assert "GREETING=1" in value(deploys(cloud)["front"], "--set-env-vars")
+
+
+# ---- what it means
+
+
+def test_a_name_means_the_same_in_map_flags_and_variables(cloud):
+    text = (cloud.app / "trust-map").read_text()
+    write(cloud, "trust-map", text.replace("closed   -  ", "closed   $OPS"))
+    write(cloud, "functions/front/flags", "--memory=$MEMORY\n--set-secrets=KEY=$KEY:latest\n")
+    write(cloud, "functions/front/variables", "GREETING=hello $WHO, it costs $$5\n")
+    write(cloud, "environments/staging", "OPS=group:a@example.com,group:b@example.com\nMEMORY=1Gi\nKEY=staging-key\n")
+    cloud.env |= {"WHO": "you", "MEMORY": "2Gi"}
+    cloud.enable("secretmanager")
+    succeeded(cloud.deploy_sh("--environment=staging"))
+    front = deploys(cloud)["front"]
+    assert value(front, "--memory") == "1Gi"  # the file, and then the shell
+    assert value(front, "--set-secrets") == "KEY=staging-key:latest"
+    assert "GREETING=hello you, it costs $5" in value(front, "--set-env-vars")
+    assert cloud.members("closed") == {"group:a@example.com", "group:b@example.com"}
+    assert cloud.read("secrets/staging-key")["bindings"] == [
+        binding("serviceAccount:front-sa@p-1.iam.gserviceaccount.com", READS)
+    ]
+
+
+def test_a_value_of_several_lines_reaches_the_function_whole(cloud):
+    key = "-----BEGIN PUBLIC KEY-----\nMII##,=x\n-----END PUBLIC KEY-----\n"
+    write(cloud, "functions/front/variables", "KEY=$KEY\n")
+    cloud.env["KEY"] = key
+    succeeded(cloud.deploy_sh())
+    given = value(deploys(cloud)["front"], "--set-env-vars")
+    separator = given[1:3]
+    assert f"KEY={key}" in given[4:].split(separator)
+
+
+@pytest.mark.parametrize(
+    "options, shell, expected",
+    [
+        ([], {}, ("file-", "p-file", "europe-west1")),
+        ([], {"PREFIX": "shell-", "PROJECT": "p-shell", "REGION": "us-west1"}, ("shell-", "p-shell", "us-west1")),
+        (["--project=p-1", "--region=us-east1"], {"PROJECT": "p-shell", "REGION": "us-west1"}, ("file-", "p-1", "us-east1")),
+    ],
+)
+def test_an_option_wins_then_the_shell_then_the_file(cloud, options, shell, expected):
+    write(cloud, "environments/e", "PREFIX=file-\nPROJECT=p-file\nREGION=europe-west1\n")
+    command = [str(ROOT / "deploy.sh"), f"--app={cloud.app}", "--environment=e", "--dry-run", *options]
+    dry = succeeded(run(*command, env={**cloud.env, **shell})).stdout
+    prefix, project, region = expected
+    assert f"gcloud run deploy {prefix}front --project={project} --region={region}" in dry
+
+
+def test_commands_that_are_printed_name_the_environment(cloud):
+    write(cloud, "environments/staging", "PREFIX=staging-\n")
+    said = succeeded(cloud.deploy_sh("--environment=staging")).stdout
+    assert re.search(r'eval "\$\(\./deploy\.sh env .*--environment=staging\)"', said)
+
+
+def test_a_diff_compares_what_is_opened_there(cloud):
+    write(cloud, "trust-map", (cloud.app / "trust-map").read_text().replace("closed   -  ", "closed   $OPS"))
+    write(cloud, "environments/production", "OPS=group:ops@example.com\n")
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "before"]):
+        succeeded(run("git", *identity, *words, cwd=cloud.app))
+    command = [str(ROOT / "deploy.sh"), f"--app={cloud.app}", "diff", "HEAD", "--environment=production"]
+    succeeded(run(*command))
+    write(cloud, "environments/production", "OPS=group:ops@example.com,group:all@example.com\n")
+    said = run(*command)
+    assert (said.returncode, said.stdout) == (1, "opened: group:all@example.com may call closed\n")
+
+
+# ---- what is missing
+
+
+@pytest.fixture
+def demanding(cloud):
+    """An app that needs a variable, a secret, an account and a role."""
+    text = (cloud.app / "trust-map").read_text()
+    nightly = "serviceAccount:nightly@$PROJECT.iam.gserviceaccount.com"
+    text = text.replace("closed   -        -", f"closed   {nightly}  roles/pubsub.publishr")
+    write(cloud, "trust-map", text)
+    write(cloud, "functions/front/variables", "PAYMENTS_URL=$PAY\n")
+    write(cloud, "functions/front/flags", "--set-secrets=KEY=payments-key:latest\n")
+    cloud.enable("run", "iam", "secretmanager")
+    cloud.answer("run regions list", [{"locationId": "us-east1"}, {"locationId": "us-east4"}])
+    return cloud
+
+
+NOT_FOUND = {"stderr": "ERROR: (gcloud) NOT_FOUND: it was not found.\n", "status": 1}
+MISSING = {
+    "variable": "functions/front/variables: PAYMENTS_URL=$PAY, but PAY is not set in this shell",
+    "secret": "the secret payments-key has no enabled version. Make it: printf VALUE | gcloud secrets create payments-key --data-file=- --project=p-1",
+    "account": "trust-map names the service account nightly@p-1.iam.gserviceaccount.com, which is not there. Make it: gcloud iam service-accounts create nightly --project=p-1",
+    "role": "trust-map names the role roles/pubsub.publishr, which does not exist",
+    "billing": "project p-1 has no billing account",
+    "region": "Cloud Run has no region us-east1; did you mean us-east4?",
+}
+
+
+def lacks(cloud, kinds):
+    """Supplies all but these."""
+    if "variable" not in kinds:
+        cloud.env["PAY"] = "https://payments.example"
+    cloud.answer("secrets versions list payments-key", [] if "secret" in kinds else [{"name": "1"}])
+    if "account" not in kinds:
+        email = "nightly@p-1.iam.gserviceaccount.com"
+        cloud.write(f"accounts/{email}", {"email": email})
+    if "role" in kinds:
+        cloud.answer("iam roles describe roles/pubsub.publishr", **NOT_FOUND)
+    if "billing" in kinds:
+        cloud.answer("billing projects describe", {})
+    if "region" in kinds:
+        cloud.answer("run regions list", [{"locationId": "us-east4"}])
+
+
+@pytest.mark.parametrize("kind", MISSING)
+def test_what_is_missing_is_named_with_what_supplies_it(demanding, kind):
+    lacks(demanding, [kind])
+    refused = demanding.deploy_sh()
+    assert refused.returncode == 1 and demanding.changes() == []
+    assert [m for m in MISSING.values() if m in refused.stderr] == [MISSING[kind]]
+
+
+def test_all_that_is_missing_is_named_at_once(demanding):
+    lacks(demanding, list(MISSING))
+    refused = demanding.deploy_sh()
+    assert refused.returncode == 1 and demanding.changes() == []
+    for said in MISSING.values():
+        assert said in refused.stderr
+
+
+def test_where_nothing_is_missing_it_is_deployed_and_asked_again_for_little(demanding):
+    lacks(demanding, [])
+    succeeded(demanding.deploy_sh())
+    demanding.forget()
+    succeeded(demanding.deploy_sh())
+    asked = [" ".join(c[1:4]) for c in demanding.commands()]
+    assert asked.count("secrets versions list") == 1
+    assert not any("regions" in a or "roles/pubsub" in a or "billing" in a for a in asked)
+
+
+def test_what_cannot_be_seen_is_not_called_missing(demanding):
+    lacks(demanding, [])
+    denied = {"stderr": "ERROR: (gcloud) PERMISSION_DENIED: no\n", "status": 1}
+    demanding.answer("secrets versions list payments-key", **denied)
+    demanding.answer("iam roles describe roles/pubsub.publishr", **denied)
+    succeeded(demanding.deploy_sh())
+
+
+def test_a_dry_run_lists_what_must_be_there(demanding):
+    lacks(demanding, [])
+    dry = succeeded(demanding.deploy_sh("--dry-run")).stdout
+    listed = re.findall(r"^#   (.*)", dry.partition("# Enabling")[0], re.M)
+    assert listed == [
+        "the secret payments-key, with an enabled version",
+        "the service account nightly@p-1.iam.gserviceaccount.com",
+        "the role roles/pubsub.publishr",
+    ]
+
+
+@pytest.mark.parametrize(
+    "flag, said",
+    [
+        ("--memory=9Zi", "--memory=9Zi is not a size"),
+        ("--memory=64Mi", "--memory=64Mi is not a size"),
+        ("--cpu=2\n--memory=128Mi", "--cpu=2 needs --memory=512Mi or more"),
+        ("--cpu=3", "--cpu=3 is not a number of CPUs"),
+        ("--cpu=0.5", "--cpu=0.5 needs --concurrency=1"),
+        ("--concurrency=1001", "--concurrency=1001 is not a number from 1 to 1000"),
+        ("--timeout=2h", "--timeout=2h is not a time"),
+        ("--ingress=outside", "--ingress=outside is none of all, internal"),
+        ("--max-instances=0", "--max-instances=0 is not a number from 1"),
+    ],
+)
+def test_a_value_that_cloud_run_refuses_is_named_before_anything_is_made(cloud, flag, said):
+    write(cloud, "functions/front/flags", flag)
+    refused = cloud.deploy_sh()
+    assert refused.returncode == 1 and cloud.commands() == []
+    assert f"functions/front/flags: {said}" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "flags", ["--memory=1G", "--memory=32Gi\n--cpu=8", "--cpu=500m\n--concurrency=1", "--timeout=5m", "--concurrency=default", "--min-instances=0"]
+)
+def test_a_value_that_cloud_run_takes_passes(cloud, flags):
+    write(cloud, "functions/front/flags", flags)
+    succeeded(cloud.deploy_sh("--dry-run"))
+
+
+# ---- some functions only
+
+
+def test_a_deploy_with_names_is_about_these_functions_only(deployed):
+    for name in ("front", "back"):
+        write(deployed, f"functions/{name}/variables", "A=1\n")
+    said = succeeded(deployed.deploy_sh("deploy", "back"))
+    assert set(deploys(deployed)) == {"back"} and "front is" not in said.stdout
+    found = json.loads(succeeded(deployed.deploy_sh("verify", "--format=json")).stdout)
+    assert len(found["calls"]) == 15
+    assert "no function bak, but front back closed. Did you mean back?" in deployed.deploy_sh("deploy", "bak").stderr
+
+
+def test_a_first_deploy_of_one_function_makes_the_accounts_that_its_policy_names(cloud):
+    succeeded(cloud.deploy_sh("deploy", "back"))
+    made = {file.name.partition("-sa@")[0] for file in (cloud.folder / "accounts").iterdir()}
+    assert made == {"back", "front", "builder"} and set(deploys(cloud)) == {"back"}
+
+
+def test_a_table_that_is_too_wide_is_a_line_for_each_function(deployed):
+    deployed.env["COLUMNS"] = "60"
+    opened = {"role": "roles/run.invoker", "members": ["allUsers"]}
+    deployed.write("policies/closed", {"bindings": [opened]})
+    said = deployed.deploy_sh("verify").stdout
+    assert "  front    you (200 ok), of 5 callers\n" in said
+    assert "  back     front (200 ok), of 5 callers\n" in said
+    assert "      anonymous: 200 WRONG\n" in said
+    measured = said.partition("Who may, by the policies")[0].splitlines()
+    assert max(len(line) for line in measured if line[:2] == "  " and "callers" not in line) <= 60
