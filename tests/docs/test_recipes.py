@@ -186,8 +186,9 @@ def as_it_was(clone):
     for folder in (clone.root / "functions").iterdir():
         if not (ROOT / "functions" / folder.name).exists():
             succeeded(clone.deploy_sh("destroy", folder.name))
-    shutil.rmtree(clone.root / "functions")
-    shutil.copytree(ROOT / "functions", clone.root / "functions")
+    for folder in ("functions", "environments"):
+        shutil.rmtree(clone.root / folder)
+        shutil.copytree(ROOT / folder, clone.root / folder)
     shutil.copy(ROOT / "trust-map", clone.root)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-import shutil
+import sys
 from collections.abc import Iterator
 
 from tool.deploy.cloud import Grant
@@ -37,7 +38,7 @@ def as_text(measured: Measured, target: Target) -> Iterator[str]:
     left = max(map(len, callers)) + GAP
     width = max(map(len, [*names, *shown.values(), " " * 13])) + GAP
     yield ""
-    if 2 + left + width * len(names) > shutil.get_terminal_size((FILE_WIDTH, 24)).columns:
+    if 2 + left + width * len(names) > longest_line():
         yield from by_function(measured)
     else:
         yield (
@@ -62,6 +63,11 @@ def as_text(measured: Measured, target: Target) -> Iterator[str]:
     yield from explained(measured, target)
 
 
+def longest_line() -> int:
+    """Characters that fit into a line."""
+    return os.get_terminal_size().columns if sys.stdout.isatty() else FILE_WIDTH
+
+
 def by_function(measured: Measured) -> Iterator[str]:
     """Where the table is too wide: a line for each function, and all that is not as the map says."""
     yield "The trust map as measured: who was let in"
@@ -69,8 +75,9 @@ def by_function(measured: Measured) -> Iterator[str]:
     for report in measured.functions:
         cells = [cell for cell in measured.cells if cell.function == report.name]
         let_in = [
-            f"{cell.caller} ({text_of(cell)})" for cell in cells if cell.said is Said.IN
-        ]
+            f"{cell.caller} ({text_of(cell)})" for cell in cells
+            if cell.said is Said.IN and cell.verdict is not Verdict.WRONG
+        ]  # fmt: skip
         yield f"  {report.name:<{width}}{', '.join(let_in) or 'nobody'}, of {len(cells)} callers"
         for cell in cells:
             if cell.verdict in (Verdict.WRONG, Verdict.UNKNOWN):

@@ -416,12 +416,45 @@ def schedule(deployed):
     )
 
 
-def test_an_account_that_is_not_there_is_named_at_once(deployed, schedule):
+def test_an_account_that_the_map_names_is_made_on_this_machine(deployed, schedule):
+    """A fresh clone of an app deploys with no step by hand."""
     trust_map = deployed.app / "trust-map"
     trust_map.write_text(re.sub("closed +-", "closed serviceAccount:nightly@$PROJECT.iam.gserviceaccount.com", trust_map.read_text()))
-    failed = deployed.deploy_sh()
-    assert failed.returncode == 1 and "waiting" not in failed.stderr
-    assert "closed: trust-map names an account that does not exist" in failed.stderr
+    succeeded(deployed.deploy_sh())
+    nightly = "nightly@local-project.iam.gserviceaccount.com"
+    assert deployed.members("closed") == {f"serviceAccount:{nightly}"}
+    succeeded(deployed.gcloud(f"iam service-accounts delete {nightly} --quiet"))
+
+
+def test_a_secret_has_a_value_for_development_and_a_file_of_one_s_own_wins(deployed):
+    flags, env = deployed.app / "functions/front/flags", deployed.app / "environments"
+    before, name = flags.read_text(), "payments-key"
+    flags.write_text(f"{before}\n--set-secrets=KEY={name}:latest\n")
+    try:
+        refused = deployed.deploy_sh()
+        assert refused.returncode == 1 and f"a line secret {name}=VALUE into environments/local" in refused.stderr
+        env.mkdir()
+        (env / "local").write_text(f"secret {name}=for development\n")
+        succeeded(deployed.deploy_sh())
+        assert environment_of(deployed)["KEY"] == "for development"
+        (deployed.app / ".secrets").mkdir()
+        (deployed.app / ".secrets" / name).write_text("my own")
+        (deployed.app / "functions/front/variables").write_text("A=1\n")
+        succeeded(deployed.deploy_sh())
+        assert environment_of(deployed)["KEY"] == "my own"
+    finally:
+        flags.write_text(before)
+        (deployed.app / "functions/front/variables").unlink(missing_ok=True)
+        for folder in (env, deployed.app / ".secrets"):
+            shutil.rmtree(folder, ignore_errors=True)
+        succeeded(deployed.deploy_sh())
+
+
+def environment_of(local):
+    """What front finds in its environment."""
+    token = local.gcloud("auth print-identity-token").stdout.strip()
+    headers = {"Authorization": f"Bearer {token}"}
+    return requests.get(url(local, "front"), headers=headers, timeout=20).json()["environment"]
 
 
 def test_members_that_are_no_functions_are_let_in_and_shown(deployed, schedule):
