@@ -272,6 +272,33 @@ def test_as_everyone_measures_all_and_takes_back_what_it_needed(powerless):
     succeeded(powerless.gcloud(f"iam service-accounts remove-iam-policy-binding {front} {you} --role={TOKENS}"))
 
 
+def test_what_cannot_be_taken_back_is_an_error_with_its_command(powerless):
+    denied = "PERMISSION_DENIED: Permission 'iam.serviceAccounts.setIamPolicy' denied"
+    powerless.faults(("remove-iam-policy-binding front-sa", 9, denied))
+    try:
+        failed = powerless.deploy_sh("verify", "--as-everyone")
+        assert failed.returncode == 1
+        assert failed.stderr.count("Taken back: ") == 2
+        [command] = re.findall("This ends it: gcloud (.*)", failed.stderr)
+    finally:
+        (powerless.state / "faults.json").unlink()
+    assert makers(powerless)[0] != []
+    succeeded(powerless.gcloud(command))
+    assert makers(powerless) == [[], [], []]
+
+
+def test_what_was_never_granted_is_not_called_taken_back(powerless):
+    denied = "PERMISSION_DENIED: Permission 'iam.serviceAccounts.setIamPolicy' denied"
+    powerless.faults(("add-iam-policy-binding back-sa", 9, denied))
+    try:
+        failed = powerless.deploy_sh("verify", "--as-everyone")
+    finally:
+        (powerless.state / "faults.json").unlink()
+    assert failed.returncode == 1 and "you may not let yourself act as back" in failed.stderr
+    taken = re.findall("Taken back: your tokens of (\\w+)-sa@", failed.stderr)
+    assert taken == ["front"] and makers(powerless) == [[], [], []]
+
+
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_as_everyone_takes_back_when_it_is_interrupted(powerless, sent):
     process = start(powerless, "verify", "--as-everyone")

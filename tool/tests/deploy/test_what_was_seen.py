@@ -141,24 +141,6 @@ def test_where_nobody_says_who_you_are_no_command_has_an_empty_member(deployed, 
     assert "--member= " not in verified.stdout and "--member=YOU " in verified.stdout
 
 
-# ---- as everyone
-
-
-def test_what_cannot_be_taken_back_is_an_error_with_its_command(deployed):
-    makers = {"bindings": []}
-    lent = {"role": "roles/iam.serviceAccountTokenCreator", "members": ["user:dev@example.com"]}
-    deployed.answer("service-accounts get-iam-policy back-sa@", makers)
-    deployed.answer("service-accounts get-iam-policy closed-sa@", makers)
-    deployed.answer("service-accounts add-iam-policy-binding", found={})
-    deployed.answer("service-accounts remove-iam-policy-binding", **DENIED)
-
-    # front's policy holds the binding as soon as it was asked for once.
-    deployed.fault("service-accounts get-iam-policy front-sa@", "ERROR: UNAVAILABLE: once")
-    deployed.answer("service-accounts get-iam-policy front-sa@", {"bindings": [lent]})
-    done = deployed.deploy_sh("verify", "--as-everyone")
-    assert "Taken back" not in done.stderr  # nothing was ever granted: front's was there
-
-
 # ---- destroy, dry runs, errors
 
 
