@@ -26,6 +26,7 @@ PASSES = {
     "Another activation or deactivation is in progress": "APIs to be enabled",
     "There were concurrent policy changes. Please retry the whole read-modify-write": "another change",
     "ABORTED: Conflict for resource 'front': version '1' was specified but current version is '2'": "another change",
+    "Namespaces instance [p] is the subject of a conflict: Resource 'front' already exists.": "another change",
     "Could not update: unable to queue the operation": "another change",
     "FAILED_PRECONDITION: Database ID 'data-1' is not available. Please retry in 202 seconds": "deleted database",
     "UNAVAILABLE: The service is currently unavailable.": "Google to answer",
