@@ -99,3 +99,9 @@ def proxy_service(args: Namespace) -> None:
     place = f"in project [{project.id}] region [{project.region}]"
     print(f"Proxying to Cloud Run service [{args.SERVICE}] {place}", file=sys.stderr, flush=True)
     proxy.serve(url, int(args.port or 8080))
+
+
+@command("run jobs list", "--region?")
+def list_jobs(args: Namespace) -> list[dict[str, Json]]:
+    """There are none: the local project has functions only."""
+    return []
