@@ -8,6 +8,7 @@ from tool.local import policies, services, state
 from tool.local.gcloud.command import Failed, command
 from tool.local.gcloud.output import table, timestamp
 from tool.local.gcloud.service import as_revision, as_service, conditions, service_of
+from tool.local.records import Json
 from tool.local.runtime import revisions
 from tool.local.services import Service
 from tool.local.state import YOU
