@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tool.deploy.cloud import Level
 from tool.deploy.grants import Facts, OpenCheck, Removal, RoleBinding
-from tool.deploy.graph import Graph, user
+from tool.deploy.graph import Graph
 from tool.deploy.principals import Distance, distance, is_agent_of_google
 from tool.deploy.who import Search, Way
 
@@ -137,8 +137,7 @@ def first_removal(way: Way, kept: frozenset[Removal]) -> Removal | None:
     A binding that trust-map makes is left: the next deploy would make it again.
     """
     for edge in (step.edge for step in way.steps if not step.edge.is_of_map):
-        own = {held.removal for held in edge.by if user(held, edge.start.kind) == edge.start}
-        for removal in sorted(edge.removals, key=lambda removal: removal not in own):
+        for removal in edge.removals:
             if removal not in kept:
                 return removal
     return None

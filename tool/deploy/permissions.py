@@ -50,6 +50,7 @@ class Does(enum.Enum):
     ACT_AS = enum.auto()
     USE_DEFAULT = enum.auto()
     CHANGE_JOB = enum.auto()
+    CHANGE_JOB_POLICY = enum.auto()
     OVERRIDE_JOB = enum.auto()
     START_JOB = enum.auto()
     GO_THROUGH_CODE = enum.auto()
@@ -106,6 +107,7 @@ OF_JOB = {
     Kind.RUNNING: (
         Rule("run.jobs.runWithOverrides", Does.OVERRIDE_JOB, documented=False),
         Rule(UPDATE_JOB, Does.CHANGE_JOB, documented=False),
+        Rule("run.jobs.setIamPolicy", Does.CHANGE_JOB_POLICY, documented=False),
     ),
     Kind.CALLING: (Rule("run.jobs.run", Does.START_JOB),),
 }

@@ -42,6 +42,7 @@ DOES = {
     Does.ACT_AS: "could run code as {account}",
     Does.USE_DEFAULT: "could run code as {account}, an account that Google made",
     Does.CHANGE_JOB: "could change the job {job}, which runs as {account}",
+    Does.CHANGE_JOB_POLICY: "may change who may run the job {job}, which runs as {account}",
     Does.OVERRIDE_JOB: "could run the job {job}, which runs as {account}, with other arguments",
     Does.START_JOB: "may start the job {job}, whose code runs as {account}",
     Does.GO_THROUGH_CODE: "calls others as {account}",
@@ -49,7 +50,7 @@ DOES = {
     Does.DEPLOY_AS_MEMBER: "could be in {set}, and so deploy other code as {function}",
 }
 HALVES = {
-    Kind.STARTING: "may start code as an account, where it may act as that account",
+    Kind.STARTING: "may run code as any account that it may act as",
     Kind.UPDATING: "may update {function}",
     Kind.ACTING: "may act as {account}",
 }

@@ -136,12 +136,13 @@ class Search:
         hops: Hops = {self.graph.goal: None}
         layer = [self.graph.goal]
         while layer:
-            for place in layer:  # grows by where one is there without a step
+            here, ahead, layer = [], layer[::-1], []
+            while ahead:  # and from where one is there without a step
+                here.append(place := ahead.pop())
                 for giver in self.graph.givers[place]:
                     if giver not in hops:
                         hops[giver] = (place, None)
-                        layer.append(giver)
-            here, layer = layer, []
+                        ahead.append(giver)
             for place in here:
                 for edge in self.graph.edges_to[place]:
                     if edge.start not in hops and usable(edge):

@@ -42,6 +42,7 @@ ROLES = {
     "startJob": "run.jobs.run",
     "override": "run.jobs.runWithOverrides",
     "updateJob": "run.jobs.update",
+    "jobPolicy": "run.jobs.setIamPolicy",
     "manager": "deploymentmanager.deployments.create",
     "look": "run.services.get",
     "owner": "run.routes.invoke;run.services.setIamPolicy;iam.serviceAccounts.actAs",
