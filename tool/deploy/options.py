@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 from typing import NamedTuple, NoReturn
+from urllib.parse import urlsplit
 
 from tool.deploy import environment
 from tool.deploy.environment import Environment
@@ -219,5 +220,9 @@ def check_url(url: str) -> None:
             " ./deploy.sh explain URL",
             2,
         )
-    if not re.fullmatch(r"https?://[A-Za-z0-9.:-]+([/?#].*)?", url):
+    if not re.fullmatch(r"https?://([A-Za-z0-9.:-]+|\[[0-9A-Fa-f:.]+\](:\d+)?)([/?#].*)?", url):
         raise Stop("explain needs a URL that begins with http:// or https://", 2)
+    try:
+        urlsplit(url)
+    except ValueError:  # brackets, and no address of IPv6 in them
+        raise Stop("explain needs a URL that begins with http:// or https://", 2) from None
