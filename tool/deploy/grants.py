@@ -79,11 +79,7 @@ class Held(NamedTuple):
     grant: Grant
     doubts: tuple[Doubt, ...]
     is_of_map: bool  # exactly the binding that a deploy makes
-
-    @property
-    def removal(self) -> Removal:
-        binding, on = self.grant
-        return RoleBinding(on, binding.member, binding.role)
+    removal: Removal  # what takes it away
 
 
 class Index:
@@ -96,15 +92,20 @@ class Index:
         self.known = frozenset((*known, *levels, *DEFAULTS.values(), *CREATE))
         every = [as_held(facts, grant) for grant in sorted(facts.grants, key=written)]
         of_map = {held.removal for held in every if held.is_of_map}
+        everything = self._useful(None)
+        useful = {role: self._useful(allowed) for role, allowed in facts.roles.items()}
         for held in every:
             binding, on = held.grant
             # A binding of the map's with a condition beside the one without gives nothing more.
             if binding.member.startswith("deleted:") or (binding.condition and held.removal in of_map):
                 continue
             where = None if on.level in ABOVE else on
-            allowed = facts.roles.get(binding.role)
-            for permission in sorted(self.known if allowed is None else allowed & self.known):
+            for permission in useful.get(binding.role, everything):
                 self._held[permission, where].append(held)
+
+    def _useful(self, allowed: frozenset[str] | None) -> list[str]:
+        """Of what a role allows, what leads somewhere. What cannot be looked into may allow all."""
+        return sorted(self.known if allowed is None else allowed & self.known)
 
     def here(self, permission: str, resource: Resource | None) -> list[Held]:
         """On this resource itself; None: on the project or above it."""
@@ -132,4 +133,5 @@ def as_held(facts: Facts, grant: Grant) -> Held:
         and not binding.condition
         and (on.id, binding.principal) in facts.by_map
     )
-    return Held(binding.principal, grant, tuple(doubts), is_of_map)
+    removal = RoleBinding(on, binding.member, binding.role)
+    return Held(binding.principal, grant, tuple(doubts), is_of_map, removal)
