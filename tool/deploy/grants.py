@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from tool.deploy.cloud import INVOKER, Grant, Level, Resource
-from tool.deploy.permissions import CREATE, DEFAULTS, OF_JOB, RULES
+from tool.deploy.permissions import LEADING, SET_POLICY
 
-ABOVE = (Level.PROJECT, Level.FOLDER, Level.ORGANIZATION)
+ABOVE = tuple(SET_POLICY)
 
 
 class Function(NamedTuple):
@@ -87,13 +87,10 @@ class Index:
 
     def __init__(self, facts: Facts):
         self._held: dict[tuple[str, Resource | None], list[Held]] = defaultdict(list)
-        known = [rule.permission for rules in (*RULES.values(), *OF_JOB.values()) for rule in rules]
-        levels = [f"resourcemanager.{level.value}s.setIamPolicy" for level in ABOVE]
-        self.known = frozenset((*known, *levels, *DEFAULTS.values(), *CREATE))
         every = [as_held(facts, grant) for grant in sorted(facts.grants, key=written)]
         of_map = {held.removal for held in every if held.is_of_map}
-        everything = self._useful(None)
-        useful = {role: self._useful(allowed) for role, allowed in facts.roles.items()}
+        useful = {role: leading(allowed) for role, allowed in facts.roles.items()}
+        everything = leading(None)
         for held in every:
             binding, on = held.grant
             # A binding of the map's with a condition beside the one without gives nothing more.
@@ -103,16 +100,17 @@ class Index:
             for permission in useful.get(binding.role, everything):
                 self._held[permission, where].append(held)
 
-    def _useful(self, allowed: frozenset[str] | None) -> list[str]:
-        """Of what a role allows, what leads somewhere. What cannot be looked into may allow all."""
-        return sorted(self.known if allowed is None else allowed & self.known)
-
     def here(self, permission: str, resource: Resource | None) -> list[Held]:
         """On this resource itself; None: on the project or above it."""
         return self._held.get((permission, resource), [])
 
     def on(self, permission: str, resource: Resource) -> list[Held]:
         return [*self.here(permission, resource), *self.here(permission, None)]
+
+
+def leading(allowed: frozenset[str] | None) -> list[str]:
+    """Of what a role allows, what leads somewhere. What cannot be looked into may allow all."""
+    return sorted(LEADING if allowed is None else allowed & LEADING)
 
 
 def written(grant: Grant) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from tool.deploy.permissions import (
     DEFAULTS,
     OF_JOB,
     RULES,
+    SET_POLICY,
     UPDATE,
     UPDATE_JOB,
     Does,
@@ -176,7 +177,7 @@ class Graph:
 
     def _to_policy_above(self, place: Place) -> Iterator[Edge]:
         level = Level(place.what)
-        for held in self._index.here(f"resourcemanager.{level.value}s.setIamPolicy", None):
+        for held in self._index.here(SET_POLICY[level], None):
             if ABOVE.index(held.grant.on.level) >= ABOVE.index(level):
                 yield edge(user(held, Kind.ACCESS_TOKEN), place, Does.CHANGE_POLICY_ABOVE, held)
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
+from tool.deploy.cloud import Level
+
 
 class Kind(enum.StrEnum):
     """What kind of place in the graph somebody can have come to."""
@@ -133,4 +135,19 @@ CREATE = frozenset(
     run.instances.create run.jobs.create run.services.create run.workerpools.create
     tpu.nodes.create workflows.workflows.create workstations.workstationConfigs.create
     """.split()
+)
+# The levels of policies above a function, each with the permission to change the policy.
+SET_POLICY = {
+    Level.PROJECT: "resourcemanager.projects.setIamPolicy",
+    Level.FOLDER: "resourcemanager.folders.setIamPolicy",
+    Level.ORGANIZATION: "resourcemanager.organizations.setIamPolicy",
+}
+# All that can be a step on a way to a function.
+LEADING = frozenset(
+    (
+        *(rule.permission for rules in (*RULES.values(), *OF_JOB.values()) for rule in rules),
+        *SET_POLICY.values(),
+        *DEFAULTS.values(),
+        *CREATE,
+    )
 )
