@@ -14,6 +14,7 @@ import requests
 
 from names import LOGIN, SEARCH, USER_PROFILES
 from test_openapi import operations
+from tool.deploy.sentences import NOT_LOOKED_AT
 from tool.testing import FUNCTIONS, ROOT, run
 
 WALK = ("README.md", "docs/tutorial.md", "docs/identity.md", "docs/deploy.md")  # in one shell, in this order
@@ -119,6 +120,11 @@ def test_every_link_leads_where_it_says(page):
         elif place:
             headings = re.findall("^#+ (.+)", file.read_text(), re.M)
             assert place in [re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings], target
+
+
+def test_all_that_who_does_not_look_at_is_explained():
+    page = (ROOT / "docs/troubleshooting.md").read_text()
+    assert [what for what in NOT_LOOKED_AT if f"\n- *{what}*: " not in page] == []
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

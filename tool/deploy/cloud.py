@@ -45,6 +45,7 @@ class Level(enum.Enum):
     """What a policy is the policy of."""
 
     FUNCTION = "function"
+    JOB = "job"
     ACCOUNT = "account"
     PROJECT = "project"
     FOLDER = "folder"
@@ -53,7 +54,7 @@ class Level(enum.Enum):
 
 class Resource(NamedTuple):
     level: Level
-    id: str  # of a function: REGION/NAME
+    id: str  # of a function or a job: REGION/NAME
 
     def __str__(self) -> str:
         return f"{self.level.value} {self.id.rpartition('/')[2]}"
@@ -152,6 +153,14 @@ class Service(NamedTuple):
         return found
 
 
+class Job(NamedTuple):
+    """A Cloud Run job."""
+
+    name: str
+    region: str
+    account: str
+
+
 class Account(NamedTuple):
     """A service account of the project."""
 
@@ -190,6 +199,11 @@ class Found(NamedTuple):
     accounts: tuple[Account, ...]
     above: Above | None = None  # None: not read
     database: Database | None = None
+
+    @property
+    def project_number(self) -> str:
+        """As a service says it. Nothing, where there is none."""
+        return self.services[0].project_number if self.services else ""
 
     def enabled(self, api: str) -> bool:
         return f"{api}.googleapis.com" in self.apis
@@ -281,6 +295,13 @@ def secrets_from(spec: dict[str, Any]) -> frozenset[str]:
     read = [v["valueFrom"]["secretKeyRef"]["name"] for v in variables if "valueFrom" in v]
     files = [volume["secret"]["secretName"] for volume in spec.get("volumes", ()) if "secret" in volume]
     return frozenset(read + files)
+
+
+def job_from(shown: dict[str, Any]) -> Job:
+    metadata = shown["metadata"]
+    task = shown.get("spec", {}).get("template", {}).get("spec", {}).get("template", {})
+    account = task.get("spec", {}).get("serviceAccountName", "")
+    return Job(metadata["name"], metadata.get("labels", {}).get(LOCATION, ""), account)
 
 
 def traffic_from(shown: Iterable[dict[str, Any]]) -> tuple[Traffic, ...]:

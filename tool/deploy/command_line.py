@@ -8,10 +8,22 @@ import os
 import pathlib
 import sys
 import tempfile
+from collections.abc import Iterable
 from typing import NoReturn
 
 from tool.deploy import app as the_app
-from tool.deploy import destroy, diff, env, facts, flag_values, inventory, table, who
+from tool.deploy import (
+    cut,
+    destroy,
+    diff,
+    env,
+    facts,
+    flag_values,
+    inventory,
+    table,
+    who_forms,
+    who_text,
+)
 from tool.deploy.app import App
 from tool.deploy.apply import deploy
 from tool.deploy.cloud import Found
@@ -116,7 +128,7 @@ async def of_app(
         for line in await env.exported(app, target):
             say(line)
     elif options.verb == "who":
-        await print_who(options, app, target)
+        return await print_who(options, app, target)
     elif options.verb == "verify":
         found = await must_be_deployed(app, target)
         measured = await verify(options, app, target, pathlib.Path(folder), found, found.above, {})
@@ -179,20 +191,28 @@ def show(measured: Measured, target: Target, form: Form) -> None:
         say(sentence)
 
 
-async def print_who(options: Options, app: App, target: Target) -> None:
+async def print_who(options: Options, app: App, target: Target) -> int:
+    """Returns the exit status: 3 where a policy that decides cannot be read."""
     if not options.name:
         raise Stop(f"who needs a function: {' '.join(app.names)}", 2)
     name = app.prefix + options.name.removeprefix(app.prefix)
-    found = await inventory.look(target)
-    if not found.service(name, target.region):
+    there = await inventory.look(target)
+    if not there.service(name, target.region):
         raise not_deployed(target, name) if app.function(name) else no_function(app, name)
-    collected = await facts.collected(app, target, found, name)
-    chains = who.found_by(collected, target.project, f"{target.region}/{name}")
+    collected = await facts.collected(app, target, there, name)
+    found = cut.found_by(collected, f"{target.region}/{name}")
+    if options.cut:
+        found = cut.with_cut(found)
+    say("\n".join(who_lines(found, options)))
+    return 3 if collected.hidden else 0
+
+
+def who_lines(found: cut.Found, options: Options) -> Iterable[str]:
+    if options.form is Form.MERMAID:
+        return who_forms.as_mermaid(found)
     if options.form is Form.JSON:
-        say(who.as_json(chains))
-    else:
-        drawn = who.as_mermaid(chains) if options.form is Form.MERMAID else who.as_text(chains)
-        say("\n".join(drawn))
+        return [who_forms.cut_as_json(found) if options.cut else who_forms.as_json(found)]
+    return who_text.cut_as_text(found) if options.cut else who_text.as_text(found)
 
 
 async def explain(target: Target, options: Options) -> int:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from tool.deploy import explain, interruption, inventory, processes
 from tool.deploy.cloud import INVOKER, Binding, Service, account_from, service_from
+from tool.deploy.explain_known import Grant, Known, Reply, Unread
 from tool.deploy.gcloud import Answer
 from tool.deploy.processes import together
 from tool.deploy.progress import Refused, error, say
@@ -35,14 +36,16 @@ async def explained(target: Target, url: str) -> int:
     say(f"{verdict.answer.value}: {verdict.why}.")
     if verdict.command:
         say(f"this changes it: {shlex.join(verdict.command)}")
-    return 0 if verdict.answer is explain.Reply.LET_IN else 3
+    for command in verdict.then:
+        say(f"after that it would still be refused, until: {shlex.join(command)}")
+    return 0 if verdict.answer is Reply.LET_IN else 3
 
 
-async def collected(target: Target, url: str) -> explain.Known:
+async def collected(target: Target, url: str) -> Known:
     service = await behind(target, url)
     if service:
         target.region = service.region
-    known = explain.Known(
+    known = Known(
         signer="this local project" if target.local else "Google",
         project=target.project,
         region=target.region,
@@ -57,6 +60,7 @@ async def collected(target: Target, url: str) -> explain.Known:
         unread=(),
         accounts=None,
         certificates=None,
+        you=target.you,
     )
     if not service:
         return known
@@ -86,11 +90,23 @@ async def behind(target: Target, url: str) -> Service | None:
         raise inventory.stop(
             target, refused, f"the services of project {target.project} cannot be listed"
         ) from None
-    host = host_of(target, url)
-    for service in map(service_from, listed):
+    host, services = host_of(target, url), list(map(service_from, listed))
+    for service in services:
         if any(urlsplit(one).netloc == host for one in (service.url, *service.urls)):
             return service
-    return None
+    return next((service for service in services if is_function_at(service, host, url)), None)
+
+
+def is_function_at(service: Service, host: str, url: str) -> bool:
+    """Whether it is the function that has this URL at cloudfunctions.net, where its path tells which.
+
+    Whoever deploys by the Functions API gets such a URL, and the service takes it as an audience.
+    """
+    first = urlsplit(url).path.split("/")[1:2]
+    its_own = (urlsplit(audience) for audience in service.more_audiences)
+    return host.endswith(".cloudfunctions.net") and any(
+        one.netloc == host and one.path.split("/")[1:] == first for one in its_own
+    )
 
 
 def is_of_platform(target: Target, url: str) -> bool:
@@ -125,7 +141,7 @@ async def certificates(target: Target) -> dict[str, str] | None:
 
 async def grants(
     target: Target, service: Service
-) -> tuple[tuple[explain.Grant, ...], tuple[explain.Unread, ...]]:
+) -> tuple[tuple[Grant, ...], tuple[Unread, ...]]:
     """Everybody who is named in the policy of the service or above it; what could not be read."""
     roles = inventory.Roles(target.gcloud)
     async with together() as group:
@@ -133,18 +149,18 @@ async def grants(
         above = group.create_task(inventory.above_or_hidden(target))
     unread = []
     if reading.result() is None:
-        unread.append(explain.Unread(f"service {service.name}", True))
+        unread.append(Unread(f"service {service.name}", True))
     if above.result().project_hidden:
-        unread.append(explain.Unread(f"project {target.project}", False))
+        unread.append(Unread(f"project {target.project}", False))
     elif above.result().hidden:
-        unread.append(explain.Unread(f"something above project {target.project}", False))
+        unread.append(Unread(f"something above project {target.project}", False))
     found = [await grant(roles, b, f"service {service.name}") for b in reading.result() or ()]
     found += [await grant(roles, g.binding, str(g.on)) for g in above.result().grants]
     return tuple(found), tuple(unread)
 
 
-async def grant(roles: inventory.Roles, binding: Binding, where: str) -> explain.Grant:
+async def grant(roles: inventory.Roles, binding: Binding, where: str) -> Grant:
     is_invoker = binding.role == INVOKER
     holds = Answer.YES if is_invoker else await roles.allow(binding.role, INVOKE)
     condition = binding.condition.title if binding.condition else ""
-    return explain.Grant(binding.member, binding.role, condition, where, holds)
+    return Grant(binding.member, binding.role, condition, where, holds)

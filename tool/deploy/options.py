@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 from typing import NamedTuple, NoReturn
+from urllib.parse import urlsplit
 
 from tool.deploy import environment
 from tool.deploy.environment import Environment
@@ -40,6 +41,7 @@ class Options(NamedTuple):
     quiet: bool = False
     delete_data: bool = False
     check: bool = False
+    cut: bool = False
     environment: str = ""
     prefix: str = ""  # before every name
     typed_prefix: str = ""  # the shell's PREFIX
@@ -55,7 +57,8 @@ usage: ./deploy.sh [VERB] [NAME...] [OPTION...]
   deploy [FUNCTION...]  the default: deploy the functions and their bindings, then verify; safe to
                    run again. With names: only these functions
   verify           call every function as every caller, and print the trust map as measured
-  who FUNCTION     print every principal that could make the function run, how, and what ends it
+  who FUNCTION     print every principal that could make the function run, how, and what ends it;
+                   --cut: the commands after which nobody but the callers in the map is left
   explain URL      say why the platform lets in a token (on standard input), or answers it with 401, 403 or 404
   diff COMMIT      print what trust-map and flags open and close, compared with that commit; fails if they open something
   env              print what a shell needs to try things out: eval "$(./deploy.sh env)"
@@ -78,6 +81,7 @@ usage: ./deploy.sh [VERB] [NAME...] [OPTION...]
   --quiet         destroy without asking first
   --delete-data   with destroy: the database, too
   --check         with lock: change nothing
+  --cut           with who: print one list of commands for the function; they are not run
 
 PREFIX=dev- ./deploy.sh puts dev- before every name, so that several copies can live in one project.
 PREFIX, PROJECT and REGION: an option wins, then the shell, then environments/NAME.
@@ -86,7 +90,7 @@ Exit status: 0 done, or as the map says; 1 failed, or wrong; 2 these words are n
 """
 VERBS = ("deploy", "verify", "who", "explain", "diff", "env", "run", "lock", "destroy", "help")
 TAKES_ONE = ("who", "explain", "diff", "run", "destroy")
-SWITCHES = ("local", "public", "dry-run", "as-everyone", "watch", "quiet", "delete-data", "check")
+SWITCHES = ("local", "public", "dry-run", "as-everyone", "watch", "quiet", "delete-data", "check", "cut")
 VALUES = ("project", "region", "app", "environment", "format", "propagation")
 
 
@@ -121,7 +125,7 @@ def parsed(words: list[str]) -> Options:
         verb, tuple(names), given.local, given.project, given.region, given.app, given.public,
         given.dry_run, given.as_everyone, Form(given.format or "text"), given.watch,
         int(given.propagation) if given.propagation else None, given.quiet, given.delete_data,
-        given.check, given.environment,
+        given.check, given.cut, given.environment,
     )  # fmt: skip
     check_together(options)
     return options
@@ -178,6 +182,7 @@ def check_together(options: Options) -> None:
         ("--as-everyone", options.as_everyone, options.verb == "verify", "verify"),
         ("--format", options.form is not Form.TEXT, options.verb in ("verify", "who"), "verify and who"),
         ("--check", options.check, options.verb == "lock", "lock"),
+        ("--cut", options.cut, options.verb == "who" and options.form is not Form.MERMAID, "who, as text or json"),
         ("run", options.verb == "run", options.local or options.verb != "run", "--local"),
     ):  # fmt: skip
         if is_given and not fits:
@@ -215,5 +220,9 @@ def check_url(url: str) -> None:
             " ./deploy.sh explain URL",
             2,
         )
-    if not re.fullmatch(r"https?://[A-Za-z0-9.:-]+([/?#].*)?", url):
+    if not re.fullmatch(r"https?://([A-Za-z0-9.:-]+|\[[0-9A-Fa-f:.]+\](:\d+)?)([/?#].*)?", url):
         raise Stop("explain needs a URL that begins with http:// or https://", 2)
+    try:
+        urlsplit(url)
+    except ValueError:  # brackets, and no address of IPv6 in them
+        raise Stop("explain needs a URL that begins with http:// or https://", 2) from None

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from tool.deploy.cloud import Grant
 from tool.deploy.measure import Cell, How, Said, Verdict
+from tool.deploy.principals import is_agent_of_google
 from tool.deploy.target import Target
 from tool.deploy.verify import Inherited, Measured
-from tool.deploy.who import is_agent_of_google
 
 GAP = 3  # blanks between two columns
 FILE_WIDTH = 200  # of the table, where it is not printed to a terminal
@@ -57,7 +57,8 @@ def as_text(measured: Measured, target: Target) -> Iterator[str]:
         yield from (f"      {line}" for line in (*report.problems, *report.notes))
     if measured.inherited:
         yield "And every one of them, by a role on the project or above it:"
-        yield from dict.fromkeys(map(inherited_line, sorted(measured.inherited, key=inherited_line)))
+        lines = (inherited_line(one, measured.project_number) for one in measured.inherited)
+        yield from dict.fromkeys(sorted(lines))
     if measured.hidden:
         yield f"Not known: {measured.hidden}. They are not visible to you."
     yield from explained(measured, target)
@@ -84,9 +85,10 @@ def by_function(measured: Measured) -> Iterator[str]:
                 yield f"      {cell.caller}: {text_of(cell)}"
 
 
-def inherited_line(one: Inherited) -> str:
+def inherited_line(one: Inherited, project_number: str) -> str:
     binding, on = one.grant
-    who = "Google's own service agents" if is_agent_of_google(binding.member) else binding.member
+    is_agent = is_agent_of_google(binding.member, project_number)
+    who = "Google's own service agents" if is_agent else binding.member
     condition = f" (if {binding.condition.title})" if binding.condition else ""
     hidden = "" if one.is_known else ", which cannot be looked into"
     return f"  {who}  {binding.role}{condition}{hidden} ({on.level.value} {on.id})"

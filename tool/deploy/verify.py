@@ -53,6 +53,7 @@ class Measured(NamedTuple):
     inherited: tuple[Inherited, ...]
     hidden: str  # which policies are not visible to you
     you_have_a_token: bool
+    project_number: str = ""  # tells Google's agents of this project from strangers
 
     @property
     def wrong(self) -> list[str]:
@@ -130,7 +131,8 @@ async def verify(
         left = await secret_grants.left(app, target, found) if options.verb == "verify" else []
     cells = tuple(cell for row in rows for cell in row)
     reports = [with_secrets(one, left, target) for one in reports]
-    return Measured(cells, tuple(reports), tuple(by_role), above.hidden, bool(token.result()))
+    has_token, number = bool(token.result()), found.project_number
+    return Measured(cells, tuple(reports), tuple(by_role), above.hidden, has_token, number)
 
 
 def callers(app: App, target: Target) -> list[Caller]:

@@ -70,7 +70,7 @@ FAMILIES = {
     "deploy": ("run deploy ", "run services update "),
     "logs": ("run services logs ", "beta run ", "logging "),
     "invokers": tuple(f"run services {verb}-iam-policy" for verb in ("get", "set", "add", "remove")),
-    "run": ("run services ", "run revisions "),
+    "run": ("run services ", "run revisions ", "run jobs "),
 }
 
 

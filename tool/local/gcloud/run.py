@@ -8,6 +8,7 @@ from tool.local import policies, services, state
 from tool.local.gcloud.command import Failed, command
 from tool.local.gcloud.output import table, timestamp
 from tool.local.gcloud.service import as_revision, as_service, conditions, service_of
+from tool.local.records import Json
 from tool.local.runtime import revisions
 from tool.local.services import Service
 from tool.local.state import YOU
@@ -99,3 +100,9 @@ def proxy_service(args: Namespace) -> None:
     place = f"in project [{project.id}] region [{project.region}]"
     print(f"Proxying to Cloud Run service [{args.SERVICE}] {place}", file=sys.stderr, flush=True)
     proxy.serve(url, int(args.port or 8080))
+
+
+@command("run jobs list", "--region?")
+def list_jobs(args: Namespace) -> list[dict[str, Json]]:
+    """There are none: the local project has functions only."""
+    return []

@@ -249,6 +249,7 @@ def answer_to(words):
         "iam service-accounts describe": lambda: existing(f"accounts/{words[3]}"),
         "iam service-accounts delete": lambda: (RECORD / "accounts" / words[3]).unlink(),
         "run deploy": lambda: deploy(words),
+        "run jobs list": list,
         "run revisions list": lambda: listed("revisions"),
         "run services list": lambda: listed("services"),
         "run services describe": lambda: existing(f"services/{words[3]}"),

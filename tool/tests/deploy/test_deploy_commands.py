@@ -673,13 +673,17 @@ def test_roles_are_looked_into_wherever_they_are_kept(granted):
         "closed can be reached by",
         "user:dev@example.com",
         "may call closed (roles/owner on project p-1)",
-        "this ends it: gcloud projects remove-iam-policy-binding p-1 --member=user:dev@example.com --role=roles/owner",
+        "this is your own roles/owner: to take it away would lock you out",
     ]
+    eves = "projects remove-iam-policy-binding p-1 --member=user:eve@example.com --role=projects/p-1/roles/opener"
+    assert f"      this ends it: gcloud {eves}\n" in said.stdout
     assert "may call closed (projects/p-1/roles/opener on project p-1)" in said.stdout
     assert "may call closed (organizations/9/roles/hidden on organization 9)" in said.stdout
     assert "Not known: what organizations/9/roles/hidden allows" in said.stdout
     assert granted.changes() == []
-    lines = {shlex.join(c) for c in granted.commands()}
+    cut = [line for line in granted.deploy_sh("who", "closed", "--cut").stdout.splitlines() if line[0] != "#"]
+    assert len(cut) == 2 and f"gcloud {eves}" in cut
+    lines = {shlex.join(c) for c in granted.commands()} | set(cut)
     assert unknown_to_gcloud(lines, granted.folder) == []
 
 
@@ -687,6 +691,58 @@ def test_verify_lists_the_same(granted):
     said = granted.deploy_sh("verify").stdout
     assert "  user:eve@example.com  projects/p-1/roles/opener (project p-1)" in said
     assert "organizations/9/roles/hidden, which cannot be looked into (organization 9)" in said
+
+
+AGENT = "serviceAccount:service-{}@gcp-sa-pubsub.iam.gserviceaccount.com"
+
+
+def test_a_stranger_who_is_named_like_an_agent_of_google_s_is_named(deployed):
+    agent, stranger = AGENT.format("123456789012"), AGENT.format("9")
+    deployed.grant((agent, "roles/opener"), (stranger, "roles/opener"))
+    opener = {"includedPermissions": ["run.routes.invoke"]}
+    deployed.answer("roles describe roles/opener", opener)
+    verified = deployed.deploy_sh("verify").stdout
+    assert "\n  Google's own service agents  roles/opener (project p-1)\n" in verified
+    assert f"\n  {stranger}  roles/opener (project p-1)\n" in verified and agent not in verified
+    said = deployed.deploy_sh("who", "closed").stdout
+    assert f"\n  {stranger}\n" in said and f"--member={stranger} --role=roles/opener --condition=None\n" in said
+    assert f"Google's own service agents of this project (1), for instance {agent}" in said
+
+
+JOB = {
+    "metadata": {"name": "nightly", "labels": {"cloud.googleapis.com/location": "us-east1"}},
+    "spec": {"template": {"spec": {"template": {"spec": {"serviceAccountName": "front-sa@p-1.iam.gserviceaccount.com"}}}}},
+}
+
+
+def test_the_jobs_of_the_project_are_read(deployed):
+    deployed.answer("run jobs list", [JOB])
+    deployed.answer("roles describe roles/run.invoker", {"includedPermissions": ["run.routes.invoke"]})
+    deployed.answer("run jobs get-iam-policy nightly", policy(("user:eve@example.com", "roles/runner")))
+    deployed.answer("roles describe roles/runner", {"includedPermissions": ["run.jobs.runWithOverrides"]})
+    said = deployed.deploy_sh("who", "back").stdout
+    assert "could run the job nightly, which runs as front-sa@p-1.iam" in said
+    command = "gcloud run jobs remove-iam-policy-binding nightly --region=us-east1 --project=p-1"
+    assert f"this ends it: {command} --member=user:eve@example.com --role=roles/runner\n" in said
+    lines = {shlex.join(c) for c in deployed.commands()} | {f"{command} --member=user:eve@example.com --role=roles/x"}
+    assert unknown_to_gcloud(lines, deployed.folder) == []
+    deployed.answer("run jobs list", stderr="ERROR: PERMISSION_DENIED: no\n", status=1)
+    assert "Not known: the jobs of project p-1\n" in deployed.deploy_sh("who", "back").stdout
+
+
+@pytest.mark.parametrize("words", [["who", "back"], ["who", "back", "--cut"], ["who", "back", "--format=json"]])
+@pytest.mark.parametrize("hidden", ["projects get-", "services get-iam-policy back"])
+def test_where_a_policy_that_decides_cannot_be_read_that_is_said_first(deployed, words, hidden):
+    assert deployed.deploy_sh(*words).returncode == 0
+    deployed.answer(hidden, stderr="ERROR: PERMISSION_DENIED: no\n", status=1)
+    said = deployed.deploy_sh(*words)
+    assert said.returncode == 3
+    what = "the policy of function back" if "back" in hidden else "the policies of project p-1 and above it"
+    if words[-1] == "--format=json":
+        assert json.loads(said.stdout)["not_readable"] == [what]
+    else:
+        first = said.stdout.splitlines()[0].removeprefix("# ")
+        assert first == f"Who can reach back is not known. You may not read {what}."
 
 
 def test_what_you_may_not_read_is_not_known(granted):

@@ -204,15 +204,85 @@ def test_an_opened_door_is_shown_with_what_closes_it(deployed):
     succeeded(deployed.gcloud(f"iam service-accounts add-iam-policy-binding {front} {EVE} --role={TOKENS}"))
     said = succeeded(deployed.deploy_sh("who", "back")).stdout
     assert f"serviceAccount:{front}, as trust-map says" in said
-    assert "  user:eve@example.com\n" in said and f"may make tokens of {front}" in said
-    shown = json.loads(succeeded(deployed.deploy_sh("who", "back", "--format=json")).stdout)
-    [eve] = [one for one in shown["reached_by"] if one["principal"] == "user:eve@example.com"]
-    assert len(eve["steps"]) == 2 and eve["ends"] in said
-    succeeded(deployed.gcloud(eve["ends"].removeprefix("gcloud ")))
-    assert "eve" not in succeeded(deployed.deploy_sh("who", "back")).stdout
-    assert "closed can be reached by nobody" in succeeded(deployed.deploy_sh("who", "closed")).stdout
+    assert "  user:eve@example.com\n" in said and f"may make ID tokens of {front}" in said
+    [eve] = reached_by(deployed, "back", "user:eve@example.com")
+    [command] = eve["ends"]
+    assert len(eve["ways"][0]["steps"]) == 2 and f"this ends it: {command}\n" in said
+    succeeded(deployed.gcloud(command.removeprefix("gcloud ")))
+    assert "user:eve" not in succeeded(deployed.deploy_sh("who", "back")).stdout
+    nobody = "Who can reach closed? Nobody was found, by the ways looked at.\n"
+    assert succeeded(deployed.deploy_sh("who", "closed")).stdout.startswith(nobody)
     assert "no function nothing, but front back closed" in deployed.deploy_sh("who", "nothing").stderr
     assert "who needs a function: front back closed" in deployed.deploy_sh("who").stderr
+
+
+def reached_by(local, name, *principals):
+    """What "who" finds of these principals, or of all."""
+    shown = json.loads(succeeded(local.deploy_sh("who", name, "--format=json")).stdout)
+    return [one for one in shown["reached_by"] if not principals or one["principal"] in principals]
+
+
+EVES = (
+    f"projects {{}}-iam-policy-binding local-project {EVE} --role=roles/run.admin --condition=None",
+    f"projects {{}}-iam-policy-binding local-project {EVE} --role=roles/run.developer {under('at night')}",
+    f"projects {{}}-iam-policy-binding local-project {EVE} --role=roles/run.developer --condition=None",
+    f"run services {{}}-iam-policy-binding closed --region=us-central1 {EVE} --role=roles/run.invoker",
+    f"iam service-accounts {{}}-iam-policy-binding closed-sa@local-project.iam.gserviceaccount.com {EVE} --role=roles/iam.serviceAccountUser",
+)
+BROWSER = f"projects {{}}-iam-policy-binding local-project --member=user:zoe@example.com --role=roles/browser {under('x')}"
+
+
+@pytest.fixture
+def opened(deployed):
+    """eve may call closed in several ways, and so may whoever calls front, through its code."""
+    front = "serviceAccount:front-sa@local-project.iam.gserviceaccount.com"
+    lines = [
+        *EVES, BROWSER,
+        f"run services {{}}-iam-policy-binding closed --region=us-central1 --member={front} --role=roles/run.invoker",
+    ]  # fmt: skip
+    for line in lines:
+        succeeded(deployed.gcloud(line.format("add")))
+    yield deployed
+    for line in lines:
+        deployed.gcloud(line.format("remove"))  # the test may have done so
+    as_the_map_says(deployed)
+
+
+def test_all_commands_that_are_printed_for_a_principal_together_end_its_ways(opened):
+    [eve] = reached_by(opened, "closed", "user:eve@example.com")
+    assert len(eve["ends"]) == 3
+    for command in eve["ends"]:
+        assert reached_by(opened, "closed", "user:eve@example.com")
+        succeeded(opened.gcloud(command.removeprefix("gcloud ")))
+    assert not reached_by(opened, "closed", "user:eve@example.com")
+
+
+def test_a_cut_leaves_the_map_s_callers_and_none_of_it_can_be_left_out(opened):
+    cut = succeeded(opened.deploy_sh("who", "closed", "--cut")).stdout
+    commands = [line.removeprefix("gcloud ") for line in cut.splitlines() if line.startswith("gcloud")]
+    assert len(commands) == 4
+    before = {one["principal"] for one in reached_by(opened, "closed")}
+    assert {"user:you@example.com", "user:eve@example.com"} < before
+    for number, command in enumerate(commands):
+        assert reached_by(opened, "closed"), f"{number} of them are enough"
+        succeeded(opened.gcloud(command))
+    assert reached_by(opened, "closed") == []
+    assert "There is nothing to take away from closed" in opened.deploy_sh("who", "closed", "--cut").stdout
+    # The others, too: what the map itself makes stays.
+    back = opened.deploy_sh("who", "back", "--cut").stdout
+    for line in (line for line in back.splitlines() if line.startswith("gcloud")):
+        assert "--role=roles/run.invoker" not in line
+
+
+def test_with_public_everyone_is_shown_behind_the_code_that_is_open(deployed):
+    try:
+        succeeded(deployed.deploy_sh("--public"))
+        [everyone] = reached_by(deployed, "back", "allUsers")
+        assert everyone["ways"][0]["sure"] == "through code" and len(everyone["ends"]) == 1
+        assert "anonymous → front, through its code:" in deployed.deploy_sh("who", "back").stdout
+        assert "allUsers, as trust-map says" in deployed.deploy_sh("who", "back", "--public").stdout
+    finally:
+        succeeded(deployed.deploy_sh())
 
 
 def test_a_role_of_the_project_s_own_is_looked_into(deployed):
@@ -365,7 +435,7 @@ def test_who_shows_a_grant_whose_condition_holds_a_bar(barred):
     for number, title in enumerate(TITLES):
         for name, on in (("eve", "project local-project"), ("mallory", "function closed")):
             grant = f"roles/run.invoker on {on}, if {title}"
-            assert found[f"user:{name}{number}@example.com"]["steps"][0]["by"] == [grant]
+            assert found[f"user:{name}{number}@example.com"]["ways"][0]["steps"][0]["by"] == [grant]
             assert f"may call closed ({grant})\n" in text
 
 

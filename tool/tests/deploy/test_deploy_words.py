@@ -29,6 +29,8 @@ SCRIPTS = ["deploy.sh", "tool/python/venv", "tool/local/bin/gcloud", "tests/run"
         (["--eyJhbGciOi9.x"], "unknown option (./deploy.sh help lists them)"),
         (["run", "front"], "run goes with --local"),
         (["deploy", "nothing", "--local"], "there is no function nothing, but"),
+        (["verify", "--cut"], "--cut goes with who, as text or json"),
+        (["who", "front", "--cut", "--format=mermaid"], "--cut goes with who, as text or json"),
         (["who", "front", "--format=xml"], "--format is text, json or mermaid"),
         (["who", "front", "--format", "json"], "write --format=VALUE, in one word"),
         (["--app=nowhere"], "there is no folder nowhere"),

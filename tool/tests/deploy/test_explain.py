@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from local_toy import TITLES, Local, under
 from recorded_cloud import TOY, policy, service
 from test_deploy_commands import unknown_to_gcloud
-from tool.deploy import explain
+from tool.deploy import explain, explain_known, explain_token
 from tool.deploy.gcloud import Answer
 from tool.local import tokens
 from tool.testing import ROOT, run, succeeded
@@ -100,7 +100,7 @@ TOKENS = {
     "an audience with a slash": lambda forge: forge(aud=forge.claims["aud"] + "/"),
     "an audience with a path": lambda forge: forge(aud=forge.claims["aud"] + "/path"),
     "a list of audiences": lambda forge: forge(aud=[forge.claims["aud"]]),
-    "gcloud's own audience": lambda forge: forge(aud=explain.GCLOUD),
+    "gcloud's own audience": lambda forge: forge(aud=explain_token.GCLOUD),
     "no email": lambda forge: forge(email=None),
     "sub is a number": lambda forge: forge(sub=5),
     "the sub of nobody": lambda forge: forge(sub="1" * 21),
@@ -160,9 +160,9 @@ def known(local, urls):
     """What is known of back when a token is judged."""
     project = json.loads((local.state / "project.json").read_text())
     published = f"http://127.0.0.1:{project['token_port']}/oauth2/v1/certs"
-    front = explain.Grant(FRONT, "roles/run.invoker", "", "service back", Answer.YES)
+    front = explain_known.Grant(FRONT, "roles/run.invoker", "", "service back", Answer.YES)
     listed = json.loads(local.gcloud("iam service-accounts list --format=json").stdout)
-    return explain.Known(
+    return explain_known.Known(
         signer="this local project", project=project["id"], region=project["region"],
         ours="@local-project.iam.gserviceaccount.com", at_platform=True, name="back",
         urls=(urls["back"],), more_audiences=(), ingress="all", open=False, grants=(front,),
@@ -185,7 +185,10 @@ def test_at_a_terminal_it_asks_for_a_token(local, urls):
         os.close(main)
         os.close(terminal)
     assert (said, waiting.returncode) == (("403: no token came, and back does not let in everyone.\n"
-        "this changes it: gcloud auth print-identity-token\n", ""), 3)  # fmt: skip
+        "this changes it: gcloud auth print-identity-token\n"
+        "after that it would still be refused, until: gcloud run services add-iam-policy-binding back"
+        " --project=local-project --region=us-central1 --member=user:you@example.com"
+        " --role=roles/run.invoker\n", ""), 3)  # fmt: skip
 
 
 @pytest.fixture
@@ -218,7 +221,7 @@ def explained(local, url, sent):
     answer = done.stdout.partition(":")[0]
     assert (done.stderr, done.returncode) == ("", 0 if answer == "let in" else 3)
     sentence, command, *_ = done.stdout.split("\n")
-    return explain.Verdict(answer, sentence, command.removeprefix("this changes it: "))
+    return explain_known.Verdict(answer, sentence, command.removeprefix("this changes it: "))
 
 
 def holds_nothing_of(text, sent):
@@ -306,8 +309,17 @@ def test_explain_does_not_know_what_a_condition_decides_whose_title_holds_a_bar(
         )
     assert found.answer == "unknown"
     for role, where in (("run.invoker", "service closed"), ("run.admin", "project local-project")):
-        doubt = f"the binding of roles/{role} in the policy of {where} has the condition {explain.shown(title)}"
+        doubt = f"the binding of roles/{role} in the policy of {where} has the condition {explain_token.shown(title)}"
         assert re.search(re.escape(doubt) + r"(; |\.$)", found.why), found.why
+
+
+def test_the_commands_that_are_printed_for_no_token_are_all_that_it_takes(local, urls):
+    command = local.command("explain", urls["closed"])
+    said = subprocess.run(command, env=local.env, input="", text=True, capture_output=True, timeout=120)
+    first, second = (line.partition(": gcloud ")[2] for line in said.stdout.splitlines()[1:])
+    assert asked(urls["closed"], local.gcloud(first).stdout.strip()) == "403"
+    with changed(local, [second], [second.replace("add-iam", "remove-iam")]):
+        assert asked(urls["closed"], local.gcloud(first).stdout.strip()) == "let in"
 
 
 def test_the_command_that_is_printed_changes_the_answer(local, urls, token_of):
@@ -384,16 +396,16 @@ def test_localhost_is_the_same_host(local, urls, forge):
 
 
 def grant(member, role="roles/run.invoker", condition="", where="service back", holds="yes"):
-    return explain.Grant(member, role, condition, where, Answer(holds))
+    return explain_known.Grant(member, role, condition, where, Answer(holds))
 
 
-UNREAD = explain.Unread("service back", True)
-UNREAD_ABOVE = explain.Unread("project p", False)
+UNREAD = explain_known.Unread("service back", True)
+UNREAD_ABOVE = explain_known.Unread("project p", False)
 
 
 def split(known):
     """Grants, and policies that cannot be read, as two settings."""
-    grants = tuple(one for one in known if isinstance(one, explain.Grant))
+    grants = tuple(one for one in known if isinstance(one, explain_known.Grant))
     return {"grants": grants, "unread": tuple(one for one in known if one not in grants)}
 
 
@@ -462,6 +474,73 @@ def test_audiences_that_google_does_not_say_it_takes(urls, forge, judged, aud, a
     assert judged(token, signer="Google", more_audiences=("mine",)).answer == answer
 
 
+# ---- what is pasted, and what comes next
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        "Authorization: Bearer {}", "authorization:{}", "X-Serverless-Authorization: bearer {}",
+        '{{"id_token": "{}"}}', '{{"token": "{}"}}', ' {{\n  "access_token": "ya29.x",\n  "id_token": "{}"\n}}\n',
+    ],
+)  # fmt: skip
+def test_a_header_or_the_answer_of_a_token_endpoint_can_be_pasted_whole(forge, judged, pasted):
+    assert judged(pasted.format(forge())).answer == "let in"
+    assert judged(pasted.format(forge(exp=1))).answer == "401"
+
+
+def test_an_answer_with_an_access_token_alone_says_what_that_is(judged):
+    assert "is an access token" in judged('{"access_token": "ya29.x", "expires_in": 3599}').why
+    for broken in ('{"id_token": 5}', '{"id_token"', "{}", "[" * 5000):
+        assert "is not a JWT" in judged(broken).why
+
+
+def test_an_issuer_without_https_is_unknown_if_all_else_is_good(forge, judged):
+    found = judged(forge(iss="accounts.google.com"), signer="Google")
+    assert found.answer == "unknown" and "is not documented" in found.why
+    assert judged(forge(iss="accounts.google.com", exp=1), signer="Google").answer == "401"
+    assert judged(forge(iss="accounts.google.com", key=KEY), signer="Google").answer == "401"
+    assert judged(forge(iss="accounts.google.com")).answer == "401"  # as this machine answers
+
+
+def test_let_in_names_what_was_not_looked_at(forge, judged):
+    for verdict in (judged(forge(), signer="Google"), judged("", open=True, signer="Google")):
+        assert "Identity-Aware Proxy (IAP), deny policies, VPC Service Controls" in verdict.why
+    assert "Not looked at" not in judged(forge()).why  # this machine has none of them
+
+
+def test_what_an_account_signed_itself_is_answered_with_that_account_s_token(forge, judged):
+    email = FRONT.partition(":")[2]
+    found = judged(forge(key=KEY, iss=email, sub=email, email=None))
+    assert found.answer == "401" and f"was signed by {email} itself" in found.why
+    assert f"--impersonate-service-account={email}" in found.command and found.then == ()
+    # Nothing that is not an address of an account gets into a command.
+    assert "impersonate" not in str(judged(forge(key=KEY, iss=f"{email} --x", email=None)).command)
+
+
+def test_a_token_without_an_address_is_renewed_for_its_account(forge, judged):
+    found = judged(forge(email=None, exp=1))
+    assert f"--impersonate-service-account={FRONT.partition(':')[2]}" in found.command
+
+
+def test_what_comes_next_is_said_where_the_first_command_is_not_enough(forge, judged, known):
+    binding = "--role=roles/run.invoker"
+    for sent in ("", "garbage", forge(exp=1)):
+        mine = forge(exp=1) == sent
+        found = judged(sent, you="user:ada@example.com", grants=())
+        [then] = found.then
+        assert then[3] == "add-iam-policy-binding" and binding in then
+        assert (f"--member={FRONT}" if mine else "--member=user:ada@example.com") in then
+        # Nothing comes next where the principal may call, or that is not known.
+        assert judged(sent, you="user:ada@example.com", grants=(grant("user:Ada@example.com"), grant(FRONT))).then == ()
+        assert judged(sent, you="user:ada@example.com", grants=(grant("group:a@example.com"),)).then == ()
+    inside = judged("", ingress="internal", you="user:ada@example.com", grants=())
+    assert "--ingress=all" in inside.command and [command[1:3] for command in inside.then] == [
+        ("auth", "print-identity-token"), ("run", "services"),
+    ]  # fmt: skip
+    assert judged(forge(), ingress="internal").then == ()
+
+
 def test_a_claim_does_nothing_to_the_terminal(forge, judged):
     why = judged(forge(aud="\x1b[2Jx\n")).why
     assert why.isprintable() and "made for ?[2Jx?," in why
@@ -469,7 +548,7 @@ def test_a_claim_does_nothing_to_the_terminal(forge, judged):
 
 def test_how_long_ago_a_token_expired_is_said(urls, forge, known):
     found = explain.verdict(urls["back"], forge(), known, forge.claims["exp"] + 90)
-    assert found.answer is explain.Reply.UNAUTHORIZED
+    assert found.answer is explain_known.Reply.UNAUTHORIZED
     assert found.why == "the token expired 1.5 minutes ago"
 
 
@@ -507,7 +586,7 @@ def noting(cloud):
 
 def adas(**changes):
     now = int(time.time())
-    claims = {"iss": explain.ISSUER, "aud": OLD, "sub": "1", "iat": now, "exp": now + 600}
+    claims = {"iss": explain_token.ISSUER, "aud": OLD, "sub": "1", "iat": now, "exp": now + 600}
     return signed(KEY, HEADER, {**claims, "email": "ada@example.com", **changes})
 
 
@@ -566,11 +645,24 @@ def test_a_service_that_is_not_there(noting):
         "https://www.example.com/",
         "http://localhost:8080",
         "https://us-east1-p-1.cloudfunctions.net/front",
+        "http://[::1]:8080/a",
     ],
 )
 def test_a_proxy_or_load_balancer_in_between_is_named(noting, url):
     noting.answer("run services list", [SERVICE])
     assert explained(noting, url, adas()).why.startswith("unknown: at ")
+
+
+def test_a_url_of_the_functions_api_is_matched_with_its_path(noting):
+    api = "https://us-east1-p-1.cloudfunctions.net"
+    other = serving("other", URL.replace("front", "other"), audiences=[f"{api}/other"])
+    noting.answer("run services list", [other, serving("front", URL, OLD, audiences=[f"{api}/front"])])
+    the_policy_is(noting, policy((ADA, "roles/run.invoker")))
+    for url in (f"{api}/front", f"{api}/front/a?b", f"{api}/front/"):
+        assert "may call front" in explained(noting, url, adas(aud=f"{api}/front")).why
+    assert "made for https" in explained(noting, f"{api}/other", adas(aud=f"{api}/front")).why
+    for url in (api, f"{api}/frontier", f"{api}/", "https://us-west1-p-1.cloudfunctions.net/front"):
+        assert explained(noting, url, adas()).why.startswith("unknown: at ")
 
 
 DENIED = {"stderr": "ERROR: (gcloud) PERMISSION_DENIED: Permission denied\n", "status": 1}
@@ -634,6 +726,8 @@ def test_gcloud_s_own_linter_knows_every_command(noting):
     [
         (["explain"], "explain needs the URL of the call, and a token"),
         (["explain", "ftp://x"], "explain needs a URL that begins with http:// or https://"),
+        (["explain", "http://[::1"], "explain needs a URL that begins with http:// or https://"),
+        (["explain", "http://[:::]:80/eyJhbGciOi"], "explain needs a URL that begins with http:// or https://"),
         (["explain", "eyJhbGciOi"], "explain needs a URL that begins with http:// or https://"),
         (["explain", "https://x/", "eyJhbGciOi"], "explain takes one URL; the token comes by standard input"),
     ],

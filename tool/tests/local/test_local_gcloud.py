@@ -229,6 +229,10 @@ def test_a_condition_has_a_title_and_an_expression(local):
         assert "`expression` and `title` are required keys" in said
 
 
+def test_there_are_no_jobs(local):
+    assert local.gcloud("run jobs list --format=json") == "[]"
+
+
 @pytest.mark.parametrize(
     "role, invokes",
     [("run.invoker", True), ("run.servicesInvoker", True), ("owner", True), ("editor", True), ("admin", True),
