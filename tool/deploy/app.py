@@ -12,27 +12,11 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from tool.deploy.environment import Environment
+from tool.deploy.function_files import lines_of, secrets_in, wrong_flags, wrong_variables
 from tool.deploy.trust_map import Line, parsed
 
 NAME = re.compile(r"[a-z][a-z0-9-]{1,25}[a-z0-9]")
 TAKEN = ("builder", "you", "anonymous")
-
-BY_DEPLOY = "is set by deploy.sh"
-IN_MAP = "would let everyone in or nobody; write that into trust-map"
-NOT_YOURS = {
-    **dict.fromkeys(
-        "--source --function --base-image --service-account --build-service-account --region"
-        " --project --labels --update-labels --remove-labels --clear-labels"
-        " --revision-suffix".split(), BY_DEPLOY,
-    ),
-    **dict.fromkeys(
-        "--allow-unauthenticated --no-allow-unauthenticated --invoker-iam-check"
-        " --no-invoker-iam-check".split(), IN_MAP,
-    ),
-}  # fmt: skip
-SECRETS = "--update-secrets --remove-secrets --clear-secrets"
-VARIABLES = "--set-env-vars --update-env-vars --env-vars-file --remove-env-vars --clear-env-vars"
-RESERVED = re.compile(r"PORT|K_.*|X_GOOGLE_.*|GOOGLE_CLOUD_PROJECT|THREADS|STORE")
 
 
 class Wrong(Exception):
@@ -274,54 +258,6 @@ def caller_named(word: str, prefix: str, known: set[str]) -> Caller:
     return Caller(Kind.MEMBER, word)
 
 
-def lines_of(file: pathlib.Path) -> list[str]:
-    """The lines of flags or variables, without comments and without blanks around a line."""
-    return lines_in(file.read_text("utf-8-sig")) if file.exists() else []
-
-
-def lines_in(text: str) -> list[str]:
-    lines = (line.strip() for line in text.splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
-
-
-def wrong_flags(flags: list[str], where: str) -> Iterable[str]:
-    for line in flags:
-        name = line.partition("=")[0]
-        if not re.match("--.", line):
-            yield f"'{line}' is not a flag of gcloud run deploy, such as --memory=512Mi"
-        elif name in NOT_YOURS:
-            yield f"{name} {NOT_YOURS[name]}"
-        elif name in VARIABLES.split():
-            yield f"variables stand in {where}/variables"
-        elif name in SECRETS.split():
-            yield f"write --set-secrets in place of {name}: a function reads exactly what it names"
-        elif re.match(r"--[a-z0-9-]+\s", line):
-            yield f"write {name.split()[0]}=VALUE, in one word"
-
-
-def wrong_variables(variables: list[str], urls: set[str]) -> Iterable[str]:
-    for line in variables:
-        name, assigned, _ = line.partition("=")
-        if RESERVED.fullmatch(name):
-            yield f"{name} is set by Cloud Run or by deploy.sh"
-        elif not (assigned and re.match("[A-Za-z_]", name)) and line not in urls:
-            yield f"'{line}' is not NAME=value, nor X_URL of a function X of trust-map"
-
-
 def variable_of(line: str) -> Variable:
     name, _, value = line.partition("=")
     return Variable(name, value)
-
-
-def secrets_in(flags: Iterable[str]) -> list[str]:
-    """The names of the secrets in --set-secrets flags, each once."""
-    values = [f.partition("=")[2] for f in flags if f.startswith("--set-secrets=")]
-    pairs = [pair for value in values for pair in listed(value)]
-    return list(dict.fromkeys(pair.partition("=")[2].partition(":")[0] for pair in pairs))
-
-
-def listed(value: str) -> list[str]:
-    """A list as gcloud takes it: A,B or, with another separator, ^;^A;B."""
-    other = re.match(r"\^(.+?)\^", value)
-    separator, rest = (other[1], value[other.end() :]) if other else (",", value)
-    return [part for part in rest.split(separator) if part]

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from tool.deploy import app, environment, trust_map
+from tool.deploy import environment, function_files, trust_map
 from tool.deploy.environment import Environment
 from tool.deploy.progress import Stop, say
 
@@ -64,7 +64,7 @@ def edges(files: Mapping[str, str], there: Environment) -> list[Edge]:
         _, name, file = path.split("/") if path.count("/") == 2 else ("", "", "")
         if file == "flags":
             account = f"the account of {name.replace('_', '-')}"
-            secrets = app.secrets_in(there.expanded(line).text for line in app.lines_in(text))
+            secrets = function_files.secrets_in(there.expanded(line).text for line in function_files.lines_in(text))
             allowed += [Edge(account, "may read the secret", secret) for secret in secrets]
     return allowed
 

@@ -10,8 +10,9 @@ import time
 from urllib.parse import urlsplit
 
 from tool.deploy import explain, interruption, inventory, processes
-from tool.deploy.cloud import INVOKER, Binding, Service, account_from, service_from
+from tool.deploy.cloud import INVOKER, Binding, Service
 from tool.deploy.explain_known import Grant, Known, Reply, Unread
+from tool.deploy.from_json import account_from, service_from
 from tool.deploy.gcloud import Answer
 from tool.deploy.processes import together
 from tool.deploy.progress import Refused, error, say

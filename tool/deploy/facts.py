@@ -4,18 +4,8 @@ from __future__ import annotations
 
 from tool.deploy import inventory
 from tool.deploy.app import App
-from tool.deploy.cloud import (
-    Above,
-    Found,
-    Grant,
-    Job,
-    Level,
-    Policy,
-    Resource,
-    job_from,
-    policy_from,
-    principal,
-)
+from tool.deploy.cloud import Above, Found, Grant, Job, Level, Policy, Resource, principal
+from tool.deploy.from_json import job_from, policy_from
 from tool.deploy.grants import Facts, Function
 from tool.deploy.processes import side_by_side, together
 from tool.deploy.progress import Refused

@@ -14,11 +14,8 @@ from tool.deploy.cloud import (
     Policy,
     Resource,
     Service,
-    account_from,
-    grants_from,
-    policy_from,
-    service_from,
 )
+from tool.deploy.from_json import account_from, grants_from, policy_from, service_from
 from tool.deploy.gcloud import Answer, Gcloud, answer
 from tool.deploy.processes import together
 from tool.deploy.progress import Refused, Stop

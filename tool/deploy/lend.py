@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 from tool.deploy.app import App
-from tool.deploy.cloud import Policy, policy_from, principal
+from tool.deploy.cloud import Policy, principal
+from tool.deploy.from_json import policy_from
 from tool.deploy.gcloud import Answer, answer, printed
 from tool.deploy.processes import side_by_side
 from tool.deploy.progress import Refused, Stop, error

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from tool.deploy import inventory
 from tool.deploy.app import App
-from tool.deploy.cloud import Found, principal, secrets_from
+from tool.deploy.cloud import Found, principal
+from tool.deploy.from_json import secrets_from
 from tool.deploy.gcloud import Answer, answer
 from tool.deploy.target import Target
 
