@@ -74,7 +74,7 @@ class FrontEnd:
         service = services.service(self.name)
         if not service.serving:
             return page(404)
-        headers = Headers(request.headers)
+        headers = forwarding.as_they_came(request.raw_headers)
         refused = invoker_check.refusal(service, path, headers)
         if refused:
             if refused.reason:
