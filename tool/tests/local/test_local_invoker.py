@@ -167,6 +167,17 @@ def test_a_trace_goes_on_and_a_new_one_begins_where_there_is_none(handed):
     assert len(handed()["Traceparent"].split("-")[1]) == 32
 
 
+@pytest.mark.parametrize("rest", ["", "/1", "/12345;o=1"])
+def test_a_trace_in_the_older_header_alone_keeps_its_id(handed, rest):
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    given = handed(X_Cloud_Trace_Context=trace.upper() + rest)
+    assert given["Traceparent"].split("-")[1] == trace
+    assert given["X-Cloud-Trace-Context"].startswith(f"{trace}/")
+    other = "1" * 32
+    given = handed(X_Cloud_Trace_Context=trace + rest, Traceparent=f"00-{other}-{'2' * 16}-01")
+    assert given["Traceparent"].split("-")[1] == other
+
+
 def test_the_host_is_the_one_that_was_called(handed, inner):
     assert handed()["Host"] == inner.removeprefix("http://")
 
