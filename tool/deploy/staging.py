@@ -34,9 +34,10 @@ class NotStaged(Exception):
 
 def settings(app: App, function: Function, target: Target) -> list[str]:
     """The flags of gcloud run deploy that say how the function runs."""
+    places = function.flag("concurrency", DEFAULTS["concurrency"])
     variables = {
         "GOOGLE_CLOUD_PROJECT": target.project,
-        "THREADS": function.flag("concurrency", DEFAULTS["concurrency"]),
+        "THREADS": DEFAULTS["concurrency"] if places == "default" else places,
         **{f"{other.variable}_URL": target.url(other.name) for other in app.called_by(function)},
     }
     if function.uses_firestore:
