@@ -32,8 +32,12 @@ if __name__ == "__main__":
     os.umask(0o077)  # what this makes is for nobody else on this machine
     if not sys.argv[1:]:
         raise SystemExit(__doc__)
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] # a log line may hold anything
     command, *arguments = sys.argv[1:]
     module, function = COMMANDS[command]
-    getattr(importlib.import_module(f"tool.local.{module}"), function)(*arguments)
+    try:
+        getattr(importlib.import_module(f"tool.local.{module}"), function)(*arguments)
+    except OSError as error:  # such as a folder in the place of a file
+        raise SystemExit(f"ERROR: {error}") from None
     sys.stdout.flush()
     os._exit(0)  # a deploy runs many short commands: none spends time on taking Python apart

@@ -12,7 +12,7 @@ from tool.local.accounts import Kind
 from tool.local.policies import Binding
 from tool.local.runtime import ports, processes, revisions
 from tool.local.services import Service
-from tool.local.state import STATE, YOU, Project
+from tool.local.state import GROUPS, STATE, YOU, Project
 
 OURS = {
     "accounts", "addresses", "audit.log", "certificate.pem", "config.json", "environments", "faults.json", "ids", "key.json", "key.pem",
@@ -44,6 +44,9 @@ def up(project_id: str, region: str, *functions: str) -> None:
         start_servers(project, functions)
         with ThreadPoolExecutor() as pool:
             list(pool.map(revisions.bring_back, state.names("services")))
+    for file in sorted(GROUPS.glob("[!.]*@*")):
+        if state.text_of(file) is None:
+            print(f"  {file} names nobody: it is no text in UTF-8 that can be read")
 
 
 def made(project_id: str, region: str) -> Project:

@@ -19,7 +19,6 @@ from tool.local.cloud_run.token_endpoint import TokenEndpoint
 from tool.local.runtime import processes
 
 
-
 def main() -> None:
     logging.getLogger("aiohttp.server").addFilter(is_ours)
     asyncio.run(serve())

@@ -18,7 +18,7 @@ LOCK_FD = int(os.environ.pop("LOCK_FD", -1))  # what the children of a process h
 
 
 def names() -> list[str]:
-    return sorted(file.name for file in (STATE / "run").glob("*"))
+    return sorted(file.name for file in (STATE / "run").glob("*") if file.is_file())
 
 
 def hold(name: str) -> TextIOWrapper | None:
@@ -49,8 +49,8 @@ def note_ending(name: str) -> None:
 
 def is_ending(name: str) -> bool:
     try:
-        return "ending" in (STATE / "run" / name).read_text()
-    except FileNotFoundError:
+        return b"ending" in (STATE / "run" / name).read_bytes()
+    except OSError:
         return False
 
 

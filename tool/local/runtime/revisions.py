@@ -1,6 +1,7 @@
 """Revisions: how one is started, and which one serves."""
 
 import json
+import os
 import pathlib
 import signal
 
@@ -63,11 +64,14 @@ def secret(which: SecretVersion, email: str) -> str:
             " role (roles/secretmanager.secretAccessor) at the secret, project or higher level."
         )
     try:
-        return (SECRETS / name).read_text("utf-8").removesuffix("\n")
+        content = (SECRETS / name).read_bytes()
     except OSError:
         raise StartFailed(
             f"the secret {name} has no value here: write it into {SECRETS / name}"
         ) from None
+    if b"\0" in content:
+        raise StartFailed(f"the secret {name} holds a zero byte, which no variable can hold")
+    return os.fsdecode(content)  # byte for byte: a newline at its end is a part of it
 
 
 def start(revision: Revision) -> int:

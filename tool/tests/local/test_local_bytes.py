@@ -65,7 +65,7 @@ def exchanged(request: bytes, answer: bytes) -> tuple[bytes, bytes]:
 
     async def call():
         behind = await asyncio.start_server(function, "127.0.0.1", 0)
-        address = "127.0.0.1:{}".format(behind.sockets[0].getsockname()[1])
+        address = f"127.0.0.1:{behind.sockets[0].getsockname()[1]}"
         async with forwarding.client() as session:
 
             async def hand_on(request):
