@@ -292,8 +292,8 @@ class ThisMachine(Target):
         if done.status:
             self.progress.end_line()
             raise Stop((done.out + done.err).strip().removeprefix("ERROR: "))
-        if done.out.strip():
-            self.progress.note(done.out.strip())
+        for line in done.out.splitlines():
+            self.progress.note(line.strip())
 
     async def know_number(self, known: str = "") -> None:
         """Its URLs have no number in them."""

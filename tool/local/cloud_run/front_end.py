@@ -16,7 +16,6 @@ from tool.local.cloud_run.forwarding import Headers
 from tool.local.cloud_run.pages import SERVER, page
 from tool.local.runtime import log
 from tool.local.services import Serving
-from tool.local.state import STATE
 
 PATIENCE = 10  # seconds that a request waits for a place; Google's own is not documented
 VERIFY = "deploy.sh-verify"  # the User-Agent of deploy.sh, when it measures
@@ -75,6 +74,7 @@ class FrontEnd:
         if not service.serving:
             return page(404)
         headers = forwarding.as_they_came(request.raw_headers)
+        request["revision"] = service.serving.revision
         request["trace"] = invoker_check.trace_of(headers)
         refused = invoker_check.refusal(service, path, headers)
         if refused:
@@ -138,6 +138,4 @@ class FrontEnd:
             message += " (asked by deploy.sh verify)"
         project = state.found_project()
         trace = f"projects/{project.id}/traces/{request['trace']}" if project else ""
-        with contextlib.suppress(OSError):  # a log that cannot be written to breaks no call
-            with open(STATE / "logs" / f"{self.name}.log", "a", encoding="utf-8") as file:
-                print(log.line(message, "WARNING", trace), file=file)
+        log.write(self.name, request["revision"], "WARNING", message, trace)

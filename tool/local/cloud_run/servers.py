@@ -40,9 +40,10 @@ async def serve() -> None:
     await listen(session, sites)
     processes.ready()
     waiting = asyncio.ensure_future(ending.wait())
-    while not ending.is_set():
+    while not ending.is_set() and processes.is_where_it_was("servers", processes.LOCK_FD):
         added = asyncio.ensure_future(more.wait())
-        await asyncio.wait((waiting, added), return_when=asyncio.FIRST_COMPLETED)
+        both = (waiting, added)
+        await asyncio.wait(both, timeout=processes.LOOKS, return_when=asyncio.FIRST_COMPLETED)
         if added.done():
             more.clear()
             await listen(session, sites)

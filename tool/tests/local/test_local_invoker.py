@@ -34,7 +34,7 @@ def test_who_brings_no_token_is_not_let_in(local, inner):
     assert refused.status_code == 403
     assert refused.headers["Content-Type"] == "text/html; charset=UTF-8"
     assert "to get URL <code>/some/path</code> from this server" in refused.text
-    assert "Empty Authorization header value." in local.log("inner")
+    assert local.log("inner", having="Empty Authorization header value.")
 
 
 def test_a_binding_is_what_lets_in_and_its_removal_puts_out(local):
@@ -242,4 +242,4 @@ def test_an_answer_repeats_a_path_as_text(inner):
 def test_what_verify_asked_is_marked_in_the_log(local, inner):
     before = len(local.log("inner"))
     call(inner, headers={"User-Agent": "deploy.sh-verify"})
-    assert "(asked by deploy.sh verify)" in local.log("inner")[before:]
+    assert local.log("inner", before, "(asked by deploy.sh verify)")
