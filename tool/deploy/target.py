@@ -273,8 +273,10 @@ class ThisMachine(Target):
 
     async def begin(self, app: App | None) -> None:
         options, propagation = self.options, self.state / "propagation.json"
-        if options.verb == "deploy" and not options.dry_run:
+        is_deploy = options.verb == "deploy"
+        if not options.dry_run and (is_deploy or not os.access(VENV_PYTHON, os.X_OK)):
             await make_environment()
+        if is_deploy and not options.dry_run:
             with self.progress.step("Starting front end, metadata servers and token endpoint"):
                 await self.manage("up", self.project, self.region, *(app.names if app else ()))
             if options.propagation is not None:

@@ -4,7 +4,6 @@
     up ID REGION NAME...    make the local project, or bring it back, for these functions
     down                    end every process of the local project, and remove it
     gcloud ARGUMENT...      the stand-in for gcloud (tool/local/bin/gcloud ends up here)
-    watch FOLDER...         print what changes below, a line each time, until it is ended
     run NAME                run a function in this terminal (./deploy.sh run ends up here)
 What it starts itself:
     servers                 front end, metadata servers and token endpoint
@@ -22,7 +21,6 @@ COMMANDS = {
     "up": ("project", "up"),
     "down": ("project", "down"),
     "gcloud": ("gcloud.command", "main"),
-    "watch": ("runtime.watch", "main"),
     "run": ("runtime.foreground", "main"),
     "servers": ("cloud_run.servers", "main"),
     "instance": ("runtime.instance", "main"),

@@ -1,4 +1,4 @@
-"""The edit loop: waiting for a change, and a function in the foreground with a breakpoint."""
+"""A function in the foreground: with a breakpoint, and in a terminal that is closed."""
 
 import fcntl
 import os
@@ -12,7 +12,7 @@ import time
 import pytest
 
 from tool.testing import ROOT, succeeded
-from toys import call, start
+from toys import call
 
 STOPS = """
 def entry(request):
@@ -21,56 +21,6 @@ def entry(request):
         breakpoint()
     return word
 """
-
-
-@pytest.fixture
-def watching(other, tmp_path):
-    """A watcher of two folders, one of which is not there; it has said that it watches."""
-    (tmp_path / "functions").mkdir()
-    words = other.command("watch", "functions", "not-there")
-    process = start(*words, cwd=tmp_path, env=other.env, stdout=subprocess.PIPE)
-    try:
-        assert printed(process) == "\n"
-        yield process
-    finally:
-        process.kill()
-        process.wait(20)
-        process.stdout.close()
-
-
-def printed(process):
-    """The next line, which comes within half a minute."""
-    assert select.select([process.stdout], [], [], 30)[0]
-    return process.stdout.readline()
-
-
-def test_each_save_is_printed(watching, tmp_path):
-    for name in ("functions/main.py", "functions/new.py"):
-        (tmp_path / name).write_text("x")
-        assert printed(watching) == f"{name}\n"
-    (tmp_path / "functions" / "new.py").rename(tmp_path / "functions" / "main.py")  # as editors save
-    assert "functions/main.py" in printed(watching)
-
-
-def test_a_tab_parts_the_paths_of_one_change(watching, tmp_path):
-    line = ""
-    for _ in range(20):  # on a busy machine two files may be two changes
-        for name in ("one two.py", "three.py"):
-            (tmp_path / "functions" / name).write_text("x")
-        if "\t" in (line := printed(watching)):
-            break
-    assert line == "functions/one two.py\tfunctions/three.py\n"
-
-
-def test_what_nobody_asked_for_is_no_change(watching, tmp_path):
-    for name in ("elsewhere", "functions/main.pyc", "functions/.main.py.swp", "functions/wanted.py"):
-        (tmp_path / name).write_text("x")
-    assert printed(watching) == "functions/wanted.py\n"
-
-
-def test_it_ends_when_it_is_told_to(watching):
-    watching.terminate()
-    assert watching.wait(20) is not None
 
 
 def take_terminal():
