@@ -9,6 +9,7 @@ import pathlib
 import sys
 import tempfile
 from collections.abc import Iterable
+from functools import partial
 from typing import NoReturn
 
 from tool.deploy import app as the_app
@@ -41,7 +42,7 @@ from tool.deploy.target import (
     make_environment,
 )
 from tool.deploy.verify import Measured, conclude, verify
-from tool.deploy.watch import watch
+from tool.deploy.watch import Watching
 from tool.python import lock
 
 MAIN = pathlib.Path(__file__).with_name("__main__.py")
@@ -136,7 +137,9 @@ async def of_app(
     elif deployed := await deploy(options, app, target, pathlib.Path(folder), missing):
         show(deployed.measured, target, options.form)
         if options.watch and isinstance(target, ThisMachine):
-            await watch(app, target, pathlib.Path(folder), deployed.found)
+            read, shown = partial(read_again, options, target), partial(show, target=target, form=options.form)
+            watching = Watching(options, target, pathlib.Path(folder), app, read, shown)
+            await watching.watch(deployed.found)
         else:
             say(f'To try it: eval "$({target.again("env")})"')
     return 0
@@ -157,6 +160,19 @@ def chosen_of(app: App, options: Options, environment: Environment) -> tuple[App
     if options.verb == "deploy" and wrong and not missing:
         raise the_app.Wrong(wrong)
     return app, missing
+
+
+def read_again(options: Options, target: Target) -> App:
+    """The app as its files are now, with all checks."""
+    now, environment = options_in_environment(options)
+    if now.prefix != options.prefix:
+        raise Stop("PREFIX has changed. End the watching, and deploy again")
+    target.environment = environment
+    app, missing = chosen_of(the_app.read(now.prefix, environment), now, environment)
+    if missing:
+        raise the_app.Wrong(missing)
+    app = app.in_project(target.project)
+    return app.public() if options.public else app
 
 
 def no_function(app: App, name: str) -> Stop:

@@ -34,6 +34,7 @@ class Rollout:
         self.policies: dict[str, Policy] = {}
         self.stay_private: set[str] = set()  # an organisation forbids allUsers
         self.missing_roles: set[str] = set()
+        self.mended: frozenset[str] = frozenset()  # their deploy before this one failed
 
     async def deploy(self, function: Function) -> bool:
         """Whether it is deployed with its policy; if not, it has said why."""
@@ -46,7 +47,7 @@ class Rollout:
         service = self.found.service(name, self.target.region)
         # What is there already is put right first: a build takes minutes.
         is_right = await self.put_policy_right(function, service) if service else True
-        deployed = "unchanged"
+        deployed = "as it was" if name in self.mended else "unchanged"
         if not service or not self.is_as_deployed(function, service, fingerprint):
             revision = f"{name}-{fingerprint}-{int(time.time())}"
             if not await self.new_revision(function, settings, revision):
@@ -77,11 +78,8 @@ class Rollout:
     def stage(self, function: Function) -> tuple[list[str], str]:
         """The folder and the settings that it is deployed with, and their fingerprint."""
         folder = self.staged / function.name
-        for file in staging.stage(function, folder):
-            error(
-                f"  {function.name}: {file} holds a private key, and is left out. Give it to the"
-                " function as a secret: see docs/recipes.md"
-            )
+        for left in staging.stage(function, folder):
+            error(f"  {function.name}: {left.path} {left.why}")
         settings = staging.settings(self.app, function, self.target)
         return settings, staging.fingerprint(folder, settings, self.target.number)
 

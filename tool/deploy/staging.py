@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import pathlib
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from tool.deploy.app import App, Function
 from tool.deploy.cloud import Service
@@ -32,11 +35,23 @@ class NotStaged(Exception):
     """The folder cannot be staged, and why."""
 
 
+class LeftOut(NamedTuple):
+    """A file or folder that is not deployed, and why."""
+
+    path: pathlib.Path
+    why: str
+
+
+KEY = "holds a private key, and is left out. Give it to the function as a secret: see docs/recipes.md"
+VENV = "is a virtual environment, and is left out: what requirements.txt names is installed"
+
+
 def settings(app: App, function: Function, target: Target) -> list[str]:
     """The flags of gcloud run deploy that say how the function runs."""
+    places = function.flag("concurrency", DEFAULTS["concurrency"])
     variables = {
         "GOOGLE_CLOUD_PROJECT": target.project,
-        "THREADS": function.flag("concurrency", DEFAULTS["concurrency"]),
+        "THREADS": DEFAULTS["concurrency"] if places == "default" else places,
         **{f"{other.variable}_URL": target.url(other.name) for other in app.called_by(function)},
     }
     if function.uses_firestore:
@@ -78,15 +93,20 @@ def joined(variables: Mapping[str, str]) -> str:
     return f"^{separator}^{separator.join(pairs)}"
 
 
-def stage(function: Function, folder: pathlib.Path) -> list[pathlib.Path]:
+def stage(function: Function, folder: pathlib.Path) -> list[LeftOut]:
     """The folder that is deployed: the function, a copy of shared/, one requirements.txt.
 
-    Returns what was left out because a private key is in it, whatever the file is called.
+    Returns what was left out of it, for example because a private key is in it, whatever the file is
+    called.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    own, left_out = pathlib.Path(function.folder), []
+    own = pathlib.Path(function.folder)
+    venvs = [file.parent for place in (own, pathlib.Path("shared")) for file in place.rglob("pyvenv.cfg")]
+    left_out = [LeftOut(venv, VENV) for venv in venvs if not venv.name.startswith(".")]
     for file in tracked(function.folder, "shared"):
+        if any(file.is_relative_to(venv) for venv in venvs):
+            continue
         inside = file.is_relative_to(own)
         place = folder / (file.relative_to(own) if inside else file)
         if inside and str(file.relative_to(own)) in OF_THE_TOOL:
@@ -97,7 +117,7 @@ def stage(function: Function, folder: pathlib.Path) -> list[pathlib.Path]:
                 " folder there"
             )
         if file.exists() and holds_private_key(file):
-            left_out.append(file)
+            left_out.append(LeftOut(file, KEY))
         elif file.exists():  # else deleted, and git has not been told yet
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(file, place)
@@ -113,32 +133,73 @@ def holds_private_key(file: pathlib.Path) -> bool:
 
 
 def requirements(own: pathlib.Path) -> bytes:
+    """Those of the app and of the function, in UTF-8, however an editor or PowerShell wrote them."""
     files = [file for file in (pathlib.Path("requirements.txt"), own / "requirements.txt") if file.exists()]
-    lines = [line for file in files for line in file.read_bytes().splitlines()]
-    return b"".join(line + b"\n" for line in lines)
+    lines = [line for file in files for line in decoded(file).splitlines()]
+    return "".join(line + "\n" for line in lines).encode("utf-8", "surrogateescape")
 
 
-def tracked(*folders: str) -> Iterator[pathlib.Path]:
-    """Their files that git tracks or would track; without git, all but dotfiles and caches."""
-    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *folders]
-    try:
-        listed = subprocess.run(listing, capture_output=True, check=True).stdout
-        names = {os.fsdecode(name) for name in listed.split(b"\0") if name}
-    except (OSError, subprocess.CalledProcessError):
+def decoded(file: pathlib.Path) -> str:
+    content = file.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", "replace")
+    return content.decode("utf-8-sig", "surrogateescape")
+
+
+def tracked(*folders: str) -> list[pathlib.Path]:
+    """Their files that git tracks or would track; without git, all but dotfiles and caches.
+
+    A repository around this one may ignore all of it, as it does with what is cloned into it: then
+    only what is ignored here counts.
+    """
+    names = listed("--cached", *folders)
+    if names is not None and listed_none(names, folders[0]):
+        with tempfile.TemporaryDirectory() as empty:
+            made = subprocess.run(["git", "init", "--quiet", "--bare", empty], capture_output=True)
+            git = ("git", f"--git-dir={empty}", "--work-tree=.")
+            names = None if made.returncode else listed(*folders, git=git)
+    if names is None:
         names = set(untracked(*folders))
-    return map(pathlib.Path, sorted(names))
+    # A repository within this one is listed as a folder.
+    inner = [name for name in names if os.path.isdir(name) and not os.path.islink(name.rstrip("/"))]
+    names = names.difference(inner).union(untracked(*inner))
+    return [file for name in sorted(names) if not OF_EDITORS.fullmatch((file := pathlib.Path(name)).name)]
+
+
+def listed(*words: str, git: tuple[str, ...] = ("git",)) -> set[str] | None:
+    """What git lists; None where there is no git, or no repository."""
+    listing = [*git, "ls-files", "-z", "--others", "--exclude-standard", *words]
+    try:
+        names = subprocess.run(listing, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return {os.fsdecode(name) for name in names.split(b"\0") if name}
+
+
+def listed_none(names: set[str], folder: str) -> bool:
+    return not any(name.startswith(f"{folder}/") for name in names)
 
 
 def untracked(*folders: str) -> Iterator[str]:
     for folder in folders:
         for path, inner, files in os.walk(folder):
-            inner[:] = [name for name in inner if is_of_the_app(name)]
+            inner[:] = [name for name in inner if is_of_the_app(name) and not is_venv(path, name)]
             links = [name for name in inner if os.path.islink(os.path.join(path, name))]
             yield from (os.path.join(path, name) for name in (*files, *links) if is_of_the_app(name))
 
 
+# What editors leave for a moment, or beside a file: Emacs, Vim, JetBrains, GNOME.
+OF_EDITORS = re.compile(r"#.*#|\.#.*|4913|.*___jb_(tmp|old|bak)___|\..*\.sw[a-z]|.*~|\.goutputstream-.*")
+
+
+def is_venv(*path: str) -> bool:
+    return os.path.exists(os.path.join(*path, "pyvenv.cfg"))
+
+
 def is_of_the_app(name: str) -> bool:
-    return not (name.startswith(".") or name == "__pycache__" or name.endswith((".pyc", "~")))
+    """Whether it is staged where there is no git, which knows better what is a part of the app."""
+    hidden = name.startswith(".") or name in ("__pycache__", "node_modules")
+    return not (hidden or name.endswith(".pyc") or OF_EDITORS.fullmatch(name))
 
 
 def files_in(folder: pathlib.Path) -> list[str]:

@@ -280,8 +280,10 @@ class ThisMachine(Target):
 
     async def begin(self, app: App | None) -> None:
         options, propagation = self.options, self.state / "propagation.json"
-        if options.verb == "deploy" and not options.dry_run:
+        is_deploy = options.verb == "deploy"
+        if not options.dry_run and (is_deploy or not os.access(VENV_PYTHON, os.X_OK)):
             await make_environment()
+        if is_deploy and not options.dry_run:
             with self.progress.step("Starting front end, metadata servers and token endpoint"):
                 await self.manage("up", self.project, self.region, *(app.names if app else ()))
             self._keep_development_secrets()
@@ -300,8 +302,8 @@ class ThisMachine(Target):
         if done.status:
             self.progress.end_line()
             raise Stop((done.out + done.err).strip().removeprefix("ERROR: "))
-        if done.out.strip():
-            self.progress.note(done.out.strip())
+        for line in done.out.splitlines():
+            self.progress.note(line.strip())
 
     async def know_number(self, known: str = "") -> None:
         """Its URLs have no number in them."""

@@ -1,49 +1,145 @@
-"""--watch: deploys a function again whenever one of its files is saved, until Ctrl-C."""
+"""--watch: deploys again what a saved file changes, until Ctrl-C.
+
+It looks at the files again and again. What a system tells by itself is not enough: network folders and
+WSL tell nothing, a link's target lies elsewhere, and watches can be used up.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import pathlib
+import time
+from collections.abc import Callable, Iterable
 
-from tool.deploy import inventory
-from tool.deploy.app import App
+from tool.deploy import inventory, staging
+from tool.deploy.app import App, Function, Wrong
+from tool.deploy.apply import Deployed, deploy
 from tool.deploy.cloud import Found
-from tool.deploy.processes import side_by_side, started
-from tool.deploy.progress import error, say
+from tool.deploy.options import Options
+from tool.deploy.processes import side_by_side
+from tool.deploy.progress import Stop, error, say
 from tool.deploy.rollout import Rollout
-from tool.deploy.target import LOCAL_MAIN, VENV_PYTHON, ThisMachine
+from tool.deploy.target import ThisMachine
+from tool.deploy.verify import Measured
+
+PAUSE = 0.15  # seconds between two looks; longer where a look takes long
+SETTLES = 0.05  # seconds: what an editor does in several steps is one change
+LONGEST = 2  # seconds for which steps that follow each other are waited for
+ALSO = ("trust-map", "requirements.txt")
+Seen = dict[str, tuple[int, int, int]]
 
 
-async def watch(app: App, target: ThisMachine, work: pathlib.Path, found: Found) -> None:
-    """`found`: what is there after the deploy before this."""
-    command = (VENV_PYTHON, "-I", LOCAL_MAIN, "watch", "functions", "shared")
-    try:
-        async with started(*command, env=target.gcloud.env) as watcher:
-            assert watcher.stdout
-            await watcher.stdout.readline()  # an empty line: from now on nothing is missed
-            say(
-                "Watching. Save a file, and its function is deployed again. Ctrl-C ends the"
-                " watching, not the functions."
-            )
-            async for line in watcher.stdout:
-                saved = line.decode("utf-8", "replace").rstrip("\n").split("\t")
-                paths = [pathlib.PurePath(path) for path in saved]
-                found = await again(app, target, work, found, paths)
-    except asyncio.CancelledError:  # by Ctrl-C: that is how it ends
-        say("")
+def seen() -> Seen:
+    """Every file that a deploy reads, with what tells that it was saved; of a link, its target's."""
+    found: Seen = {}
+    for path in (*ALSO, *staging.untracked("functions", "shared", "environments")):
+        try:
+            stat = os.stat(path)
+        except OSError:
+            continue
+        found[path] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+    return found
 
 
-async def again(
-    app: App, target: ThisMachine, work: pathlib.Path, found: Found, saved: list[pathlib.PurePath]
-) -> Found:
-    """Deploys what was saved. Where that fails, the version from before goes on answering."""
-    shared = any(path.is_relative_to("shared") for path in saved)
-    functions = [
-        function for function in app.functions
-        if shared or any(path.is_relative_to(function.folder) for path in saved)
+async def settled(before: Seen) -> Seen:
+    """What is there once nothing changes any more."""
+    end = time.monotonic() + LONGEST
+    while True:
+        await asyncio.sleep(SETTLES)
+        now = seen()
+        if now == before or time.monotonic() > end:
+            return now
+        before = now
+
+
+def changed(before: Seen, now: Seen) -> list[pathlib.PurePath]:
+    names = before.keys() | now.keys()
+    return [pathlib.PurePath(n) for n in sorted(names) if before.get(n) != now.get(n)]
+
+
+class Watching:
+    """What is deployed, and what of it failed. `read`: the app, checked as a deploy checks it."""
+
+    def __init__(
+        self, options: Options, target: ThisMachine, work: pathlib.Path, app: App,
+        read: Callable[[], App], show: Callable[[Measured], None],
+    ):  # fmt: skip
+        self.options, self.target, self.work = options, target, work
+        self.app: App | None = app  # as it is deployed; None: a deploy of it has failed
+        self.read, self.show = read, show
+        self.found: Found
+        self.failed: set[str] = set()
+        self.was_wrong = False  # the app could not be read
+
+    async def watch(self, found: Found) -> None:
+        """`found`: what is there after the deploy before this."""
+        self.found, before = found, seen()
+        say(
+            "Watching. Save a file, and what it changes is deployed again. Ctrl-C ends the"
+            " watching, not the functions."
+        )
+        try:
+            while True:
+                began = time.monotonic()
+                now = seen()
+                if now != before:
+                    now = await settled(now)
+                    saved, before = changed(before, now), now
+                    await self.again(saved)
+                    continue
+                await asyncio.sleep(max(PAUSE, 10 * (time.monotonic() - began)))
+        except asyncio.CancelledError:  # by Ctrl-C: that is how it ends
+            say("")
+
+    async def again(self, saved: list[pathlib.PurePath]) -> None:
+        """Deploys what was saved. Where that fails, the version from before goes on answering."""
+        try:
+            app = self.read()
+            if app == self.app:
+                await self.roll_out(app, concerned(app, saved))
+            else:
+                self.app = None
+                await self.deploy(app)
+                self.app = app
+            self.was_wrong = False
+        except Wrong as wrong:
+            error(str(wrong))
+            self.was_wrong = True
+        except Stop as stop:
+            error(f"deploy.sh: {stop}")
+            self.was_wrong = True
+
+    async def deploy(self, app: App) -> None:
+        """All of it: the bindings, and the measuring."""
+        await self.target.begin(app)
+        deployed: Deployed | None = await deploy(self.options, app, self.target, self.work, [])
+        assert deployed
+        self.found = deployed.found
+        self.failed.clear()
+        self.show(deployed.measured)
+
+    async def roll_out(self, app: App, functions: list[Function]) -> None:
+        rollout = Rollout(app, self.target, self.found, self.work)
+        names = {function.name for function in functions}
+        rollout.mended = frozenset(names if self.was_wrong else self.failed & names)
+        done = await side_by_side(*map(rollout.deploy, functions))
+        for sentence in sorted(rollout.missing_roles):
+            error(f"  {sentence}")
+        self.failed -= names
+        self.failed |= {f.name for f, is_done in zip(functions, done, strict=True) if not is_done}
+        if self.was_wrong and not functions:
+            say("  all is as it was")
+        if rollout.has_changed:
+            services = await inventory.services(self.target, self.found)
+            self.found = self.found._replace(services=services)
+
+
+def concerned(app: App, saved: Iterable[pathlib.PurePath]) -> list[Function]:
+    """The functions that are made of what was saved."""
+    saved = list(saved)
+    of_all = any(path.parts[0] in ("shared", "requirements.txt") for path in saved)
+    return [
+        function for function in app.chosen
+        if of_all or any(path.is_relative_to(function.folder) for path in saved)
     ]  # fmt: skip
-    rollout = Rollout(app, target, found, work)
-    await side_by_side(*map(rollout.deploy, functions))
-    for sentence in sorted(rollout.missing_roles):
-        error(f"  {sentence}")
-    return found._replace(services=await inventory.services(target, found))

@@ -4,7 +4,6 @@
     up ID REGION NAME...    make the local project, or bring it back, for these functions
     down                    end every process of the local project, and remove it
     gcloud ARGUMENT...      the stand-in for gcloud (tool/local/bin/gcloud ends up here)
-    watch FOLDER...         print what changes below, a line each time, until it is ended
     run NAME                run a function in this terminal (./deploy.sh run ends up here)
 What it starts itself:
     servers                 front end, metadata servers and token endpoint
@@ -22,7 +21,6 @@ COMMANDS = {
     "up": ("project", "up"),
     "down": ("project", "down"),
     "gcloud": ("gcloud.command", "main"),
-    "watch": ("runtime.watch", "main"),
     "run": ("runtime.foreground", "main"),
     "servers": ("cloud_run.servers", "main"),
     "instance": ("runtime.instance", "main"),
@@ -32,8 +30,12 @@ if __name__ == "__main__":
     os.umask(0o077)  # what this makes is for nobody else on this machine
     if not sys.argv[1:]:
         raise SystemExit(__doc__)
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] # a log line may hold anything
     command, *arguments = sys.argv[1:]
     module, function = COMMANDS[command]
-    getattr(importlib.import_module(f"tool.local.{module}"), function)(*arguments)
+    try:
+        getattr(importlib.import_module(f"tool.local.{module}"), function)(*arguments)
+    except OSError as error:  # such as a folder in the place of a file
+        raise SystemExit(f"ERROR: {error}") from None
     sys.stdout.flush()
     os._exit(0)  # a deploy runs many short commands: none spends time on taking Python apart

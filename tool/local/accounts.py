@@ -59,7 +59,7 @@ def service_account(email: object) -> Account | None:
 
 def with_id(unique_id: str) -> Account | None:
     """The account that a token's `sub` names."""
-    return account(state.read(f"ids/{unique_id}"))
+    return account(state.read(f"ids/{unique_id}", str))
 
 
 def add(kind: Kind, email: str, display_name: str = "", description: str = "") -> None:
@@ -97,7 +97,8 @@ def names_of(account: Account | None) -> set[str]:
     email = account.email.lower()
     found = {"allusers", "allauthenticatedusers", account.member.lower()}
     for file in GROUPS.glob("*@*"):
-        if email in (word.rpartition(":")[2] for word in file.read_text().lower().split()):
+        members = (state.text_of(file) or "").lower().split()  # what an editor leaves is no text
+        if email in (word.rpartition(":")[2] for word in members):
             found.add(f"group:{file.name.lower()}")
     if account.kind is Kind.USER:
         found.add(f"domain:{email.partition('@')[2]}")

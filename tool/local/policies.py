@@ -88,12 +88,12 @@ def put(name: str, policy: Policy) -> None:
 
 def change(name: str, bindings: Iterable[Binding]) -> None:
     """Takes effect at once; or after the seconds in propagation.json, as in the cloud."""
-    new, delay = Policy(tuple(b for b in bindings if b.members)), state.read("propagation") or 0
+    new, delay = Policy(tuple(b for b in bindings if b.members)), state.read("propagation", int) or 0
     if delay:
         before = (policy(name) or Policy()).in_effect
         new = new.but(before=before, until=time.time() + delay)
     put(name, new)
-    with open(STATE / "audit.log", "a") as log:
+    with open(STATE / "audit.log", "a", encoding="utf-8") as log:
         log.write(f"# policy {name} {json.dumps([as_json(b) for b in new.bindings])}\n")
 
 

@@ -12,7 +12,7 @@ from tool.local.accounts import Kind
 from tool.local.policies import Binding
 from tool.local.runtime import ports, processes, revisions
 from tool.local.services import Service
-from tool.local.state import STATE, YOU, Project
+from tool.local.state import GROUPS, STATE, YOU, Project
 
 OURS = {
     "accounts", "addresses", "audit.log", "certificate.pem", "config.json", "environments", "faults.json", "ids", "key.json", "key.pem",
@@ -43,7 +43,11 @@ def up(project_id: str, region: str, *functions: str) -> None:
             raise SystemExit(f"ERROR: the local project is {was}; destroy it first to have another")
         start_servers(project, functions)
         with ThreadPoolExecutor() as pool:
-            list(pool.map(revisions.bring_back, state.names("services")))
+            said = list(pool.map(revisions.bring_back, state.names("services")))
+    print(*filter(None, said), sep="\n", end="\n" if any(said) else "")
+    for file in sorted(GROUPS.glob("[!.]*@*")):
+        if state.text_of(file) is None:
+            print(f"{file} names nobody: it is no text in UTF-8 that can be read")
 
 
 def made(project_id: str, region: str) -> Project:
@@ -64,7 +68,7 @@ def made(project_id: str, region: str) -> Project:
 def start_servers(project: Project, functions: Sequence[str]) -> None:
     """Sets ports aside, and has them open when it returns."""
     run = serving(project)
-    if not run:
+    if not run:  # or those of the folder from which this one was moved
         processes.wait_or_kill("servers", PATIENCE)
     kept = KeptPorts(servers_run=run)
     names = sorted({*functions, *state.names("services")})
@@ -125,7 +129,8 @@ def open_more(wanted: Iterable[int]) -> None:
 
 def serving(project: Project) -> bool:
     """Whether the servers run, and are not just ending."""
-    return processes.running("servers") and ports.answers(project.token_port)
+    run = processes.running("servers") and processes.is_here("servers")
+    return run and ports.answers(project.token_port)
 
 
 def down() -> None:

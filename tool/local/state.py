@@ -38,16 +38,30 @@ def secret_file(name: str) -> pathlib.Path:
 
 
 def path(name: str) -> pathlib.Path:
-    if len(name) > 200 or not re.fullmatch(r"([a-z]+/)?[A-Za-z0-9_][A-Za-z0-9@._-]*", name):
+    if not is_name(name):
         raise ValueError("no name for a resource")
     return STATE / f"{name}.json"
 
 
-def read(name: str) -> Json:
-    """The resource's content, or None if there is no such resource."""
+def is_name(name: str) -> bool:
+    named = re.fullmatch(r"([a-z]+/)?[A-Za-z0-9_][A-Za-z0-9@._-]*", name)
+    return len(name) <= 200 and named is not None
+
+
+def read(name: str, kind: type = dict) -> Json:
+    """The resource's content, or None where there is none of this kind."""
     try:
-        return json.loads(path(name).read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
+        content = json.loads(path(name).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, kind) else None
+
+
+def text_of(file: pathlib.Path) -> str | None:
+    """What a person wrote; None where it is no text, a folder, or not to be read."""
+    try:
+        return file.read_text("utf-8-sig")
+    except (OSError, ValueError):
         return None
 
 
@@ -68,7 +82,8 @@ def remove(name: str) -> None:
 
 
 def names(kind: str) -> list[str]:
-    return sorted(file.name.removesuffix(".json") for file in (STATE / kind).glob("*.json"))
+    files = (file for file in (STATE / kind).glob("*.json") if file.is_file())
+    return sorted(name for file in files if is_name(name := file.name.removesuffix(".json")))
 
 
 @contextlib.contextmanager

@@ -27,7 +27,8 @@ runpy.run_module("pip", run_name="__main__")
 def main(*asked: str) -> None:
     lock = os.open(f"{VENV.resolve()}.lock", os.O_CREAT | os.O_RDWR, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)  # whoever comes second waits, and finds it done
-    if not (STAMPS / "made").exists():  # not made yet, or not to the end
+    # Not made yet, or not to the end; or its Python is gone.
+    if not (STAMPS / "made").exists() or not PYTHON.exists():
         make_venv()
     files = [TOOL, *asked]
     # What was installed for other files stays, and so do the names of those that are gone now.

@@ -1,9 +1,10 @@
 """Handing a request on to a server on this machine, and its answer back, bytes and headers as they are."""
 
 import contextlib
+from collections.abc import Awaitable, Callable, Iterable
 
-from aiohttp import ClientResponse, ClientSession, DummyCookieJar, TCPConnector, web
-from multidict import CIMultiDict, MultiMapping
+from aiohttp import ClientResponse, ClientSession, DummyCookieJar, TCPConnector, http_writer, web
+from multidict import CIMultiDict
 from yarl import URL
 
 HOP_BY_HOP = frozenset(
@@ -12,8 +13,22 @@ HOP_BY_HOP = frozenset(
 )
 AUTOMATIC = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 PIECE = 65536  # bytes
+IDLE = 300  # seconds; Google's front end does not hang up on an idle caller soon
 
 Headers = CIMultiDict[str]
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+def server(handler: Handler) -> web.Server:
+    """Unpacks nothing: a body is handed on as it came, whatever its Content-Encoding."""
+    return web.Server(
+        handler,
+        auto_decompress=False,
+        access_log=None,
+        keepalive_timeout=IDLE,
+        max_line_size=16384,
+        max_field_size=32768,
+    )
 
 
 def client() -> ClientSession:
@@ -31,7 +46,36 @@ def client() -> ClientSession:
     )
 
 
-def end_to_end(headers: MultiMapping[str]) -> Headers:
+def as_they_came(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """Headers with the letters that their names came with, and every byte of their values."""
+    return CIMultiDict(
+        (name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape"))
+        for name, value in raw
+    )
+
+
+def as_bytes(status_line: str, headers: CIMultiDict[str]) -> bytes:
+    lines = [status_line, *(f"{name}: {value}" for name, value in headers.items())]
+    if any(end in line for line in lines for end in "\r\n\0"):
+        raise ValueError("a line of a header ends within it")
+    return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
+
+
+# aiohttp's own loses each byte of a value that is no UTF-8, such as the Latin-1 of Flask and gunicorn.
+http_writer._serialize_headers = as_bytes
+
+
+class Answer(web.StreamResponse):
+    """An answer to which no header is added that says what its body is."""
+
+    async def _prepare_headers(self) -> None:
+        says_what = "Content-Type" in self.headers
+        await super()._prepare_headers()
+        if not says_what:
+            self.headers.pop("Content-Type", None)
+
+
+def end_to_end(headers: Headers) -> Headers:
     """The headers that are for the other end, and not for the connection alone."""
     named = ",".join(headers.getall("Connection", []))
     left_out = HOP_BY_HOP | {name.strip().lower() for name in named.split(",")}
@@ -58,10 +102,10 @@ async def hand_back(
     answer: ClientResponse, request: web.BaseRequest, server: str | None = None
 ) -> web.StreamResponse:
     """Writes the answer to the client. Where the client has left, it is still read to its end."""
-    headers = end_to_end(answer.headers)
+    headers = end_to_end(as_they_came(answer.raw_headers))
     if server:
         headers["Server"] = server
-    response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
+    response = Answer(status=answer.status, reason=answer.reason, headers=headers)
     try:
         with contextlib.suppress(ConnectionError):
             await response.prepare(request)

@@ -10,13 +10,12 @@ import contextlib
 import aiohttp
 from aiohttp import web
 
-from tool.local import services
+from tool.local import services, state
 from tool.local.cloud_run import forwarding, invoker_check
 from tool.local.cloud_run.forwarding import Headers
 from tool.local.cloud_run.pages import SERVER, page
 from tool.local.runtime import log
 from tool.local.services import Serving
-from tool.local.state import STATE
 
 PATIENCE = 10  # seconds that a request waits for a place; Google's own is not documented
 VERIFY = "deploy.sh-verify"  # the User-Agent of deploy.sh, when it measures
@@ -74,7 +73,9 @@ class FrontEnd:
         service = services.service(self.name)
         if not service.serving:
             return page(404)
-        headers = Headers(request.headers)
+        headers = forwarding.as_they_came(request.raw_headers)
+        request["revision"] = service.serving.revision
+        request["trace"] = invoker_check.trace_of(headers)
         refused = invoker_check.refusal(service, path, headers)
         if refused:
             if refused.reason:
@@ -114,7 +115,7 @@ class FrontEnd:
         # gunicorn takes some of these for its own: to WSGI, "_" and "-" are the same.
         for name in {name for name in headers if "_" in name}:
             del headers[name]
-        invoker_check.add_headers(headers, request.remote or "127.0.0.1")
+        invoker_check.add_headers(headers, request.remote or "127.0.0.1", request["trace"])
         try:
             answer = await forwarding.ask(self.session, request, f"127.0.0.1:{port}", headers)
         except aiohttp.ClientConnectorError:
@@ -135,5 +136,6 @@ class FrontEnd:
         """Into the function's log, where Cloud Run puts it, too."""
         if request.headers.get("User-Agent", "").startswith(VERIFY):
             message += " (asked by deploy.sh verify)"
-        with open(STATE / "logs" / f"{self.name}.log", "a") as file:
-            print(log.line(message, "WARNING"), file=file)
+        project = state.found_project()
+        trace = f"projects/{project.id}/traces/{request['trace']}" if project else ""
+        log.write(self.name, request["revision"], "WARNING", message, trace)

@@ -13,6 +13,8 @@ from tool.local.records import Record
 from tool.local.services import Ingress, Service
 
 REMOVED = "SIGNATURE_REMOVED_BY_GOOGLE"
+TRACEPARENT = re.compile("00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+CLOUD_TRACE = re.compile("([0-9a-fA-F]{32})(/[0-9]+)?(;o=[0-9]+)?")  # the older one
 RESERVED = re.compile(r"/healthz|/eventlog|/_ah/.*", re.S)
 
 EMPTY_HEADER = (
@@ -76,15 +78,19 @@ def refusal(service: Service, path: str, headers: Headers) -> Refusal | None:
     return None
 
 
-def add_headers(headers: Headers, address: str) -> None:
+def trace_of(headers: Headers) -> str:
+    """The id of the trace that a request belongs to; of a new one where it says none."""
+    came_with = TRACEPARENT.fullmatch(headers.get("Traceparent", ""))
+    came_with = came_with or CLOUD_TRACE.fullmatch(headers.get("X-Cloud-Trace-Context", ""))
+    return came_with[1].lower() if came_with else secrets.token_hex(16)
+
+
+def add_headers(headers: Headers, address: str, trace: str) -> None:
     """What Cloud Run tells a function about where the request came from."""
     before = ",".join(headers.getall("X-Forwarded-For", []))
     headers["X-Forwarded-For"] = f"{before},{address}" if before else address
     headers["X-Forwarded-Proto"] = "https"
     headers["Forwarded"] = f'for="{address}";proto=https'
-    pattern = r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}"
-    came_with = re.fullmatch(pattern, headers.get("Traceparent", ""))
-    trace = came_with[1] if came_with else secrets.token_hex(16)
     span = secrets.token_hex(8)
     headers["Traceparent"] = f"00-{trace}-{span}-01"
     headers["X-Cloud-Trace-Context"] = f"{trace}/{int(span, 16)};o=1"

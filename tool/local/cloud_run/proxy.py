@@ -11,7 +11,6 @@ from aiohttp import web
 
 from tool.local import accounts, state, tokens
 from tool.local.cloud_run import forwarding
-from tool.local.cloud_run.forwarding import Headers
 
 RENEW_AFTER = 55 * 60  # seconds, as the real one does
 TIMEOUT = 3600  # seconds; the longest that Cloud Run knows
@@ -36,7 +35,7 @@ class Proxy:
         # A web page that reaches this under a name of its own must not act as you.
         if request.host not in self.hosts or not request.raw_path.startswith("/"):
             return web.Response(status=403, text="not a host of this proxy\n")
-        headers = forwarding.end_to_end(Headers(request.headers))
+        headers = forwarding.end_to_end(forwarding.as_they_came(request.raw_headers))
         headers.popall("X-Serverless-Authorization", None)
         try:
             if self.clock() >= self.renew_at:
@@ -73,7 +72,7 @@ async def run(url: str, port: int) -> None:
             raise ConnectionError("the local project has ended") from None
 
     async with forwarding.client() as session:
-        runner = web.ServerRunner(web.Server(Proxy(url, port, session, token), access_log=None))
+        runner = web.ServerRunner(forwarding.server(Proxy(url, port, session, token)))
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", port, shutdown_timeout=1).start()
         print(f"http://127.0.0.1:{port} proxies to {url}", file=sys.stderr, flush=True)

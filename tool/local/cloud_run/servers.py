@@ -18,9 +18,6 @@ from tool.local.cloud_run.metadata_server import MetadataServer
 from tool.local.cloud_run.token_endpoint import TokenEndpoint
 from tool.local.runtime import processes
 
-Handler = FrontEnd | MetadataServer | TokenEndpoint
-IDLE = 300  # seconds; Google's front end does not hang up on an idle caller soon
-
 
 def main() -> None:
     logging.getLogger("aiohttp.server").addFilter(is_ours)
@@ -43,9 +40,10 @@ async def serve() -> None:
     await listen(session, sites)
     processes.ready()
     waiting = asyncio.ensure_future(ending.wait())
-    while not ending.is_set():
+    while not ending.is_set() and processes.is_where_it_was("servers", processes.LOCK_FD):
         added = asyncio.ensure_future(more.wait())
-        await asyncio.wait((waiting, added), return_when=asyncio.FIRST_COMPLETED)
+        both = (waiting, added)
+        await asyncio.wait(both, timeout=processes.LOOKS, return_when=asyncio.FIRST_COMPLETED)
         if added.done():
             more.clear()
             await listen(session, sites)
@@ -58,20 +56,13 @@ async def serve() -> None:
 async def listen(session: ClientSession, sites: dict[int, web.TCPSite]) -> None:
     """Opens the ports that are set aside and not open yet."""
     token_port = state.project().token_port
-    wanted: dict[int, Handler] = {token_port: TokenEndpoint(token_port)}
+    wanted: dict[int, forwarding.Handler] = {token_port: TokenEndpoint(token_port)}
     for name in state.names("services"):
         service = services.service(name)
         wanted[service.port] = FrontEnd(name, session)
         wanted[service.metadata_port] = MetadataServer(name, service.metadata_port)
     for port in wanted.keys() - sites.keys():
-        server = web.Server(
-            wanted[port],
-            access_log=None,
-            keepalive_timeout=IDLE,
-            max_line_size=16384,
-            max_field_size=32768,
-        )
-        runner = web.ServerRunner(server)
+        runner = web.ServerRunner(forwarding.server(wanted[port]))
         await runner.setup()
         sites[port] = web.TCPSite(runner, "127.0.0.1", port, backlog=1024)
         await sites[port].start()

@@ -50,7 +50,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def command(words: str, *arguments: str) -> Callable[[Run], Run]:
-    """Registers a command: NAME is a positional argument, NAMES+ several; --a a flag, --a! a switch."""
+    """Registers a command: NAME is a positional argument, NAMES+ several; --a a flag, --a! a switch,
+    --a* one that gcloud takes several times."""
 
     def register(function: Run) -> Run:
         COMMANDS[words] = Command(arguments, function)
@@ -86,13 +87,15 @@ def parsed(words: str, arguments: Sequence[str], rest: Sequence[str]) -> argpars
         how: dict[str, Json] = {}
         if name.endswith("!"):
             how = {"action": "store_true"}
+        elif name.endswith("*"):
+            how = {"action": "append"}
         elif name.endswith("+"):
             how = {"nargs": "+"}
         elif name.endswith("?") and not name.startswith("-"):
             how = {"nargs": "?"}
         elif name == "--region" and not configured("run/region"):
             how = {"required": True}
-        parser.add_argument(*(["-q"] if name == "--quiet!" else []), name.rstrip("!+?"), **how)
+        parser.add_argument(*(["-q"] if name == "--quiet!" else []), name.rstrip("!+?*"), **how)
     return parser.parse_args(rest)
 
 
@@ -161,16 +164,16 @@ def check_place(args: argparse.Namespace) -> None:
 
 def keep_record(argv: Sequence[str]) -> None:
     """The local project's audit log: every command, as it was given."""
-    with open(STATE / "audit.log", "a") as log:
+    with open(STATE / "audit.log", "a", encoding="utf-8", errors="replace") as log:
         log.write(shlex.join(["gcloud", *argv]) + "\n")
 
 
 def meet_fault(line: str) -> None:
     """Fails as the cloud does, where faults.json says so: [{"match", "times", "error"}, ...]."""
-    if not state.read("faults"):
+    if not state.read("faults", list):
         return
     with state.locked("faults"):
-        faults = state.read("faults")
+        faults = state.read("faults", list)
         for fault in faults:
             if fault["times"] > 0 and re.search(fault["match"], line):
                 fault["times"] -= 1

@@ -3,10 +3,11 @@
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from tool.local.gcloud.command import Failed
-from tool.local.records import Record
+from tool.local.gcloud.command import Failed, Misused
+from tool.local.gcloud.output import duration
+from tool.local.records import Json, Record
 from tool.local.services import Ingress, Revision, SecretVersion, Service, secret_version
 
 
@@ -16,8 +17,9 @@ def flags(words: str) -> tuple[str, ...]:
 
 # What a deploy and an update have in common, and what has an effect here.
 CHANGING = flags(
-    "region async! concurrency timeout max-instances ingress service-account set-env-vars"
-    " update-env-vars remove-env-vars set-secrets clear-secrets! update-secrets labels update-labels revision-suffix"
+    "region async! concurrency timeout max-instances ingress service-account set-env-vars*"
+    " update-env-vars* remove-env-vars* clear-env-vars! set-secrets* clear-secrets! update-secrets*"
+    " remove-secrets* labels* update-labels* remove-labels* clear-labels! revision-suffix"
     " invoker-iam-check! no-invoker-iam-check! allow-unauthenticated! no-allow-unauthenticated!"
 )
 # What sizes an instance, or names what builds it, has no effect here, as tool/README.md says.
@@ -53,14 +55,18 @@ class Flags(Record):
     max_instances: str | None
     ingress: str | None
     service_account: str | None
-    set_env_vars: str | None
-    update_env_vars: str | None
-    remove_env_vars: str | None
-    set_secrets: str | None
+    set_env_vars: Sequence[str] | None
+    update_env_vars: Sequence[str] | None
+    remove_env_vars: Sequence[str] | None
+    clear_env_vars: bool
+    set_secrets: Sequence[str] | None
     clear_secrets: bool
-    update_secrets: str | None
-    labels: str | None
-    update_labels: str | None
+    update_secrets: Sequence[str] | None
+    remove_secrets: Sequence[str] | None
+    labels: Sequence[str] | None
+    update_labels: Sequence[str] | None
+    remove_labels: Sequence[str] | None
+    clear_labels: bool
     revision_suffix: str | None
     invoker_iam_check: bool
     no_invoker_iam_check: bool
@@ -73,8 +79,8 @@ class Flags(Record):
         return any(
             (
                 self.concurrency, self.timeout, self.max_instances, self.service_account, self.set_env_vars,
-                self.update_env_vars, self.remove_env_vars, self.set_secrets, self.clear_secrets,
-                self.update_secrets,
+                self.update_env_vars, self.remove_env_vars, self.clear_env_vars, self.set_secrets,
+                self.clear_secrets, self.update_secrets, self.remove_secrets,
             )
         )  # fmt: skip
 
@@ -83,8 +89,8 @@ class Flags(Record):
         ingress = self.ingress or before.ingress
         if ingress not in list(Ingress):
             raise Failed(f"--ingress is one of {', '.join(Ingress)}")
-        kept = before.labels if self.labels is None else {}
-        labels = {**kept, **pairs(self.labels), **pairs(self.update_labels)}
+        kept = without({} if self.clear_labels else before.labels, self.remove_labels)
+        labels = {**kept, **pairs("--labels", self.labels), **pairs("--update-labels", self.update_labels)}
         check = self.invoker_iam_check or self.no_invoker_iam_check
         is_open = self.no_invoker_iam_check if check else before.open
         return before.but(ingress=Ingress(ingress), labels=labels, open=is_open)
@@ -99,14 +105,16 @@ class Flags(Record):
             secrets=self.secrets_from(before.secrets),
             concurrency=concurrency,
             max_instances=most,
-            timeout=seconds(self.timeout) if self.timeout else before.timeout,
+            timeout=before.timeout if self.timeout is None else seconds(self.timeout),
         )
 
     def variables_from(self, before: Mapping[str, str]) -> dict[str, str]:
-        kept = before if self.set_env_vars is None else {}
-        variables = {**kept, **pairs(self.set_env_vars), **pairs(self.update_env_vars)}
-        for name in (self.remove_env_vars or "").split(","):
-            variables.pop(name, None)
+        kept = before if self.set_env_vars is None and not self.clear_env_vars else {}
+        variables = {
+            **without(kept, self.remove_env_vars),
+            **pairs("--set-env-vars", self.set_env_vars),
+            **pairs("--update-env-vars", self.update_env_vars),
+        }
         for name in variables:
             if name.startswith("X_GOOGLE_") or name in RESERVED:
                 raise Failed(f"The following reserved env names were provided: {name}")
@@ -114,7 +122,11 @@ class Flags(Record):
 
     def secrets_from(self, before: Mapping[str, SecretVersion]) -> dict[str, SecretVersion]:
         kept = before if self.set_secrets is None and not self.clear_secrets else {}
-        given = {**pairs(self.set_secrets), **pairs(self.update_secrets)}
+        kept = without(kept, self.remove_secrets)
+        given = {
+            **pairs("--set-secrets", self.set_secrets),
+            **pairs("--update-secrets", self.update_secrets),
+        }
         for name in given:
             if "/" in name:
                 only = "the local target gives secrets as variables only, not as the file"
@@ -133,29 +145,51 @@ def say_what_has_no_effect(args: Namespace) -> None:
         print(f"WARNING: no effect on this machine: {' '.join(given)}", file=sys.stderr)
 
 
+DEFAULTS = {"--concurrency": "80", "--max-instances": "100"}  # what "default" means
+
+
 def number_of(flag: str, given: str | None, before: int, largest: int) -> int:
     """The number that a flag gives, or that from before."""
-    given = "80" if given == "default" else given or str(before)
+    if given is None:
+        return before
+    given = DEFAULTS[flag] if given == "default" else given
     if not re.fullmatch(r"[1-9]\d{0,5}", given) or int(given) > largest:
         raise Failed(f"{flag} is a number from 1 to {largest}, not {given}")
     return int(given)
 
 
 def seconds(given: str) -> int:
-    match = re.fullmatch(r"([1-9]\d{0,4})([smh]?)", given)
-    found = int(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0
+    found = duration(given) or 0
     if not 1 <= found <= 3600:
         raise Failed(f"--timeout is at most 3600 seconds, not {given}")
     return found
 
 
-def pairs(flag: str | None) -> dict[str, str]:
-    """A=1,B=2 as a dict; ^##^A=1##B=2 where a value holds a comma."""
-    delimiter, flag = ",", flag or ""
-    if match := re.match(r"\^(.+?)\^", flag):
-        delimiter, flag = match[1], flag[match.end() :]
-    given = [pair for pair in flag.split(delimiter) if pair]
-    for pair in given:
-        if "=" not in pair:
-            raise Failed(f"Bad syntax for dict arg: [{pair}]")
-    return dict(pair.split("=", 1) for pair in given)
+def listed(values: Sequence[str] | None) -> list[str]:
+    """A,B as a list; ^##^A##B where one holds a comma. A flag that is given twice adds to itself."""
+    found: list[str] = []
+    for given in values or ():
+        other = re.match(r"\^(.+?)\^", given)
+        delimiter, rest = (other[1], given[other.end() :]) if other else (",", given)
+        found += [part for part in rest.split(delimiter) if part]
+    return found
+
+
+def pairs(flag: str, values: Sequence[str] | None) -> dict[str, str]:
+    """A=1,B=2 as a dict. A key that comes in two of a flag's values is refused, as gcloud does."""
+    found: dict[str, str] = {}
+    for value in values or ():
+        given = listed([value])
+        for pair in given:
+            if "=" not in pair:
+                raise Failed(f"Bad syntax for dict arg: [{pair}]")
+        new = dict(pair.split("=", 1) for pair in given)
+        for name in new.keys() & found.keys():
+            raise Misused(f'argument {flag}: "{name}" cannot be specified multiple times')
+        found |= new
+    return found
+
+
+def without(before: Mapping[str, Json], names: Sequence[str] | None) -> dict[str, Json]:
+    left_out = listed(names)
+    return {name: content for name, content in before.items() if name not in left_out}

@@ -1,11 +1,13 @@
 """gcloud commands about logs: what a person reads of what a function wrote."""
 
+import datetime
 import time
 from argparse import Namespace
 
 from tool.local import services, state
-from tool.local.gcloud.command import command
-from tool.local.gcloud.output import timestamp
+from tool.local.gcloud.command import Failed, command
+from tool.local.gcloud.log_filter import terms_of
+from tool.local.gcloud.output import duration, timestamp
 from tool.local.gcloud.service import service_of
 from tool.local.records import Json, filled
 from tool.local.runtime import log
@@ -16,20 +18,32 @@ from tool.local.state import STATE
 def entries(name: str) -> list[Entry]:
     try:
         lines = (STATE / "logs" / f"{name}.log").read_text("utf-8", "replace").splitlines()
-    except FileNotFoundError:
+    except OSError:
         return []
     found = (log.entry(line) for line in lines)
     return [entry for entry in found if entry.message.strip()]
+
+
+def fresh(found: list[Entry], freshness: str | None) -> list[Entry]:
+    """Those of the last --freshness=1h."""
+    if not freshness:
+        return found
+    seconds = duration(freshness)
+    if not seconds:
+        raise Failed(f"--freshness is a time such as 1h, not {freshness}")
+    since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=seconds)
+    return [entry for entry in found if entry.time >= since.isoformat()]
 
 
 def shown(entry: Entry) -> str:
     return f"{entry.time[:19].replace('T', ' ')} {entry.message}".strip()
 
 
-@command("run services logs read", "SERVICE", "--region?", "--limit", "--freshness", "--order")
+@command("run services logs read", "SERVICE", "--region?", "--limit", "--freshness")
 def read_logs(args: Namespace) -> object:
     service_of(args.SERVICE)
-    lines = [shown(entry) for entry in entries(args.SERVICE)[-int(args.limit or 100) :]]
+    found = fresh(entries(args.SERVICE), args.freshness)
+    lines = [shown(entry) for entry in found[-int(args.limit or 100) :]]
     return "\n".join(lines) if lines else None
 
 
@@ -54,11 +68,14 @@ def tail_logs(args: Namespace) -> None:
 
 @command("logging read", "FILTER?", "--limit", "--freshness", "--order")
 def read_all_logs(args: Namespace) -> object:
-    """Of every function, the newest first. Of a filter only the service's name counts."""
-    names, asked = [service.name for service in services.deployed()], args.FILTER or ""
-    wanted = [name for name in names if f'"{name}"' in asked or f"={name}" in asked]
-    found = [as_entry(entry, name) for name in wanted or names for entry in entries(name)]
-    found.sort(key=lambda entry: str(entry["timestamp"]), reverse=True)
+    """Of every function what fits the filter, the newest first."""
+    terms = terms_of(args.FILTER or "")
+    if args.order not in (None, "asc", "desc"):
+        raise Failed(f"--order is asc or desc, not {args.order}")
+    names = [service.name for service in services.deployed()]
+    found = [as_entry(e, name) for name in names for e in fresh(entries(name), args.freshness)]
+    found = [entry for entry in found if all(term.fits(entry) for term in terms)]
+    found.sort(key=lambda entry: str(entry.get("timestamp", "")), reverse=args.order != "asc")
     return found[: int(args.limit or 1000)]
 
 
@@ -72,5 +89,6 @@ def as_entry(entry: Entry, name: str) -> dict[str, Json]:
             "severity": entry.severity.removeprefix("DEFAULT"),
             "textPayload": entry.message,
             "timestamp": timestamp(entry.time),
+            "trace": entry.trace,
         }
     )

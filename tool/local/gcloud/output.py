@@ -105,6 +105,14 @@ def timestamp(written: str) -> str:
     return written.replace("+00:00", "Z")
 
 
+def duration(written: str) -> int | None:
+    """The seconds of 90, 90s, 1m30s or 1h; None where it is no such thing."""
+    found = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", written.lower())
+    if not found or not any(found.groups()):
+        return None
+    return sum(int(n or 0) * of for n, of in zip(found.groups(), (86400, 3600, 60, 1), strict=True))
+
+
 def text(content: Json) -> str:
     if content is None:
         return ""

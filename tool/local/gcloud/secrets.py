@@ -12,15 +12,17 @@ from tool.local.gcloud.output import timestamp
 from tool.local.gcloud.policy import BINDING, add_member, remove_member, shown_policy
 from tool.local.state import DEVELOPMENT_SECRETS, SECRETS, secret_file
 
+NAME = re.compile("[A-Za-z0-9_-]{1,255}")
+
 
 def secret(name: str) -> pathlib.Path:
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,255}", name):
+    if not NAME.fullmatch(name):
         raise Failed(f"INVALID_ARGUMENT: {name} is no name of a secret.")
     return secret_file(name)
 
 
 def existing(name: str) -> str:
-    if not secret(name).exists():
+    if not secret(name).is_file():
         project = state.project().number
         where = f"To have it here, write its value into {secret(name)}"
         raise Failed(f"NOT_FOUND: Secret [projects/{project}/secrets/{name}] not found. {where}")
@@ -46,7 +48,8 @@ def create_secret(args: Namespace) -> None:
 @command("secrets list")
 def list_secrets(args: Namespace) -> object:
     files = (*SECRETS.glob("*"), *DEVELOPMENT_SECRETS.glob("*"))
-    return [described(name) for name in sorted({file.name for file in files if file.is_file()})]
+    names = {file.name for file in files if file.is_file() and NAME.fullmatch(file.name)}
+    return [described(name) for name in sorted(names)]
 
 
 @command("secrets describe", "NAME")

@@ -80,7 +80,7 @@ def environment(folder: pathlib.Path) -> str:
     What is locked outlives the project. The rest is looked for anew by the next one.
     """
     file = folder / "requirements.txt"
-    wanted = file.read_text("utf-8") if file.exists() else ""
+    wanted = file.read_text("utf-8", "replace") if file.exists() else ""
     home = SHARED if is_locked(wanted) else STATE / "environments"
     name = hashlib.sha256(f"{sys.version} {home} {wanted}".encode())
     # Where it names other files, what stands in those counts, too.
@@ -92,7 +92,7 @@ def environment(folder: pathlib.Path) -> str:
                 name.update(str(part.relative_to(folder)).encode() + part.read_bytes())
     place = home / name.hexdigest()[:20]
     with locked(place.name, home):  # two functions with the same one: the second finds it
-        if not (place / "built").exists():
+        if not (place / "built").exists() or not (place / "bin" / "python").exists():
             try:
                 install(folder, place, wanted)
             except BuildFailed:
@@ -138,7 +138,7 @@ def uv(*words: str, cwd: pathlib.Path) -> None:
     env = {"UV_SYSTEM_CERTS": "1", "UV_CONCURRENT_DOWNLOADS": "8", **os.environ}
     env |= {"UV_NO_PROGRESS": "1", "NO_COLOR": "1", "UV_PYTHON_DOWNLOADS": "never"}
     done = subprocess.run(
-        [UV, *words], cwd=cwd, env=env, text=True, capture_output=True, stdin=subprocess.DEVNULL
+        [UV, *words], cwd=cwd, env=env, text=True, errors="replace", capture_output=True, stdin=subprocess.DEVNULL
     )
     if done.returncode:
         raise BuildFailed(cause(done.stderr), done.stderr)

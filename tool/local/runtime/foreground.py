@@ -1,10 +1,13 @@
 """Runs a deployed function in this terminal, so that breakpoint() works. The others go on around it."""
 
+import contextlib
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 from tool.local import services
@@ -21,15 +24,15 @@ def main(name: str = "") -> None:
     home = tempfile.mkdtemp(prefix="function-")
     try:
         run(service, revision, home)
+        # Meanwhile it may have been deployed again, or deleted: then there is nothing to bring back.
+        serving = services.service(name).serving
+        if serving and serving.revision == revision.name:
+            revisions.start_and_serve(revision.name)
+            print(f"{name} runs in the background again", file=sys.stderr)
     except revisions.StartFailed as error:
         raise SystemExit(f"ERROR: {error}") from None
     finally:
         shutil.rmtree(home, ignore_errors=True)
-    # Meanwhile it may have been deployed again, or deleted: then there is nothing to bring back.
-    serving = services.service(name).serving
-    if serving and serving.revision == revision.name:
-        revisions.bring_back(name)
-        print(f"{name} runs in the background again", file=sys.stderr)
 
 
 def run(service: Service, revision: Revision, home: str) -> None:
@@ -42,16 +45,41 @@ def run(service: Service, revision: Revision, home: str) -> None:
     if not lock:
         raise SystemExit(f"ERROR: somebody else has just started {service.name}. Try again")
     folder, command = revisions.folder(revision.name), revisions.command(revision)
+    kept = processes.keep(revision.name)
     child = subprocess.Popen(command, env=env, cwd=folder, pass_fds=[lock.fileno()])
     processes.note(lock, child.pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the function by itself
     for number in (signal.SIGTERM, signal.SIGQUIT):
         signal.signal(number, lambda *_: child.terminate())
+    closed = threading.Event()
+
+    def leave_terminal(*_: object) -> None:
+        """It was closed: what is printed now must not fail."""
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for number in (0, 1, 2):
+            os.dup2(nowhere, number)
+        closed.set()
+
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup leaves it
+        signal.signal(signal.SIGHUP, leave_terminal)
     while child.poll() is None and not ports.answers(port):
         time.sleep(0.02)
     if child.poll() is None:
         revisions.serve(revision, port, timeout=None)
         how = "Ctrl-C ends that, and it runs in the background again"
         print(f"{service.name} runs here: {service.url}. {how}", file=sys.stderr)
-    child.wait()
+    wait(child, closed, revision.name, lock.fileno())
+    kept.close()
     lock.close()
+
+
+def wait(child: subprocess.Popen[bytes], closed: threading.Event, name: str, lock: int) -> None:
+    """Until the function ends; as after Ctrl-C, where the terminal is closed or the clone was moved."""
+    number = signal.SIGINT
+    while child.poll() is None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(processes.LOOKS)
+            return
+        if closed.is_set() or not processes.is_where_it_was(name, lock):
+            child.send_signal(number)
+            number = signal.SIGKILL

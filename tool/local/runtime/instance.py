@@ -43,17 +43,20 @@ class Instance:
         """Returns when it has ended: whether it ever listened."""
         for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
             signal.signal(number, self.end)
+        kept, (printed, prints) = processes.keep(self.revision.name), self.pipe()
         self.child = child = subprocess.Popen(
             revisions.command(self.revision),
             env=revisions.environment(self.revision, self.port, self.home),
             cwd=revisions.folder(self.revision.name),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=prints,
             stderr=subprocess.STDOUT,
             pass_fds=[processes.LOCK_FD],
         )
-        self.attend(child)
+        os.close(prints)
+        self.attend(child, Printed(printed))
         status = child.wait()
+        kept.close()
         shutil.rmtree(self.home, ignore_errors=True)
         if self.listens and not self.told_to_end:
             write(
@@ -61,11 +64,24 @@ class Instance:
             )
         return self.listens
 
-    def attend(self, child: subprocess.Popen[bytes]) -> None:
+    def pipe(self) -> tuple[int, int]:
+        """The two ends of what the function prints into. It has a name, for the front end."""
+        name = os.path.join(self.home, "log")
+        try:
+            os.mkfifo(name, 0o600)
+            reads = os.open(name, os.O_RDONLY | os.O_NONBLOCK)
+        except OSError:  # a file system that has no such thing
+            return os.pipe()
+        os.set_blocking(reads, True)
+        log.note_pipe(self.revision.name, name)
+        return reads, os.open(name, os.O_WRONLY)
+
+    def attend(self, child: subprocess.Popen[bytes], printed: "Printed") -> None:
         """Reads what it prints, to its end, and says when it listens."""
-        assert child.stdout
-        printed, deadline = Printed(child.stdout.fileno()), time.monotonic() + STARTING
-        while printed.read(None if self.listens else 0.02):
+        deadline = time.monotonic() + STARTING
+        while printed.read(processes.LOOKS if self.listens else 0.02):
+            if not processes.is_where_it_was(self.revision.name, processes.LOCK_FD):
+                self.end(signal.SIGQUIT, None)  # its folder was moved, or removed
             if not self.listens and accepts(self.port):
                 self.listens = True
                 try:
@@ -101,7 +117,7 @@ class Printed:
         self.source, self.rest = source, b""
         self.traceback: list[str] = []
 
-    def read(self, wait: float | None) -> bool:
+    def read(self, wait: float) -> bool:
         """Takes what comes within `wait` seconds. False at the end."""
         if self.traceback:
             wait = 0.1  # a traceback comes line by line; it is whole when nothing follows
@@ -121,17 +137,19 @@ class Printed:
         return bool(content)
 
     def take(self, line: str) -> None:
+        entry = entry_in(line)
         if self.traceback:
             inside = not line.strip() or line[0] in " \t" or line.startswith(GOES_ON)
             ended = not self.traceback[-1][:1].isspace() and len(self.traceback) > 1
-            if inside or not ended:
+            if not entry and (inside or not ended):
                 self.traceback.append(line)
                 return
-            self.flush()
+            if ended:
+                self.flush()
         if line.startswith(GOES_ON[0]):
             self.traceback = [line]
         elif line.strip():
-            write(as_entry(line))
+            write(entry or log.line(line))
 
     def flush(self) -> None:
         if self.traceback:
@@ -144,12 +162,12 @@ def write(line: str) -> None:
     os.write(1, f"{line}\n".encode())
 
 
-def as_entry(line: str) -> str:
-    """One line of JSON: what the function wrote as such stays, and gets a time."""
+def entry_in(line: str) -> str | None:
+    """What the function wrote as an entry stays one, and gets a time."""
     try:
         written = json.loads(line)
         if isinstance(written, dict) and "message" in written:
             return line if "time" in written else json.dumps({**written, "time": log.now()})
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
-    return log.line(line)
+    return None

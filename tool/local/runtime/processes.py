@@ -1,9 +1,11 @@
 """The processes of the local project: started, ended, and told apart from everybody else's.
 
 Each holds a lock on run/NAME for as long as it lives, and so do its children. A process id alone
-could, after a reboot, be that of a stranger.
+could, after a reboot, be that of a stranger. The one that keeps the others holds locks/keeper.NAME,
+too, and ends when its folder was moved or removed.
 """
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -11,14 +13,16 @@ import sys
 import time
 from io import TextIOWrapper
 
+from tool.local import state
 from tool.local.state import ROOT, STATE
 
 READY_FD = int(os.environ.pop("READY_FD", -1))
 LOCK_FD = int(os.environ.pop("LOCK_FD", -1))  # what the children of a process have to inherit
+LOOKS = 2  # seconds between two looks whether the folder is still there
 
 
 def names() -> list[str]:
-    return sorted(file.name for file in (STATE / "run").glob("*"))
+    return sorted(file.name for file in (STATE / "run").glob("*") if file.is_file())
 
 
 def hold(name: str) -> TextIOWrapper | None:
@@ -37,20 +41,54 @@ def hold(name: str) -> TextIOWrapper | None:
 
 def note(file: TextIOWrapper, pid: int) -> None:
     file.truncate(0)
-    file.write(str(pid))
+    file.write(f"{pid}\n{ascii(str(STATE))}\n")
     file.flush()
+
+
+def is_here(name: str) -> bool:
+    """Whether what runs under this name was started for this folder, and not before it was moved."""
+    lines = (state.text_of(STATE / "run" / name) or "").splitlines()
+    return len(lines) < 2 or lines[1] == ascii(str(STATE))  # an older version noted no folder
+
+
+def is_where_it_was(name: str, lock: int) -> bool:
+    """Whether the file that a process has locked still stands in the folder that it was started for."""
+    try:
+        return os.path.samestat(os.stat(STATE / "run" / name), os.fstat(lock))
+    except OSError:
+        return False
+
+
+def keep(name: str) -> TextIOWrapper:
+    """Held by the process that keeps a function, and by none of its children."""
+    (STATE / "locks").mkdir(parents=True, exist_ok=True)
+    file = open(STATE / "locks" / f"keeper.{name}", "a")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+def is_kept(name: str) -> bool:
+    """Whether the keeper is still there. Without it nobody reads what the function prints."""
+    try:
+        with open(STATE / "locks" / f"keeper.{name}") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return True  # of an older version
+    except BlockingIOError:
+        return True
+    return False
 
 
 def note_ending(name: str) -> None:
     """Called by a process that was told to end, and may take a while to."""
-    with open(STATE / "run" / name, "a") as file:
-        file.write(" ending")
+    with contextlib.suppress(OSError), open(STATE / "run" / name, "a") as file:
+        file.write("ending")
 
 
 def is_ending(name: str) -> bool:
     try:
-        return "ending" in (STATE / "run" / name).read_text()
-    except FileNotFoundError:
+        return (STATE / "run" / name).read_bytes().endswith(b"ending")
+    except OSError:
         return False
 
 
@@ -129,10 +167,11 @@ def stop(name: str, patience: float = 10) -> None:
 
 
 def kill_group(pid: int) -> None:
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
+    """Ends it with its children; one that runs in a terminal has no group of its own."""
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError):
+            kill(pid, signal.SIGKILL)
+            return
 
 
 def wait(name: str) -> None:
@@ -149,7 +188,7 @@ def wait_or_kill(name: str, patience: float) -> None:
     import threading  # slow to load, and most commands of a deploy end nothing
 
     if pid := pid_of(name):
-        overdue = threading.Timer(patience, kill_group, [pid])
+        overdue = threading.Timer(patience if is_kept(name) else 0, kill_group, [pid])
         overdue.daemon = True
         overdue.start()
         wait(name)

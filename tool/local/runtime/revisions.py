@@ -1,11 +1,12 @@
 """Revisions: how one is started, and which one serves."""
 
 import json
+import os
 import pathlib
 import signal
 
 from tool.local import accounts, policies, roles, services, state
-from tool.local.runtime import processes
+from tool.local.runtime import log, processes
 from tool.local.services import Revision, SecretVersion, Service, Serving
 from tool.local.state import SECRETS, STATE, secret_file
 
@@ -63,31 +64,36 @@ def secret(which: SecretVersion, email: str) -> str:
             " role (roles/secretmanager.secretAccessor) at the secret, project or higher level."
         )
     try:
-        return secret_file(name).read_text("utf-8").removesuffix("\n")
+        content = secret_file(name).read_bytes()
     except OSError:
         raise StartFailed(
             f"the secret {name} has no value here: write it into {SECRETS / name}"
         ) from None
+    if b"\0" in content:
+        raise StartFailed(f"the secret {name} holds a zero byte, which no variable can hold")
+    return os.fsdecode(content)  # byte for byte: a newline at its end is a part of it
 
 
 def start(revision: Revision) -> int:
     """Starts a revision and returns its port. Raises StartFailed."""
     from tool.local.runtime import ports  # slow to load, and most commands do without it
 
-    log = STATE / "logs" / f"{revision.service}.log"
-    written = log.stat().st_size if log.exists() else 0
+    file = STATE / "logs" / f"{revision.service}.log"
+    written = file.stat().st_size if file.exists() else 0
+    if not pathlib.Path(revision.environment, "bin").is_dir():
+        raise StartFailed(f"what was installed for it is no longer in {revision.environment}")
     port = ports.set_aside(f"{STATE} {revision.name}", set())
     environment(revision, port, "")  # names a secret that is missing, before anything is started
     try:
         processes.start(revision.name, "instance", revision.name, str(port), log=revision.service)
     except ChildProcessError:
-        raise StartFailed(last_line(log, written)) from None
+        raise StartFailed(last_line(file, written)) from None
     return port
 
 
-def last_line(log: pathlib.Path, written: int) -> str:
+def last_line(log_file: pathlib.Path, written: int) -> str:
     """What a process said last, before it ended: of a traceback, the line with the error."""
-    with open(log, "rb") as file:
+    with open(log_file, "rb") as file:
         file.seek(written)
         lines = file.read().decode("utf-8", "replace").splitlines()
     for line in reversed(lines):
@@ -116,18 +122,21 @@ def is_up(service: Service) -> bool:
     serving = service.serving
     if not serving or processes.is_ending(serving.revision):
         return False
-    return processes.running(serving.revision) and ports.answers(serving.port)
+    name = serving.revision
+    is_whole = processes.running(name) and processes.is_here(name) and processes.is_kept(name)
+    return is_whole and ports.answers(serving.port)
 
 
-def bring_back(name: str) -> None:
-    """Starts what should serve and does not run any more, for example after a reboot."""
+def bring_back(name: str) -> str:
+    """Starts what should serve and does not run any more, for example after a reboot; says so."""
     service = services.service(name)
     if not service.serving or is_up(service):
-        return
+        return ""
     try:
         start_and_serve(service.serving.revision)
     except StartFailed as error:
-        print(f"  {name} does not start again: {error}")
+        return f"{name} does not start again: {error}"
+    return f"{name} did not run any more, and was started again"
 
 
 def start_and_serve(name: str) -> None:
@@ -151,7 +160,8 @@ def forget(name: str) -> None:
 
     shutil.rmtree(folder(name), ignore_errors=True)
     state.remove(f"revisions/{name}")
-    (STATE / "run" / name).unlink(missing_ok=True)
+    for file in (STATE / "run" / name, STATE / "locks" / f"keeper.{name}", log.note_of_pipe(name)):
+        file.unlink(missing_ok=True)
 
 
 def clear(service: Service) -> None:

@@ -1,11 +1,14 @@
 """The toy app on this machine, deployed by deploy.sh itself."""
 
+import contextlib
 import json
 import os
+import queue
 import re
 import shlex
 import signal
 import subprocess
+import threading
 
 from tool.testing import ROOT, run, succeeded
 
@@ -85,3 +88,28 @@ def heed_ctrl_c():
 def after_change(local, number, then):
     """What the stand-in does once that many commands have changed something: `then`, for a shell."""
     (local.state / "after_change.json").write_text(json.dumps({"number": number, "then": then}))
+
+
+@contextlib.contextmanager
+def merged(process):
+    """The lines of both streams of a process, which is ended if a test ends early."""
+    lines = queue.Queue()
+
+    def read(stream):
+        for line in stream:
+            lines.put(line)
+        lines.put(None)
+
+    readers = [threading.Thread(target=read, args=[s]) for s in (process.stdout, process.stderr)]
+    for reader in readers:
+        reader.start()
+    try:
+        yield iter(lambda: lines.get(timeout=60), None)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+        for reader in readers:
+            reader.join(30)
+        process.stdout.close()
+        process.stderr.close()

@@ -1,15 +1,10 @@
 """deploy.sh with the toy app on this machine: kills, several runs at once, the edit loop."""
 
-import contextlib
 import fcntl
 import json
-import os
-import queue
 import re
 import shlex
 import shutil
-import signal
-import threading
 import time
 
 import pytest
@@ -124,7 +119,7 @@ def test_a_destroy_that_is_killed_and_run_again_leaves_nothing(local, number, re
     if number != 3 and not request.config.getoption("--full"):
         pytest.skip("left out: runs with --full")
     succeeded(local.deploy_sh())
-    pids = [int(file.read_text()) for file in (local.state / "run").iterdir() if file.read_text()]
+    pids = [int(file.read_text().split()[0]) for file in (local.state / "run").iterdir() if file.read_text()]
     assert pids
     after_change(local, number, KILLS["SIGKILL"].format(pid=shlex.quote(str(local.app / "pid"))))
     killed = start(local, "destroy")
@@ -161,70 +156,6 @@ def test_a_signal_that_was_ignored_at_the_start_stays_ignored(local):
     said = succeeded(run("bash", "-c", script, env=env))
     assert json.loads((local.state / "after_change.json").read_text())["number"] < 0
     assert "Every call that could be made" in said.stdout
-
-
-# ---- the edit loop
-
-
-def test_a_saved_change_answers_and_a_broken_one_leaves_the_last_good_revision(local):
-    (local.app / "functions" / "front" / "main.py").write_text(FRONT.format("first"))
-    watching = start(local, "--watch")
-
-    def until(pattern):
-        """What is said until a line matches; the terminal shows both streams."""
-        said = ""
-        for line in stream:
-            said += line
-            if re.search(pattern, line):
-                return said
-        pytest.fail(f"it ended: {said}")
-
-    def answer():
-        token = local.gcloud("auth print-identity-token").stdout.strip()
-        return requests.get(
-            url(local, "front"), headers={"Authorization": f"Bearer {token}"}, timeout=20
-        ).text
-
-    with merged(watching) as stream:
-        until("Watching")
-        assert answer() == "first"
-        (local.app / "functions" / "front" / "main.py").write_text(FRONT.format("second"))
-        until("front is deployed")
-        assert answer() == "second"
-        (local.app / "functions" / "front" / "main.py").write_text("def front(request)\n")
-        assert "front: main.py line 1: " in until("front is not deployed")
-        assert answer() == "second"
-        watching.send_signal(signal.SIGINT)
-        assert watching.wait(30) == 0
-    assert answer() == "second"  # the watching ends, the functions do not
-
-
-FRONT = "def front(request):\n    return {!r}\n"
-
-
-@contextlib.contextmanager
-def merged(process):
-    """The lines of both streams of a process, which is ended if a test ends early."""
-    lines = queue.Queue()
-
-    def read(stream):
-        for line in stream:
-            lines.put(line)
-        lines.put(None)
-
-    readers = [threading.Thread(target=read, args=[s]) for s in (process.stdout, process.stderr)]
-    for reader in readers:
-        reader.start()
-    try:
-        yield iter(lambda: lines.get(timeout=60), None)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
-        for reader in readers:
-            reader.join(30)
-        process.stdout.close()
-        process.stderr.close()
 
 
 def test_propagation_is_waited_for_and_can_be_watched(local):

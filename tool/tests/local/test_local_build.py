@@ -295,7 +295,7 @@ def test_a_secret_arrives_as_a_variable_where_the_account_may_read_it(local, wor
     said = local.refused("secrets describe payments-key")
     assert "NOT_FOUND" in said and str(local.secrets / "payments-key") in said
     local.secrets.mkdir(exist_ok=True)
-    (local.secrets / "payments-key").write_text("hidden value\n")
+    (local.secrets / "payments-key").write_text("hidden value")
     binding = (
         f"payments-key --member={local.member('works')} --role=roles/secretmanager.secretAccessor"
     )

@@ -34,7 +34,7 @@ def test_who_brings_no_token_is_not_let_in(local, inner):
     assert refused.status_code == 403
     assert refused.headers["Content-Type"] == "text/html; charset=UTF-8"
     assert "to get URL <code>/some/path</code> from this server" in refused.text
-    assert "Empty Authorization header value." in local.log("inner")
+    assert local.log("inner", having="Empty Authorization header value.")
 
 
 def test_a_binding_is_what_lets_in_and_its_removal_puts_out(local):
@@ -167,6 +167,17 @@ def test_a_trace_goes_on_and_a_new_one_begins_where_there_is_none(handed):
     assert len(handed()["Traceparent"].split("-")[1]) == 32
 
 
+@pytest.mark.parametrize("rest", ["", "/1", "/12345;o=1"])
+def test_a_trace_in_the_older_header_alone_keeps_its_id(handed, rest):
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    given = handed(X_Cloud_Trace_Context=trace.upper() + rest)
+    assert given["Traceparent"].split("-")[1] == trace
+    assert given["X-Cloud-Trace-Context"].startswith(f"{trace}/")
+    other = "1" * 32
+    given = handed(X_Cloud_Trace_Context=trace + rest, Traceparent=f"00-{other}-{'2' * 16}-01")
+    assert given["Traceparent"].split("-")[1] == other
+
+
 def test_the_host_is_the_one_that_was_called(handed, inner):
     assert handed()["Host"] == inner.removeprefix("http://")
 
@@ -231,4 +242,4 @@ def test_an_answer_repeats_a_path_as_text(inner):
 def test_what_verify_asked_is_marked_in_the_log(local, inner):
     before = len(local.log("inner"))
     call(inner, headers={"User-Agent": "deploy.sh-verify"})
-    assert "(asked by deploy.sh verify)" in local.log("inner")[before:]
+    assert local.log("inner", before, "(asked by deploy.sh verify)")

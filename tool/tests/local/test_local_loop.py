@@ -1,16 +1,18 @@
-"""The edit loop: waiting for a change, and a function in the foreground with a breakpoint."""
+"""A function in the foreground: with a breakpoint, and in a terminal that is closed."""
 
+import fcntl
 import os
 import pty
 import select
 import signal
 import subprocess
+import termios
 import time
 
 import pytest
 
 from tool.testing import ROOT, succeeded
-from toys import call, start
+from toys import call
 
 STOPS = """
 def entry(request):
@@ -21,54 +23,9 @@ def entry(request):
 """
 
 
-@pytest.fixture
-def watching(other, tmp_path):
-    """A watcher of two folders, one of which is not there; it has said that it watches."""
-    (tmp_path / "functions").mkdir()
-    words = other.command("watch", "functions", "not-there")
-    process = start(*words, cwd=tmp_path, env=other.env, stdout=subprocess.PIPE)
-    try:
-        assert printed(process) == "\n"
-        yield process
-    finally:
-        process.kill()
-        process.wait(20)
-        process.stdout.close()
-
-
-def printed(process):
-    """The next line, which comes within half a minute."""
-    assert select.select([process.stdout], [], [], 30)[0]
-    return process.stdout.readline()
-
-
-def test_each_save_is_printed(watching, tmp_path):
-    for name in ("functions/main.py", "functions/new.py"):
-        (tmp_path / name).write_text("x")
-        assert printed(watching) == f"{name}\n"
-    (tmp_path / "functions" / "new.py").rename(tmp_path / "functions" / "main.py")  # as editors save
-    assert "functions/main.py" in printed(watching)
-
-
-def test_a_tab_parts_the_paths_of_one_change(watching, tmp_path):
-    line = ""
-    for _ in range(20):  # on a busy machine two files may be two changes
-        for name in ("one two.py", "three.py"):
-            (tmp_path / "functions" / name).write_text("x")
-        if "\t" in (line := printed(watching)):
-            break
-    assert line == "functions/one two.py\tfunctions/three.py\n"
-
-
-def test_what_nobody_asked_for_is_no_change(watching, tmp_path):
-    for name in ("elsewhere", "functions/main.pyc", "functions/.main.py.swp", "functions/wanted.py"):
-        (tmp_path / name).write_text("x")
-    assert printed(watching) == "functions/wanted.py\n"
-
-
-def test_it_ends_when_it_is_told_to(watching):
-    watching.terminate()
-    assert watching.wait(20) is not None
+def take_terminal():
+    """As a shell has its terminal: when it is closed, the kernel tells."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 class Terminal:
@@ -77,7 +34,9 @@ class Terminal:
     def __init__(self, *command, env):
         self.fd, inside = pty.openpty()
         ends = dict.fromkeys(("stdin", "stdout", "stderr"), inside)
-        self.process = subprocess.Popen(command, env=env, start_new_session=True, **ends)
+        self.process = subprocess.Popen(
+            command, env=env, start_new_session=True, preexec_fn=take_terminal, **ends
+        )
         os.close(inside)
         self.said = ""
 
@@ -99,11 +58,17 @@ class Terminal:
         """What a terminal does then: every process in it is told."""
         os.killpg(self.process.pid, signal.SIGINT)
 
+    def close(self):
+        """As the window of a terminal is closed: whoever is in it is told, and has none any more."""
+        os.close(self.fd)
+        self.fd = None
+
     def end(self):
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(20)
-        os.close(self.fd)
+        if self.fd is not None:
+            os.close(self.fd)
 
 
 def test_a_function_in_the_foreground_stops_at_a_breakpoint(other):
@@ -130,6 +95,36 @@ def test_a_function_in_the_foreground_stops_at_a_breakpoint(other):
         terminal.end()
     assert call(url).text == "stopped here"
     assert call(url, path="/?stop=1").status_code in (500, 504)  # no terminal there
+
+
+PRINTS = """
+import os
+def entry(request):
+    print("printed by a call", flush=True)
+    return str(os.getppid())
+"""
+
+
+@pytest.mark.parametrize("how", ["closed", "hung up"])
+def test_a_function_whose_terminal_is_closed_runs_in_the_background_again(other, how):
+    other.up("prints")
+    succeeded(other.deploy("prints", PRINTS, entry="entry"))
+    other.let_in("allUsers", "prints")
+    url = other.url("prints")
+    terminal = Terminal(str(ROOT / "deploy.sh"), "run", "prints", "--local", env=other.env)
+    try:
+        terminal.until("prints runs here")
+        here = call(url).text
+        if how == "closed":
+            terminal.close()
+        else:  # as a shell tells its jobs
+            os.killpg(terminal.process.pid, signal.SIGHUP)
+        assert terminal.process.wait(60) == 0
+    finally:
+        terminal.end()
+    answer = call(url)
+    assert answer.status_code == 200 and answer.text != here
+    other.log("prints", having="printed by a call")
 
 
 def test_a_function_in_the_foreground_ends_when_it_is_deployed_again(other):

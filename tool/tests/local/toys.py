@@ -7,6 +7,7 @@ import shlex
 import socket
 import subprocess
 import sys
+import time
 
 import google.auth.crypt
 import requests
@@ -145,8 +146,13 @@ class Local:
             )
         return self.tokens[name, audience]
 
-    def log(self, name):
-        return (self.state / "logs" / f"{name}.log").read_text()
+    def log(self, name, since=0, having=""):
+        """A function's log from that character on, once `having` is in it."""
+        end = time.monotonic() + 20
+        while having not in (text := (self.state / "logs" / f"{name}.log").read_text()[since:]):
+            assert time.monotonic() < end, f"{having} does not come in: {text}"
+            time.sleep(0.02)
+        return text
 
 
 def call(url, token=None, path="/", method="GET", **more):

@@ -1,0 +1,81 @@
+"""The filter of gcloud logging read: KEY OPERATOR VALUE, of which all must fit."""
+
+import datetime
+import re
+from collections.abc import Callable
+
+from tool.local.gcloud.command import Failed
+from tool.local.gcloud.output import value
+from tool.local.records import Json, Record
+
+TERM = re.compile(r"""\s*(AND\s+)?([\w./-]+|"[^"]*")\s*(!=|>=|<=|=~|!~|=|>|<|:)\s*("(?:[^"\\]|\\.)*"|[^\s"()]+)""")
+SEVERITIES = "DEFAULT DEBUG INFO NOTICE WARNING ERROR CRITICAL ALERT EMERGENCY".split()
+KEYS = re.compile(
+    r"trace|severity|timestamp|textPayload|resource\.type"
+    r"|resource\.labels\.(service_name|configuration_name|location|project_id)"
+)
+COMPARED: dict[str, Callable[[Json, Json], bool]] = {
+    "=": lambda found, wanted: bool(found == wanted),
+    "!=": lambda found, wanted: bool(found != wanted),
+    "<": lambda found, wanted: bool(found < wanted),
+    ">": lambda found, wanted: bool(found > wanted),
+    "<=": lambda found, wanted: bool(found <= wanted),
+    ">=": lambda found, wanted: bool(found >= wanted),
+    ":": lambda found, wanted: str(wanted) in str(found),
+    "=~": lambda found, wanted: re.search(wanted, found) is not None,
+    "!~": lambda found, wanted: re.search(wanted, found) is None,
+}
+
+
+class Term(Record):
+    key: str
+    operator: str
+    wanted: str
+
+    def fits(self, entry: dict[str, Json]) -> bool:
+        found = value(entry, self.key) or ("DEFAULT" if self.key == "severity" else "")
+        if self.operator in ("=~", "!~"):
+            return COMPARED[self.operator](str(found), self.wanted)
+        return COMPARED[self.operator](rank(self.key, str(found)), rank(self.key, self.wanted))
+
+
+def terms_of(text: str) -> list[Term]:
+    """What a filter asks for. Raises Failed for what only the real one understands."""
+    found, place = [], 0
+    while text[place:].strip():
+        match = TERM.match(text, place)
+        if not match or not (place == 0 or match[1] or match[0][0].isspace()) or (place == 0 and match[1]):
+            raise unknown(text[place:].strip())
+        key, wanted = match[2].strip('"'), match[4]
+        if wanted[0] == '"':
+            wanted = re.sub(r"\\(.)", r"\1", wanted[1:-1])
+        term = Term(key, match[3], wanted)
+        if not KEYS.fullmatch(key) or (term.operator in "<=>=" and not comparable(term)):
+            raise unknown(match[0].strip())
+        found.append(term)
+        place = match.end()
+    return found
+
+
+def unknown(part: str) -> Failed:
+    known = "trace, severity, timestamp, textPayload, resource.type and resource.labels, with AND between"
+    return Failed(f"the local stand-in does not know this in a filter: {part} (it knows {known})")
+
+
+def comparable(term: Term) -> bool:
+    """Whether the value is one of its key's; only times and severities are more or less."""
+    try:
+        rank(term.key, term.wanted)
+    except ValueError:
+        return False
+    return term.operator == "=" or term.key in ("severity", "timestamp")
+
+
+def rank(key: str, text: str) -> Json:
+    """What is compared. The case of letters means nothing."""
+    if key == "severity":
+        return SEVERITIES.index(text.upper())
+    if key == "timestamp":
+        moment = datetime.datetime.fromisoformat(text)
+        return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+    return text.lower()

@@ -1,0 +1,146 @@
+"""The local project after somebody moved its folder, removed it, or killed what runs."""
+
+import json
+import os
+import shutil
+import signal
+import time
+
+import pytest
+
+from local_toy import Local
+from recorded_cloud import TOY
+from tool.testing import run, succeeded
+
+pytestmark = pytest.mark.xdist_group("test_moved_and_killed")
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory):
+    """Deployed once; each test leaves it running, wherever it moved it for a while."""
+    local = Local(shutil.copytree(TOY, tmp_path_factory.mktemp("app") / "the app"))
+    try:
+        succeeded(local.deploy_sh())
+        yield local
+    finally:
+        local.end()
+
+
+def running(state):
+    """The processes that the files of a local project name, with their children."""
+    found = [int(file.read_text().split()[0]) for file in (state / "run").iterdir()]
+    return found + [int(pid) for one in found for pid in children(one)]
+
+
+def children(pid):
+    mine = run("pgrep", "-P", str(pid)).stdout.split()
+    return mine + [below for one in mine for below in children(one)]
+
+
+def is_alive(pid):
+    """A zombie, which nobody waits for here, has ended."""
+    state = run("ps", "-o", "stat=", "-p", str(pid)).stdout.strip()
+    return bool(state) and not state.startswith("Z")
+
+
+def have_ended(pids):
+    end = time.monotonic() + 30
+    while left := [pid for pid in pids if is_alive(pid)]:
+        assert time.monotonic() < end, left
+        time.sleep(0.05)
+
+
+RIGHT = "Every call that could be made was answered as the map says."
+
+
+def test_what_runs_ends_when_its_folder_is_removed(tmp_path):
+    local = Local(shutil.copytree(TOY, tmp_path / "removed"))
+    try:
+        succeeded(local.deploy_sh())
+        pids = running(local.state)
+        assert len(pids) >= 10
+        shutil.rmtree(local.app)
+        have_ended(pids)
+        shutil.copytree(TOY, local.app)  # a second clone at the same place
+        assert RIGHT in succeeded(local.deploy_sh()).stdout
+    finally:
+        local.end()
+
+
+def test_a_clone_that_was_moved_is_found_and_put_right(deployed, tmp_path):
+    here, there = deployed.app, tmp_path / "moved here"
+    pids = running(deployed.state)
+    shutil.move(here, there)
+    moved = Local(there)
+    try:
+        found = moved.deploy_sh("verify")
+        assert found.returncode in (1, 3) and RIGHT not in found.stdout, found.stdout
+        said = succeeded(moved.deploy_sh())
+        assert RIGHT in said.stdout and "? " not in said.stdout.partition("(ok:")[2]
+        have_ended(pids)
+        second = Local(shutil.copytree(TOY, here))  # another one at the place that it had
+        try:
+            assert RIGHT in succeeded(second.deploy_sh()).stdout
+            assert RIGHT in succeeded(moved.deploy_sh("verify")).stdout
+        finally:
+            succeeded(second.deploy_sh("destroy", "--quiet"))
+            shutil.rmtree(here)
+    finally:
+        shutil.move(there, here)
+    assert RIGHT in succeeded(deployed.deploy_sh()).stdout
+
+
+def test_what_could_not_be_measured_is_not_called_as_the_map_says(deployed):
+    """The calls end before they are answered, while all else looks right."""
+    (deployed.state / "addresses").rename(deployed.state / "addresses.new")
+    try:
+        found = deployed.deploy_sh("verify")
+        assert found.returncode == 3 and "no answer came" in found.stderr
+        assert RIGHT not in found.stdout
+    finally:
+        (deployed.state / "addresses.new").rename(deployed.state / "addresses")
+
+
+def serving(local, name):
+    service = json.loads((local.state / "services" / f"{name}.json").read_text())
+    return service["serving"]["revision"]
+
+
+def killed(pid):
+    os.kill(pid, signal.SIGKILL)
+    have_ended([pid])
+
+
+@pytest.mark.parametrize("which", ["the keeper", "the master", "the worker", "the servers"])
+def test_what_was_killed_is_put_right_by_the_next_deploy(deployed, which):
+    keeper = int((deployed.state / "run" / serving(deployed, "front")).read_text().split()[0])
+    master = int(run("pgrep", "-P", str(keeper)).stdout.split()[0])
+    worker = int(run("pgrep", "-P", str(master)).stdout.split()[0])
+    servers = int((deployed.state / "run" / "servers").read_text().split()[0])
+    killed({"the keeper": keeper, "the master": master, "the worker": worker, "the servers": servers}[which])
+    if which == "the master":
+        have_ended([worker, keeper])
+    if which in ("the keeper", "the master"):
+        found = deployed.deploy_sh("verify")
+        assert found.returncode == 1 and "is not ready" in found.stdout
+    said = succeeded(deployed.deploy_sh())
+    assert RIGHT in said.stdout
+    restarted = "front did not run any more, and was started again" in said.stdout + said.stderr
+    assert restarted == (which in ("the keeper", "the master"))
+    assert len(running(deployed.state)) >= 10
+
+
+def test_a_state_of_another_version_is_taken_or_named(deployed):
+    for file in (deployed.state / "run").iterdir():
+        file.write_text(file.read_text().split()[0])  # as an older one wrote it
+    for file in (deployed.state / "locks").glob("keeper.*"):
+        file.unlink()
+    service = deployed.state / "services" / "front.json"
+    service.write_text(json.dumps({**json.loads(service.read_text()), "of_a_newer_one": [1]}))
+    assert RIGHT in succeeded(deployed.deploy_sh()).stdout
+    (deployed.state / "of-a-newer-one").touch()
+    try:
+        refused = deployed.deploy_sh()
+        assert refused.returncode == 1 and "of-a-newer-one" in refused.stderr
+    finally:
+        (deployed.state / "of-a-newer-one").unlink()
