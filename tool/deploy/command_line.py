@@ -117,10 +117,11 @@ async def of_app(
         show(measured, target, options.form)
     elif deployed := await deploy(options, app, target, pathlib.Path(folder)):
         show(deployed.measured, target, options.form)
-        if options.watch and isinstance(target, ThisMachine):
-            await watch(app, target, pathlib.Path(folder), deployed.found)
-        else:
-            say(f'To try it: eval "$({target.again("env")})"')
+        say(f'To try it: eval "$({target.again("env")})"')
+        if isinstance(target, ThisMachine):
+            say(f"To see every call: {target.console_url()}")
+            if options.watch:
+                await watch(app, target, pathlib.Path(folder), deployed.found)
     return 0
 
 
