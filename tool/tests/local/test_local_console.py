@@ -156,7 +156,8 @@ def browser():
 
 
 @pytest.fixture
-def page(console):
+def page(console, inner):
+    call(inner)
     sync_api, program = browser()
     with sync_api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
