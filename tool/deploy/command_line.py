@@ -26,7 +26,7 @@ from tool.deploy import (
     who_text,
 )
 from tool.deploy.app import App
-from tool.deploy.apply import deploy
+from tool.deploy.apply import Deployed, deploy
 from tool.deploy.cloud import Found
 from tool.deploy.environment import Environment
 from tool.deploy.interruption import Interrupted, interruptible
@@ -136,13 +136,20 @@ async def of_app(
         show(measured, target, options.form)
     elif deployed := await deploy(options, app, target, pathlib.Path(folder), missing):
         show(deployed.measured, target, options.form)
-        if options.watch and isinstance(target, ThisMachine):
-            read, shown = partial(read_again, options, target), partial(show, target=target, form=options.form)
-            watching = Watching(options, target, pathlib.Path(folder), app, read, shown)
-            await watching.watch(deployed.found)
-        else:
-            say(f'To try it: eval "$({target.again("env")})"')
+        say(f'To try it: eval "$({target.again("env")})"')
+        if isinstance(target, ThisMachine):
+            say(f"To see every call: {target.console_url()}")
+            if options.watch:
+                await watch_files(options, target, app, deployed, pathlib.Path(folder))
     return 0
+
+
+async def watch_files(
+    options: Options, target: ThisMachine, app: App, deployed: Deployed, folder: pathlib.Path
+) -> None:
+    read = partial(read_again, options, target)
+    shown = partial(show, target=target, form=options.form)
+    await Watching(options, target, folder, app, read, shown).watch(deployed.found)
 
 
 def chosen_of(app: App, options: Options, environment: Environment) -> tuple[App, list[str]]:

@@ -41,6 +41,7 @@ async def exported(app: App, target: Target) -> list[str]:
 
 
 def of_this_machine(target: ThisMachine) -> Iterator[str]:
+    yield line("CONSOLE_URL", target.console_url())
     yield line("LOCAL_STATE", str(target.state))
     if target.state_is_own:  # so that another clone does not take it for its own
         yield line("LOCAL_STATE_OF", os.getcwd())

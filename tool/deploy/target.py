@@ -315,7 +315,14 @@ class ThisMachine(Target):
         return f"sqlite:{self.state}/{self.prefix}data.db"
 
     def token_port(self) -> int:
-        return int(json.loads((self.state / "project.json").read_text())["token_port"])
+        return int(self._project()["token_port"])
+
+    def console_url(self) -> str:
+        """The page that shows every call."""
+        return f"http://127.0.0.1:{self._project()['console_port']}"
+
+    def _project(self) -> dict[str, Any]:
+        return dict(json.loads((self.state / "project.json").read_text("utf-8")))
 
     def _keep_development_secrets(self) -> None:
         """The values that environments/local gives to secrets; .secrets/NAME wins over them."""

@@ -109,14 +109,27 @@ def role(name: str) -> Role | None:
     return Role(name, tuple(content["permissions"])) if content else None
 
 
+class Grant(Record):
+    """The binding that gives a permission, and in which resource's policy it is."""
+
+    role: str
+    resource: str
+
+
 def allowed(permission: str, account: Account | None, *resources: str) -> bool:
     """Whether a policy of the resources or of the project gives the account the permission."""
+    return grant(permission, account, *resources) is not None
+
+
+def grant(permission: str, account: Account | None, *resources: str) -> Grant | None:
+    """The first binding that gives the account the permission, if there is one."""
     wanted = accounts.names_of(account)
-    return any(
-        wanted & {member.lower() for member in binding.members} and holds(binding.role, permission)
-        for resource in (*resources, PROJECT)
-        for binding in (policy(resource) or Policy()).in_effect
-    )
+    for resource in (*resources, PROJECT):
+        for binding in (policy(resource) or Policy()).in_effect:
+            named = wanted & {member.lower() for member in binding.members}
+            if named and holds(binding.role, permission):
+                return Grant(binding.role, resource)
+    return None
 
 
 def holds(name: str, permission: str) -> bool:

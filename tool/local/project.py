@@ -68,6 +68,9 @@ def made(project_id: str, region: str) -> Project:
 def start_servers(project: Project, functions: Sequence[str]) -> None:
     """Sets ports aside, and has them open when it returns."""
     run = serving(project)
+    if run and not project.console_port:  # of an edition that had no console
+        processes.stop("servers")
+        run = False
     if not run:  # or those of the folder from which this one was moved
         processes.wait_or_kill("servers", PATIENCE)
     kept = KeptPorts(servers_run=run)
@@ -75,7 +78,9 @@ def start_servers(project: Project, functions: Sequence[str]) -> None:
     found = [with_ports(services.service(name), kept) for name in names]
     addresses = "".join(f"{s.name} {s.url} {s.metadata_host}\n" for s in found)
     state.replace(STATE / "addresses", addresses)
-    state.put_project(project.but(token_port=kept.port(project.token_port, "token")))
+    token_port = kept.port(project.token_port, "token")
+    console_port = kept.port(project.console_port, "console")
+    state.put_project(project.but(token_port=token_port, console_port=console_port))
     if not run:
         start()
     elif not all(map(ports.answers, kept.taken)):

@@ -1,6 +1,6 @@
 """The state of the local project: small JSON files in one private folder. Records are made of them.
 
-project            id, number, region, token_port, key_id, apis
+project            id, number, region, token_port, console_port, key_id, apis
 accounts/EMAIL     kind (user or serviceAccount), email, uniqueId; keys, if any      (accounts.py)
 ids/UNIQUEID       the email address of the account
 services/NAME      its ports and URL; once deployed, what was deployed, and what serves (services.py)
@@ -107,6 +107,7 @@ class Project(Record):
     key_id: str = ""
     apis: Sequence[str] = ()
     token_port: int = 0  # of the token endpoint
+    console_port: int = 0
 
 
 class NoProject(Exception):

@@ -6,12 +6,14 @@ It lets in (invoker_check.py), waits for a place, hands the request on, and ends
 import asyncio
 import collections
 import contextlib
+import time
 
 import aiohttp
 from aiohttp import web
 
 from tool.local import services, state
 from tool.local.cloud_run import forwarding, invoker_check
+from tool.local.cloud_run.calls import Call, Calls
 from tool.local.cloud_run.forwarding import Headers
 from tool.local.cloud_run.pages import SERVER, page
 from tool.local.runtime import log
@@ -62,11 +64,33 @@ class Places:
 class FrontEnd:
     """Answers at the public port of one function."""
 
-    def __init__(self, name: str, session: aiohttp.ClientSession):
-        self.name, self.session = name, session
+    def __init__(self, name: str, session: aiohttp.ClientSession, calls: Calls):
+        self.name, self.session, self.calls = name, session, calls
         self.places: dict[str, Places] = {}  # by revision
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        came, begun, status = log.now(), time.monotonic(), 0
+        request["by_function"] = False
+        try:
+            answer = await self.answered(request)
+            status = answer.status
+            return answer
+        finally:
+            if "verdict" in request:
+                self.note(request, came, status, time.monotonic() - begun)
+
+    def note(self, request: web.BaseRequest, came: str, status: int, seconds: float) -> None:
+        """For the console and the request log."""
+        verdict, trace = request["verdict"], request["trace"]
+        call = Call(
+            self.calls.next_number(), came, verdict.outcome, verdict.caller, verdict.detail,
+            verdict.resource, self.name, request.method, request.raw_path.partition("?")[0], status,
+            request["by_function"], round(seconds * 1000, 1), trace.id, trace.span, trace.parent,
+            asks_to_verify(request),
+        )  # fmt: skip
+        self.calls.note(call)
+
+    async def answered(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]
         if not path.startswith("/") or request.method in ("TRACE", "CONNECT"):
             return page(405 if path.startswith("/") else 400)
@@ -76,8 +100,8 @@ class FrontEnd:
         headers = forwarding.as_they_came(request.raw_headers)
         request["revision"] = service.serving.revision
         request["trace"] = invoker_check.trace_of(headers)
-        refused = invoker_check.refusal(service, path, headers)
-        if refused:
+        request["verdict"] = invoker_check.verdict(service, path, headers)
+        if refused := request["verdict"].refusal:
             if refused.reason:
                 self.log(refused.reason, request)
             return page(refused.status, path)
@@ -129,13 +153,19 @@ class FrontEnd:
             else:  # it may have answered, for instance 413, and the answer was lost
                 self.log("The function hung up before it had read the whole request.", request)
             return page(503)
+        request["by_function"] = True
         async with answer:
             return await forwarding.hand_back(answer, request, SERVER)
 
     def log(self, message: str, request: web.BaseRequest) -> None:
         """Into the function's log, where Cloud Run puts it, too."""
-        if request.headers.get("User-Agent", "").startswith(VERIFY):
+        if asks_to_verify(request):
             message += " (asked by deploy.sh verify)"
         project = state.found_project()
-        trace = f"projects/{project.id}/traces/{request['trace']}" if project else ""
+        trace = f"projects/{project.id}/traces/{request['trace'].id}" if project else ""
         log.write(self.name, request["revision"], "WARNING", message, trace)
+
+
+def asks_to_verify(request: web.BaseRequest) -> bool:
+    """Whether deploy.sh calls, to measure the map."""
+    return request.headers.get("User-Agent", "").startswith(VERIFY)

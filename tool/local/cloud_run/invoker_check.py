@@ -3,6 +3,7 @@
 no credential 403 · one that cannot be verified 401 · no binding for its principal 403
 """
 
+import enum
 import re
 import secrets
 from urllib.parse import unquote
@@ -13,7 +14,7 @@ from tool.local.records import Record
 from tool.local.services import Ingress, Service
 
 REMOVED = "SIGNATURE_REMOVED_BY_GOOGLE"
-TRACEPARENT = re.compile("00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+TRACEPARENT = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 CLOUD_TRACE = re.compile("([0-9a-fA-F]{32})(/[0-9]+)?(;o=[0-9]+)?")  # the older one
 RESERVED = re.compile(r"/healthz|/eventlog|/_ah/.*", re.S)
 
@@ -29,6 +30,13 @@ LACKS_PERMISSION = (
 )
 
 
+# What tokens.holder says.
+REASONS = (
+    "it is not a bearer token", "not signed with a key of this project", "another signature",
+    "of another issuer, or for another audience", "times that are none", "not of this hour", "of nobody",
+)  # fmt: skip
+
+
 class Refusal(Record):
     """The status that the caller gets, and what Cloud Run writes into the function's log."""
 
@@ -36,21 +44,44 @@ class Refusal(Record):
     reason: str | None = None
 
 
-def refusal(service: Service, path: str, headers: Headers) -> Refusal | None:
-    """Why this request does not reach the function; None if it is let in.
+class Outcome(enum.StrEnum):
+    """How the check ended."""
+
+    LET_IN = "let in"
+    CHECK_IS_OFF = "check is off"
+    NO_TOKEN = "no token"
+    BAD_TOKEN = "bad token"
+    NO_BINDING = "no binding"
+    NOWHERE = "nowhere"  # the platform has nothing there for this caller
+
+
+class Verdict(Record):
+    """What the check found out."""
+
+    outcome: Outcome
+    refusal: Refusal | None = None
+    caller: str = ""  # the principal; "": nobody in particular
+    detail: str = ""  # what is wrong with the token or the address; the role that lets in
+    resource: str = ""  # in whose policy that role is
+
+
+def verdict(service: Service, path: str, headers: Headers) -> Verdict:
+    """Whether this request reaches the function.
 
     The bindings are read anew each time. From the header that was checked the signature is
     removed, so that the function cannot use the token as its own.
     """
     hosts = [f"127.0.0.1:{service.port}"], [f"localhost:{service.port}"]
-    if headers.getall("Host", []) not in hosts:
-        return Refusal(404)  # a web page may bring a browser here under a name of its own
+    if headers.getall("Host", []) not in hosts:  # a web page may bring a browser here
+        return nowhere("it came under another name")
     if RESERVED.fullmatch(unquote(path)):
-        return Refusal(404)
-    if service.ingress is not Ingress.ALL:
-        return Refusal(404)  # every caller on this machine is outside
-    if service.open or policies.allowed(roles.INVOKE, None, service.name):
-        return None
+        return nowhere("the platform keeps this path to itself")
+    if service.ingress is not Ingress.ALL:  # every caller on this machine is outside
+        return nowhere(f"its ingress is {service.ingress}")
+    if service.open:
+        return Verdict(Outcome.CHECK_IS_OFF)
+    if grant := policies.grant(roles.INVOKE, None, service.name):
+        return let_in(grant, "", service)
 
     # The one header that is checked; the other one passes untouched.
     header = "X-Serverless-Authorization"
@@ -58,7 +89,7 @@ def refusal(service: Service, path: str, headers: Headers) -> Refusal | None:
         header = "Authorization"
     credential = ",".join(headers.getall(header, []))
     if not credential:
-        return Refusal(403, EMPTY_HEADER)
+        return Verdict(Outcome.NO_TOKEN, Refusal(403, EMPTY_HEADER))
     # What a scheme other than Bearer gets is not documented; here it is a credential that
     # cannot be verified.
     scheme, _, token = credential.partition(" ")
@@ -67,30 +98,58 @@ def refusal(service: Service, path: str, headers: Headers) -> Refusal | None:
     audiences = [service.url, f"{service.url}/", tokens.GCLOUD_CLIENT_ID]
     try:
         if scheme.lower() != "bearer":
-            raise ValueError("not a bearer token")
+            raise ValueError("it is not a bearer token")
         account = tokens.holder(token, audiences)
-    except ValueError:
-        return Refusal(401, UNVERIFIED)
+    except ValueError as error:
+        return Verdict(Outcome.BAD_TOKEN, Refusal(401, UNVERIFIED), detail=reason_of(error))
+    caller = account.member if account else "an account that is gone"
     # Whether Google refuses a deleted account's last tokens is not known; here it does.
-    if not policies.allowed(roles.INVOKE, account, service.name):
-        return Refusal(403, LACKS_PERMISSION)
+    if not (grant := policies.grant(roles.INVOKE, account, service.name)):
+        return Verdict(Outcome.NO_BINDING, Refusal(403, LACKS_PERMISSION), caller)
     headers[header] = f"{scheme} {token.rpartition('.')[0]}.{REMOVED}"
-    return None
+    return let_in(grant, caller, service)
 
 
-def trace_of(headers: Headers) -> str:
-    """The id of the trace that a request belongs to; of a new one where it says none."""
-    came_with = TRACEPARENT.fullmatch(headers.get("Traceparent", ""))
-    came_with = came_with or CLOUD_TRACE.fullmatch(headers.get("X-Cloud-Trace-Context", ""))
-    return came_with[1].lower() if came_with else secrets.token_hex(16)
+def nowhere(why: str) -> Verdict:
+    return Verdict(Outcome.NOWHERE, Refusal(404), detail=why)
 
 
-def add_headers(headers: Headers, address: str, trace: str) -> None:
+def let_in(grant: policies.Grant, caller: str, service: Service) -> Verdict:
+    of_service = grant.resource == service.name
+    resource = f"service {service.name}" if of_service else "the project"
+    return Verdict(Outcome.LET_IN, None, caller, grant.role, resource)
+
+
+def reason_of(error: ValueError) -> str:
+    """What is wrong with a token, in words of our own: an error may quote it."""
+    said = str(error)
+    return said if said in REASONS else "it is no token that can be read"
+
+
+class Trace(Record):
+    """Where a request belongs. Each call has a span of its own; `parent` is the one that led to it."""
+
+    id: str
+    span: str
+    parent: str = ""
+
+
+def trace_of(headers: Headers) -> Trace:
+    """The trace that a request belongs to; a new one where it says none."""
+    span = secrets.token_hex(8)
+    if came_with := TRACEPARENT.fullmatch(headers.get("Traceparent", "")):
+        return Trace(came_with[1], span, came_with[2])
+    if came_with := CLOUD_TRACE.fullmatch(headers.get("X-Cloud-Trace-Context", "")):
+        parent = f"{int(came_with[2][1:]):016x}" if came_with[2] else ""
+        return Trace(came_with[1].lower(), span, parent[-16:])
+    return Trace(secrets.token_hex(16), span)
+
+
+def add_headers(headers: Headers, address: str, trace: Trace) -> None:
     """What Cloud Run tells a function about where the request came from."""
     before = ",".join(headers.getall("X-Forwarded-For", []))
     headers["X-Forwarded-For"] = f"{before},{address}" if before else address
     headers["X-Forwarded-Proto"] = "https"
     headers["Forwarded"] = f'for="{address}";proto=https'
-    span = secrets.token_hex(8)
-    headers["Traceparent"] = f"00-{trace}-{span}-01"
-    headers["X-Cloud-Trace-Context"] = f"{trace}/{int(span, 16)};o=1"
+    headers["Traceparent"] = f"00-{trace.id}-{trace.span}-01"
+    headers["X-Cloud-Trace-Context"] = f"{trace.id}/{int(trace.span, 16)};o=1"

@@ -1,4 +1,4 @@
-"""The one process around the functions: front end, metadata servers and token endpoint.
+"""The one process around the functions: front end, metadata servers, token endpoint and console.
 
 SIGHUP makes it look for services that were added meanwhile.
 """
@@ -13,6 +13,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from tool.local import services, state
 from tool.local.cloud_run import forwarding
+from tool.local.cloud_run.calls import Calls
+from tool.local.cloud_run.console import Console
 from tool.local.cloud_run.front_end import FrontEnd
 from tool.local.cloud_run.metadata_server import MetadataServer
 from tool.local.cloud_run.token_endpoint import TokenEndpoint
@@ -36,8 +38,8 @@ async def serve() -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         loop.add_signal_handler(number, ending.set)
     loop.add_signal_handler(signal.SIGHUP, more.set)
-    session, sites = forwarding.client(), dict[int, web.TCPSite]()
-    await listen(session, sites)
+    session, sites, calls = forwarding.client(), dict[int, web.TCPSite](), Calls()
+    await listen(session, sites, calls)
     processes.ready()
     waiting = asyncio.ensure_future(ending.wait())
     while not ending.is_set() and processes.is_where_it_was("servers", processes.LOCK_FD):
@@ -46,20 +48,23 @@ async def serve() -> None:
         await asyncio.wait(both, timeout=processes.LOOKS, return_when=asyncio.FIRST_COMPLETED)
         if added.done():
             more.clear()
-            await listen(session, sites)
+            await listen(session, sites, calls)
         added.cancel()
     for site in sites.values():
         await site.stop()  # before the lock is free, so that the next finds its ports free
     os._exit(0)  # who is still inside is not waited for
 
 
-async def listen(session: ClientSession, sites: dict[int, web.TCPSite]) -> None:
+async def listen(session: ClientSession, sites: dict[int, web.TCPSite], calls: Calls) -> None:
     """Opens the ports that are set aside and not open yet."""
-    token_port = state.project().token_port
-    wanted: dict[int, forwarding.Handler] = {token_port: TokenEndpoint(token_port)}
+    project = state.project()
+    wanted: dict[int, forwarding.Handler] = {
+        project.token_port: TokenEndpoint(project.token_port),
+        project.console_port: Console(project.console_port, calls),
+    }
     for name in state.names("services"):
         service = services.service(name)
-        wanted[service.port] = FrontEnd(name, session)
+        wanted[service.port] = FrontEnd(name, session, calls)
         wanted[service.metadata_port] = MetadataServer(name, service.metadata_port)
     for port in wanted.keys() - sites.keys():
         runner = web.ServerRunner(forwarding.server(wanted[port]))

@@ -1,0 +1,71 @@
+"""The calls that reached the platform: who called, who was let in by what, what a call led to.
+
+The last ones are kept in memory. All are in the request log, logs/requests.log, which holds no
+token, no query and no body.
+"""
+
+import asyncio
+import collections
+import contextlib
+import json
+from collections.abc import Iterator
+
+from tool.local.cloud_run.invoker_check import Outcome
+from tool.local.records import Record
+from tool.local.state import STATE
+
+KEPT = 2000
+LOG = STATE / "logs" / "requests.log"
+
+
+class Call(Record):
+    """One call. What a caller chose (method, path) is kept as it came."""
+
+    number: int
+    time: str  # when it came, in UTC
+    outcome: Outcome
+    caller: str  # the principal; "": nobody in particular
+    detail: str  # of a token that does not hold: why; of a call that was let in: by which role
+    resource: str  # in whose policy that role is
+    function: str
+    method: str
+    path: str  # without the query
+    status: int  # 0: the caller had left before the answer
+    by_function: bool  # or by the platform
+    milliseconds: float
+    trace: str
+    span: str  # of this call
+    parent: str  # the span of the call that led to it, if any
+    measured: bool = False  # by deploy.sh, when it verifies
+
+
+class Calls:
+    def __init__(self) -> None:
+        self.kept = collections.deque[Call](read(), maxlen=KEPT)
+        self.changed = asyncio.Event()
+        self._number = self.kept[-1].number if self.kept else 0
+
+    def next_number(self) -> int:
+        self._number += 1
+        return self._number
+
+    def note(self, call: Call) -> None:
+        self.kept.append(call)
+        self.changed.set()
+        self.changed = asyncio.Event()  # for who looks after the next one
+        with contextlib.suppress(OSError), open(LOG, "a", encoding="utf-8") as file:
+            print(json.dumps(call.as_dict()), file=file)
+
+
+def read() -> Iterator[Call]:
+    """The calls in the request log; a line that is none is passed over."""
+    try:
+        lines = LOG.read_text("utf-8", "replace").splitlines()[-KEPT:]
+    except OSError:
+        return
+    for line in lines:
+        with contextlib.suppress(ValueError, TypeError):
+            content = json.loads(line)
+            call = Call.of(content | {"outcome": Outcome(content["outcome"])})
+            if call:
+                yield call

@@ -1,0 +1,193 @@
+"""The console: what it shows of each call, and what it never does."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import urllib.request
+
+import pytest
+import requests
+
+from tool.testing import assert_no_secret, succeeded
+from toys import call, raw
+
+
+@pytest.fixture(scope="module")
+def console(local):
+    """The URL of the console."""
+    project = json.loads((local.state / "project.json").read_text())
+    return f"http://127.0.0.1:{project['console_port']}"
+
+
+def calls(console, **asked):
+    return requests.get(f"{console}/calls", params=asked, timeout=20).json()
+
+
+def newest(console):
+    return calls(console)[0]
+
+
+def test_a_call_that_is_let_in_shows_its_binding_and_what_would_end_it(console, local, inner, token):
+    assert call(inner, token, "/some/path?secret=question", "POST", data="body").status_code == 200
+    found = newest(console)
+    assert (found["caller"], found["function"]) == (local.member("outer"), "inner")
+    assert (found["method"], found["path"], found["status"]) == ("POST", "/some/path", 200)
+    assert found["outcome"] == "let in" and found["by_function"] and found["milliseconds"] > 0
+    assert found["why"] == (
+        f"{local.member('outer')} may call inner, by the binding of roles/run.invoker in the policy of service inner"
+    )
+    assert found["command"].startswith("gcloud run services remove-iam-policy-binding inner ")
+
+
+def test_a_refused_call_shows_what_is_missing_and_the_command_lets_it_in(console, local, inner):
+    token = local.token("closed", inner)
+    assert call(inner, token).status_code == 403
+    found = newest(console)
+    assert (found["outcome"], found["status"], found["by_function"]) == ("no binding", 403, False)
+    assert found["why"].startswith(f"{local.member('closed')} may not call inner")
+    try:
+        local.gcloud(found["command"].removeprefix("gcloud "))
+        assert call(inner, token).status_code == 200
+        assert newest(console)["outcome"] == "let in"
+        edge = {"caller": "closed", "function": "inner", "allowed": True, "last_let_in": True}
+        assert edge in requests.get(f"{console}/map", timeout=20).json()["edges"]
+    finally:
+        local.put_out(local.member("closed"), "inner")
+    [edge] = [e for e in requests.get(f"{console}/map", timeout=20).json()["edges"] if e["caller"] == "closed"]
+    assert not edge["allowed"]
+
+
+@pytest.mark.parametrize(
+    "headers, outcome, why",
+    [
+        ({}, "no token", "no token came, and inner does not let in everyone"),
+        ({"Authorization": "Bearer a.b.c"}, "bad token", "the token does not hold: it is no token that can be read"),
+        ({"Authorization": "Basic x"}, "bad token", "the token does not hold: it is not a bearer token"),
+    ],
+)
+def test_why_a_token_did_not_count_is_said_and_the_token_is_not(console, inner, headers, outcome, why):
+    call(inner, headers=headers)
+    found = newest(console)
+    assert (found["outcome"], found["why"]) == (outcome, why)
+    assert "a.b.c" not in json.dumps(found)
+
+
+def test_a_call_that_a_call_led_to_has_its_span_as_parent(console, local, inner, token):
+    trace, span = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    call(inner, token, headers={"Traceparent": f"00-{trace}-{span}-01"})
+    [found] = calls(console, trace=trace)
+    assert found["parent"] == span and found["span"] != span
+
+
+def test_calls_are_filtered(console, inner, token):
+    call(inner, token)
+    call(inner)
+    assert {c["function"] for c in calls(console, function="inner")} == {"inner"}
+    assert calls(console, function="nothing") == []
+    assert {c["outcome"] for c in calls(console, refused="")} <= {"no token", "bad token", "no binding", "nowhere"}
+
+
+def test_what_is_kept_holds_no_secret(console, local, inner, token):
+    secret = "a pass phrase"
+    call(inner, token, f"/x?password={secret}", "POST", headers={"Cookie": secret}, data=secret)
+    log = (local.state / "logs" / "requests.log").read_text()
+    for text in (json.dumps(calls(console)), log):
+        assert_no_secret(text, [token])
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_it_changes_nothing(console, method):
+    answer = requests.request(method, console, timeout=20)
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "127.0.0.1:1", "localhost.evil.example"])
+def test_it_answers_to_its_own_name_alone(console, host):
+    assert requests.get(f"{console}/calls", headers={"Host": host}, timeout=20).status_code == 404
+    port = console.rpartition(":")[2]
+    named = requests.get(f"{console}/calls", headers={"Host": f"localhost:{port}"}, timeout=20)
+    assert named.status_code == 200
+
+
+def test_no_page_elsewhere_can_read_or_frame_it(console):
+    answer = requests.get(console, headers={"Origin": "https://evil.example"}, timeout=20)
+    assert not any(name.lower().startswith("access-control") for name in answer.headers)
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy
+    nonce = re.search("script-src 'nonce-([^']+)'", policy)[1]
+    assert answer.text.count(f'nonce="{nonce}"') == 2 and "NONCE" not in answer.text
+
+
+def test_events_bring_a_call_and_the_map_without_being_asked_again(console, inner):
+    number = newest(console)["number"]
+    with urllib.request.urlopen(f"{console}/events?after={number}", timeout=20) as stream:
+        call(inner, path="/brought/by/an/event")
+        seen = ""
+        while "/brought/by/an/event" not in seen or "event: map" not in seen:
+            seen += stream.readline().decode()
+    assert "event: calls" in seen
+
+
+def test_after_a_restart_it_finds_the_calls_in_the_request_log(other):
+    other.up("once")
+    succeeded(other.deploy("once"))
+    call(other.url("once"), path="/before")
+    pid = int((other.state / "run" / "servers").read_text().split()[0])
+    os.kill(pid, signal.SIGKILL)
+    other.up("once")
+    project = json.loads((other.state / "project.json").read_text())
+    found = newest(f"http://127.0.0.1:{project['console_port']}")
+    assert found["path"] == "/before"
+    call(other.url("once"), path="/after")
+    assert newest(f"http://127.0.0.1:{project['console_port']}")["number"] == found["number"] + 1
+
+
+# ---- as a person sees it
+
+
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="left out: playwright is not installed")
+    program = shutil.which("chromium-headless-shell") or shutil.which("chromium")
+    if not program:
+        pytest.skip("left out: chromium is not installed")
+    return sync_api, program
+
+
+@pytest.fixture
+def page(console, inner):
+    call(inner)
+    sync_api, program = browser()
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        page = chromium.new_page(viewport={"width": 390, "height": 844})
+        errors = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("dialog", lambda dialog: errors.append(dialog.message))
+        page.goto(console)
+        page.wait_for_selector(".call")
+        yield page
+        assert errors == []
+        chromium.close()
+
+
+def test_a_call_appears_without_a_reload_and_a_path_is_only_text(page, inner):
+    host = inner.removeprefix("http://")
+    raw(inner, "GET /<script>alert(1)</script> HTTP/1.1", f"Host: {host}", "Connection: close")
+    row = page.locator(".call", has_text="<script>alert(1)</script>").first
+    row.wait_for()
+    assert "no token → inner" in row.inner_text()
+
+
+def test_a_refused_call_tells_why_by_keyboard(page, local, inner):
+    call(inner, local.token("closed", inner), path="/why")
+    row = page.locator(".call", has_text="GET /why").first
+    row.wait_for()
+    row.focus()
+    page.keyboard.press("Enter")
+    box = page.locator(".why")
+    box.wait_for()
+    assert "Refused: " in box.inner_text() and "add-iam-policy-binding inner" in box.inner_text()
+    page.get_by_text("lacks {run.routes.invoke} permission").first.wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
