@@ -90,6 +90,7 @@ def test_saved_flags_are_deployed_and_wrong_ones_are_named(watched):
     watched.until("front is as it was")
     watched.save(flags, before)
     watched.until("front is deployed")
+    watched.until("Every call that could be made was answered as the map says")
 
 
 def test_saved_variables_are_checked_as_a_deploy_checks_them(watched):
@@ -100,6 +101,7 @@ def test_saved_variables_are_checked_as_a_deploy_checks_them(watched):
     watched.until("front is deployed")
     (watched.app / variables).unlink()
     watched.until("front is deployed")
+    watched.until("Every call that could be made was answered as the map says")
 
 
 def test_a_saved_map_is_deployed_and_measured(watched):
@@ -127,6 +129,7 @@ def test_a_saved_environment_is_deployed(watched):
     watched.until("Every call that could be made was answered as the map says")
     (watched.app / "functions/front/variables").unlink()
     watched.until("front is deployed")
+    watched.until("Every call that could be made was answered as the map says")
 
 
 def test_what_all_functions_are_made_of_deploys_all(watched):
