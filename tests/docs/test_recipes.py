@@ -3,7 +3,6 @@
 import re
 import shutil
 import subprocess
-import textwrap
 
 import pytest
 
@@ -26,7 +25,7 @@ def numbered(section):
     for step in re.split(r"^\d\. ", section, flags=re.M)[1:]:
         sentence, _, rest = step.partition("\n\n")
         code = rest.partition("   ```")[2].partition("\n")[2].partition("   ```")[0]
-        yield " ".join(sentence.split()), textwrap.dedent(code)
+        yield " ".join(sentence.split()), re.sub("^   ", "", code, flags=re.M)
 
 
 def perform(clone, sentence, code):
@@ -50,10 +49,14 @@ def perform(clone, sentence, code):
         left, changed = re.subn(rf"^{names[1]}\b.*\n", code, files[0].read_text(), flags=re.M)
         assert changed == 1
         files[0].write_text(left)
+    elif ", below " in sentence:
+        before, line, after = files[0].read_text().partition(f"{names[1]}\n")
+        assert line
+        files[0].write_text(before + line + code + after)
     elif ", add the line" in sentence:
         files[0].write_text(files[0].read_text() + code)
     elif ", delete the line " in sentence:
-        left, deleted = re.subn(rf"^{names[1]}\b.*\n", "", files[0].read_text(), flags=re.M)
+        left, deleted = re.subn(rf"^ *{re.escape(names[1])}(?!\w).*\n", "", files[0].read_text(), flags=re.M)
         assert deleted == 1
         files[0].write_text(left)
     elif ", replace " in sentence:
