@@ -15,6 +15,7 @@ import google.auth.jwt
 import requests
 from google.auth.transport.requests import Request
 from google.oauth2.id_token import fetch_id_token_credentials
+from werkzeug.datastructures import Headers
 
 from shared.kept_token import LONGEST_FETCH, USABLE_BEFORE_EXPIRY, KeptToken, Token, TokenError
 
@@ -91,7 +92,7 @@ class IDTokenAuth(requests.auth.AuthBase):
         return TokenError(f"no ID token for {self.audience}: {cause}")
 
 
-def caller(headers: Mapping[str, str]) -> str:
+def caller(headers: Mapping[str, str] | Headers) -> str:
     """Who made the request, as the platform verified it: an e-mail address, or an account's id.
 
     Only in a private function. There the platform has checked the token, and replaced its

@@ -27,7 +27,7 @@ from werkzeug.exceptions import HTTPException
 
 from shared import logs
 from shared.auth import IDTokenAuth, TokenError
-from shared.connections import TooLarge, new_session, parsed, whole_body
+from shared.connections import new_session, parsed, whole_body
 
 __all__ = ["Function", "CallError", "NoToken", "Busy", "Unreachable", "Refused", "TimedOut"]
 
@@ -149,7 +149,7 @@ class Function:
                 # A kept connection can die unseen, and others with it: this one is new.
                 with new_session() as session:
                     return self._send(session, request, deadline)
-        except (TokenError, TooLarge, requests.RequestException, HTTPError) as error:
+        except (TokenError, requests.RequestException, HTTPError) as error:
             raise self._failure(error, repeatable) from None
 
     def _send(self, session, request, deadline):
@@ -172,10 +172,8 @@ class Function:
         match error, cause:
             case TokenError(), _:
                 return NoToken(f"No identity to call {self.name} with.", str(error))
-            case TooLarge(), _:
-                return Unreachable(f"{self.name} gave no usable answer.", str(error))
             case (requests.ConnectTimeout() | SSLError(), _) | (_, NewConnectionError()):
-                kind = type(cause.__cause__ or error).__name__
+                kind = type(getattr(cause, "__cause__", None) or error).__name__
                 reason = f"{kind}; does it run, at {self.auth.url}?"
                 return Unreachable(f"{self.name} cannot be reached.", reason)
             case (requests.Timeout() | ReadTimeoutError(), _):

@@ -9,15 +9,11 @@ from typing import Any
 import requests
 from requests.adapters import HTTPAdapter
 
-__all__ = ["TooLarge", "new_session", "parsed", "whole_body"]
+__all__ = ["new_session", "parsed", "whole_body"]
 
 LONGEST_KEPT = 20  # seconds; after idling, the other end may have closed it without telling us
 LARGEST_ANSWER = 1024 * 1024  # bytes
 THREADS = int(os.environ.get("THREADS") or 4 * (os.cpu_count() or 1))  # as functions-framework has
-
-
-class TooLarge(Exception):
-    """The answer is larger than is good for this instance."""
 
 
 class Adapter(HTTPAdapter):
@@ -44,17 +40,17 @@ def new_session() -> requests.Session:
 
 
 def whole_body(answer: requests.Response, deadline: float) -> bytes:
-    """The body, which may be no larger than LARGEST_ANSWER. Raises Timeout after the deadline.
+    """The body, or more than LARGEST_ANSWER of a larger one. Raises Timeout after the deadline.
 
-    `deadline` is in time.monotonic(). Between two parts of the body it is looked at; within one,
-    the timeout of each read holds. So the call ends one such timeout later at the latest, unless
-    the other end lets its headers drip: nothing but the reads of these has a bound.
+    `deadline`: in time.monotonic(), looked at between two parts of the body. Within a part, the
+    timeout of each read holds. So a call ends that much later at the latest, unless the other end
+    lets its headers drip: each of their reads has a bound, all together have none.
     """
     body = b""
-    while part := answer.raw.read1(64 * 1024, decode_content=True):
+    while len(body) <= LARGEST_ANSWER and (
+        part := answer.raw.read1(64 * 1024, decode_content=True)
+    ):
         body += part
-        if len(body) > LARGEST_ANSWER:
-            raise TooLarge("the answer is larger than 1 MiB")
         if time.monotonic() > deadline:
             raise requests.Timeout
     return body
@@ -66,6 +62,8 @@ def parsed(answer: requests.Response, body: bytes) -> Any:
     # HEAD has no body, but a page of the platform is one all the same.
     if not body and (200 <= answer.status_code < 300 or kind != "text/html"):
         return None
+    if len(body) > LARGEST_ANSWER:
+        raise ValueError("larger than 1 MiB")
     if kind != "application/json" and not kind.endswith("+json"):
         raise ValueError(f"not JSON: {kind}")
     try:
