@@ -39,10 +39,11 @@ call_made = Namespace().signal("call-made")
 
 LONGEST_CONNECT = 2  # seconds, for each of its addresses
 PAGES = {  # what an HTML page may mean: the platform answers with HTML, a function rarely does
-    401: "the platform could not verify the token: is its audience the function's own URL?",
+    401: "the platform could not verify the token: {rule}",
     403: "not from the invoker check; perhaps from ingress, IAP or VPC Service Controls?",
     404: "perhaps not from its code: is it deployed, and does its ingress let this function in?",
 }
+ASK_IT = "its own log says more"
 INVOKER_CHECK = b"Your client does not have permission to get URL"
 
 
@@ -89,15 +90,16 @@ class Function:
 
     Its URL stands in the environment, as deploy.sh sets it: MY_FUNCTION_URL for my-function.
     It is the audience, too, where `audience` is not given. `timeout`: seconds that a call may
-    take, with its token and its connection; only a slow DNS is not counted.
+    take, with its token and its connection; only a slow DNS is not counted. `auth`: what attaches
+    the token, for a script on a developer's machine: GcloudAuth.
     """
 
-    def __init__(self, name: str, timeout: float = 9, audience: str | None = None):
+    def __init__(self, name: str, timeout: float = 9, audience: str = "", auth=IDTokenAuth):
         variable = name.upper().replace("-", "_") + "_URL"
         if variable not in os.environ:
             raise RuntimeError(f"{variable} is not set: where is the function {name}?")
         self.name, self.timeout = name, timeout
-        self.auth = IDTokenAuth(audience or os.environ[variable], os.environ[variable])
+        self.auth = auth(audience or os.environ[variable], os.environ[variable])
         # One session for all threads: it keeps connections, and nothing else.
         self._session = new_session()
 
@@ -198,7 +200,7 @@ class Function:
         said = value.get("error") if isinstance(value, dict) else None
         if status == 429 or (status == 503 and "Retry-After" in answer.headers):
             # Without JSON it is Cloud Run's own: all that max-instances allows are at their limit.
-            cause = "more instances help" if flaw else "its own log says more"
+            cause = "more instances help" if flaw else ASK_IT
             raise Busy(f"{self.name} is busy.", f"status {status}; {cause}", said)
         if status == 403 and flaw and INVOKER_CHECK in body:
             caller = os.environ.get("K_SERVICE") or self.auth.principal
@@ -208,6 +210,6 @@ class Function:
         if answer.is_redirect:
             flaw = "redirects are not followed, they could take the token elsewhere"
         elif flaw and "text/html" in flaw and status in PAGES:
-            flaw = f"{flaw}; {PAGES[status]}"
-        reason = f"status {status}; {flaw or 'its own log says more'}"
+            flaw = f"{flaw}; {PAGES[status].format(rule=self.auth.rule)}"
+        reason = f"status {status}; {flaw or ASK_IT}"
         raise Unreachable(f"{self.name} gave no usable answer.", reason, said)

@@ -11,10 +11,11 @@ import sys
 import threading
 import time
 
+import flask
 import pytest
 
 from fakes import Fake, as_json
-from shared import connections
+from shared import connections, logs
 from shared.calls import Busy, Function, NoToken, Refused, TimedOut, Unreachable, call_made
 from tool.testing import run
 
@@ -57,6 +58,27 @@ def test_query_headers_and_trace_are_sent(function, receiver):
     assert request.path == "/find?q=a+b"
     assert request.headers["Accept-Language"] == "de"
     assert request.headers["Authorization"].startswith("Bearer ey")
+
+
+def test_two_calls_at_once_are_one_trace_and_need_one_token(function, receiver, metadata, own_logging):
+    together = threading.Barrier(2)  # neither is answered before both are asked
+
+    def answer(request):
+        together.wait(30)
+        return 200, JSON, "{}"
+
+    logs.to_standard_output()
+    own_logging()
+    receiver.answer = answer
+    header = {"Traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    with flask.Flask("small").test_request_context(headers=header):
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            calls = [pool.submit(function.call, "GET", path) for path in ("/a", "/b")]
+    assert [call.result()[0] for call in calls] == [200, 200]
+    assert {request.path for request in receiver.requests} == {"/a", "/b"}
+    sent = {r.headers["Traceparent"] for r in receiver.requests}
+    assert sent == set(header.values())
+    assert len(metadata.identity_requests) == 1
 
 
 def test_an_expected_status_is_an_answer_with_its_value(function, receiver):
