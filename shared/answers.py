@@ -27,13 +27,18 @@ SENTENCES = {
 }
 
 
+class App(Flask):
+    def log_exception(self, exc_info):  # Flask's own entry has the path in it
+        log.critical("Unexpected %s: a bug.", exc_info[0].__name__, exc_info=exc_info)
+
+
 def json_app(name: str, largest_body: int = 16 * 1024) -> Flask:
     """A Flask app for one function's routes, whose errors are JSON.
 
     `largest_body`: bytes; a larger one is answered 413.
     """
     logs.to_standard_output()
-    app = Flask(name, static_folder=None)
+    app = App(name, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = largest_body + 1  # one more shows that it is too large
     sentences = {**SENTENCES, 413: f"The body is larger than {largest_body / 1024:g} KiB."}
     app.url_map.merge_slashes = False  # "//" is no path of ours, and no redirect
@@ -65,11 +70,6 @@ def json_app(name: str, largest_body: int = 16 * 1024) -> Flask:
         sentence = error.description if ours else sentences.get(error.code, error.name + ".")
         headers = [(k, v) for k, v in error.get_headers() if k in ("Allow", "Retry-After")]
         return {"error": sentence}, error.code, headers
-
-    def crash(exc_info):  # in place of Flask's own, which has the path in it
-        log.critical("Unexpected %s: a bug.", exc_info[0].__name__, exc_info=exc_info)
-
-    app.log_exception = crash  # type: ignore[method-assign]
 
     return app
 

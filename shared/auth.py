@@ -15,12 +15,12 @@ import google.auth.jwt
 import requests
 from google.auth.transport.requests import Request
 from google.oauth2.id_token import fetch_id_token_credentials
+from werkzeug.datastructures import Headers
 
 from shared.kept_token import LONGEST_FETCH, USABLE_BEFORE_EXPIRY, KeptToken, Token, TokenError
 
 __all__ = ["IDTokenAuth", "TokenError", "caller"]
 
-REMEDY = "check the metadata server, or the key file and the clock"
 AGENT = (
     "its subject is an agent identity (spiffe://), which the invoker check does not take;"
     " run the function as a service account, or impersonate one"
@@ -34,6 +34,11 @@ class IDTokenAuth(requests.auth.AuthBase):
     `url` is where requests are sent, where that is another one (a tag, a custom domain).
     Raises ValueError for any other address, TokenError where no token is to be had.
     """
+
+    kind = "serviceAccount"
+    other_audience = ""  # that every receiver accepts
+    remedy = "check the metadata server, or the key file and the clock"
+    rule = "is its audience the function's own URL?"  # if the platform answers 401
 
     def __init__(self, audience: str, url: str | None = None):
         self.audience, self.url = audience.rstrip("/"), (url or audience).rstrip("/")
@@ -57,41 +62,45 @@ class IDTokenAuth(requests.auth.AuthBase):
         try:
             token = self._kept.get(longest_wait)
         except TimeoutError:
-            raise self._no_token(f"none in {longest_wait:.1f} s; {REMEDY}") from None
+            raise self._no_token(f"none in {longest_wait:.1f} s; {self.remedy}") from None
         request.headers["Authorization"] = f"Bearer {token.text}"
         return request
 
     @property
     def principal(self) -> str:
-        """The service account that the last token names, as an IAM policy writes it."""
+        """Whom the last token names, as an IAM policy writes it."""
         claims = self._kept.newest.claims if self._kept.newest else {}
-        return f"serviceAccount:{claims.get('email') or claims.get('sub', 'unknown')}"
+        return f"{self.kind}:{claims.get('email') or claims.get('sub', 'unknown')}"
 
     def _fetch(self) -> Token:
         try:
-            if self._credentials is None:
-                # The metadata server; or, off Google Cloud, the service-account key or the
-                # impersonation that GOOGLE_APPLICATION_CREDENTIALS names.
-                self._credentials = fetch_id_token_credentials(self.audience, self._request)
-            self._credentials.refresh(self._request)
-            text = self._credentials.token
+            text = self._new()
             claims = google.auth.jwt.decode(text, verify=False)  # our own: the receiver verifies
             expires = float(claims["exp"])
-            good = claims["aud"] == self.audience and expires - USABLE_BEFORE_EXPIRY > time.time()
+            fits = claims["aud"] in (self.audience, self.other_audience or self.audience)
+            good = fits and expires - USABLE_BEFORE_EXPIRY > time.time()
         except Exception as error:
             # The type only: google-auth quotes what it was sent, and that may be a token.
-            raise self._no_token(f"{type(error).__name__}; {REMEDY}") from None
+            raise self._no_token(f"{type(error).__name__}; {self.remedy}") from None
         if str(claims.get("sub")).startswith("spiffe://"):
             raise self._no_token(AGENT)
         if not good:
-            raise self._no_token(f"one for another audience, or an expired one; {REMEDY}")
+            raise self._no_token(f"one for another audience, or an expired one; {self.remedy}")
         return Token(text, claims, expires)
+
+    def _new(self) -> str:
+        if self._credentials is None:
+            # The metadata server; or, off Google Cloud, the service-account key or the
+            # impersonation that GOOGLE_APPLICATION_CREDENTIALS names.
+            self._credentials = fetch_id_token_credentials(self.audience, self._request)
+        self._credentials.refresh(self._request)
+        return self._credentials.token
 
     def _no_token(self, cause: str) -> TokenError:
         return TokenError(f"no ID token for {self.audience}: {cause}")
 
 
-def caller(headers: Mapping[str, str]) -> str:
+def caller(headers: Mapping[str, str] | Headers) -> str:
     """Who made the request, as the platform verified it: an e-mail address, or an account's id.
 
     Only in a private function. There the platform has checked the token, and replaced its

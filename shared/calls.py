@@ -15,7 +15,7 @@ from typing import Any
 
 import requests
 from blinker import Namespace
-from urllib3 import Timeout
+from requests.exceptions import InvalidHeader, SSLError
 from urllib3.exceptions import (
     DecodeError,
     HTTPError,
@@ -27,7 +27,7 @@ from werkzeug.exceptions import HTTPException
 
 from shared import logs
 from shared.auth import IDTokenAuth, TokenError
-from shared.connections import TooLarge, new_session, parsed, whole_body
+from shared.connections import new_session, parsed, whole_body
 
 __all__ = ["Function", "CallError", "NoToken", "Busy", "Unreachable", "Refused", "TimedOut"]
 
@@ -39,10 +39,11 @@ call_made = Namespace().signal("call-made")
 
 LONGEST_CONNECT = 2  # seconds, for each of its addresses
 PAGES = {  # what an HTML page may mean: the platform answers with HTML, a function rarely does
-    401: "the platform could not verify the token: is its audience the function's own URL?",
+    401: "the platform could not verify the token: {rule}",
     403: "not from the invoker check; perhaps from ingress, IAP or VPC Service Controls?",
     404: "perhaps not from its code: is it deployed, and does its ingress let this function in?",
 }
+ASK_IT = "its own log says more"
 INVOKER_CHECK = b"Your client does not have permission to get URL"
 
 
@@ -89,15 +90,16 @@ class Function:
 
     Its URL stands in the environment, as deploy.sh sets it: MY_FUNCTION_URL for my-function.
     It is the audience, too, where `audience` is not given. `timeout`: seconds that a call may
-    take, with its token and its connection; only a slow DNS is not counted.
+    take, with its token and its connection; only a slow DNS is not counted. `auth`: what attaches
+    the token, for a script on a developer's machine: GcloudAuth.
     """
 
-    def __init__(self, name: str, timeout: float = 9, audience: str | None = None):
+    def __init__(self, name: str, timeout: float = 9, audience: str = "", auth=IDTokenAuth):
         variable = name.upper().replace("-", "_") + "_URL"
         if variable not in os.environ:
             raise RuntimeError(f"{variable} is not set: where is the function {name}?")
         self.name, self.timeout = name, timeout
-        self.auth = IDTokenAuth(audience or os.environ[variable], os.environ[variable])
+        self.auth = auth(audience or os.environ[variable], os.environ[variable])
         # One session for all threads: it keeps connections, and nothing else.
         self._session = new_session()
 
@@ -140,7 +142,6 @@ class Function:
             call_made.send(self, outcome=outcome, seconds=time.monotonic() - begun)
 
     def _send_safely(self, request, deadline, repeatable):
-        doubt = "" if repeatable else ", but it may have done what it was asked"
         try:
             try:
                 return self._send(self._session, request, deadline)
@@ -150,28 +151,8 @@ class Function:
                 # A kept connection can die unseen, and others with it: this one is new.
                 with new_session() as session:
                     return self._send(session, request, deadline)
-        except TokenError as error:
-            raise NoToken(f"No identity to call {self.name} with.", str(error)) from None
-        except TooLarge as error:
-            raise Unreachable(f"{self.name} gave no usable answer.", str(error)) from None
-        except requests.ConnectTimeout as error:
-            raise self._not_reached(error) from None
-        except (requests.Timeout, ReadTimeoutError):
-            reason = "its own log shows what takes so long"
-            raise TimedOut(f"{self.name} did not answer in time{doubt}.", reason) from None
-        except (requests.exceptions.InvalidHeader, DecodeError) as error:
-            reason = f"it is no HTTP that can be read ({type(error).__name__})"
-            raise Unreachable(f"{self.name} gave no usable answer{doubt}.", reason) from None
-        except (requests.ConnectionError, HTTPError) as error:
-            cause = getattr(error.args[0], "reason", None) if error.args else None
-            if isinstance(cause, NewConnectionError):
-                raise self._not_reached(cause.__cause__ or cause) from None
-            reason = f"the connection broke before the whole answer came ({type(error).__name__})"
-            raise Unreachable(f"{self.name} gave no whole answer{doubt}.", reason) from None
-
-    def _not_reached(self, error) -> Unreachable:
-        reason = f"{type(error).__name__}; does it run, at {self.auth.url}?"
-        return Unreachable(f"{self.name} cannot be reached.", reason)
+        except (TokenError, requests.RequestException, HTTPError) as error:
+            raise self._failure(error, repeatable) from None
 
     def _send(self, session, request, deadline):
         def left():
@@ -180,11 +161,31 @@ class Function:
             return deadline - time.monotonic()
 
         self.auth(request, longest_wait=left())
-        seconds = Timeout(connect=min(LONGEST_CONNECT, left()), total=left())
         # A session would read the whole body of a redirect, however long. An adapter does not.
         adapter = session.get_adapter(request.url)
-        with adapter.send(request, stream=True, timeout=seconds) as answer:
-            return answer, whole_body(answer)
+        timeout = (min(LONGEST_CONNECT, left()), left())
+        with adapter.send(request, stream=True, timeout=timeout) as answer:
+            return answer, whole_body(answer, deadline)
+
+    def _failure(self, error, repeatable) -> CallError:
+        """What to raise for what went wrong on the way to an answer."""
+        doubt = "" if repeatable else ", but it may have done what it was asked"
+        cause = getattr(error.args[0], "reason", None) if error.args else None
+        match error, cause:
+            case TokenError(), _:
+                return NoToken(f"No identity to call {self.name} with.", str(error))
+            case (requests.ConnectTimeout() | SSLError(), _) | (_, NewConnectionError()):
+                kind = type(getattr(cause, "__cause__", None) or error).__name__
+                reason = f"{kind}; does it run, at {self.auth.url}?"
+                return Unreachable(f"{self.name} cannot be reached.", reason)
+            case (requests.Timeout() | ReadTimeoutError(), _):
+                reason = "its own log shows what takes so long"
+                return TimedOut(f"{self.name} did not answer in time{doubt}.", reason)
+            case (InvalidHeader() | DecodeError(), _):
+                reason = f"it is no HTTP that can be read ({type(error).__name__})"
+                return Unreachable(f"{self.name} gave no usable answer{doubt}.", reason)
+        reason = f"the connection broke before the whole answer came ({type(error).__name__})"
+        return Unreachable(f"{self.name} gave no whole answer{doubt}.", reason)
 
     def _value(self, answer, body, expect):
         """The JSON value answered, if the answer is one that was agreed on."""
@@ -199,14 +200,16 @@ class Function:
         said = value.get("error") if isinstance(value, dict) else None
         if status == 429 or (status == 503 and "Retry-After" in answer.headers):
             # Without JSON it is Cloud Run's own: all that max-instances allows are at their limit.
-            cause = "more instances help" if flaw else "its own log says more"
+            cause = "more instances help" if flaw else ASK_IT
             raise Busy(f"{self.name} is busy.", f"status {status}; {cause}", said)
         if status == 403 and flaw and INVOKER_CHECK in body:
-            remedy = "add the caller to its line in trust-map, if it is meant to be let in"
-            raise Refused(f"{self.name} does not let this function in.", f"status 403; {remedy}")
+            caller = os.environ.get("K_SERVICE") or self.auth.principal
+            remedy = f"write {caller} into the second column of {self.name} in trust-map"
+            reason = f"status 403; {remedy}, if it is meant to call it"
+            raise Refused(f"{self.name} does not let this function in.", reason)
         if answer.is_redirect:
             flaw = "redirects are not followed, they could take the token elsewhere"
         elif flaw and "text/html" in flaw and status in PAGES:
-            flaw = f"{flaw}; {PAGES[status]}"
-        reason = f"status {status}; {flaw or 'its own log says more'}"
+            flaw = f"{flaw}; {PAGES[status].format(rule=self.auth.rule)}"
+        reason = f"status {status}; {flaw or ASK_IT}"
         raise Unreachable(f"{self.name} gave no usable answer.", reason, said)

@@ -1,5 +1,6 @@
 """Logs as Cloud Logging reads them: one JSON object a line, on standard output."""
 
+import contextvars
 import json
 import logging
 import os
@@ -7,11 +8,10 @@ import re
 import sys
 import threading
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from flask import has_request_context, request
-
-SEVERITIES = ((50, "CRITICAL"), (40, "ERROR"), (30, "WARNING"), (20, "INFO"), (0, "DEBUG"))
 
 CAUSED = "The above exception was the direct cause of the following exception"
 MEANWHILE = "During handling of the above exception, another exception occurred"
@@ -24,7 +24,7 @@ class CloudLoggingFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         when = datetime.fromtimestamp(record.created, UTC).isoformat()
-        severity = next(name for level, name in SEVERITIES if record.levelno >= level)
+        severity = logging.getLevelName(min(max(record.levelno // 10, 1), 5) * 10)
         # The message may be an error: its text may be what a user sent.
         told = record.msg if isinstance(record.msg, BaseException) else None
         message = type(told).__name__ if told else record.getMessage()
@@ -82,6 +82,27 @@ def to_standard_output() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # its warnings quote whole URLs
     threading.excepthook = log_crash
+    carry_traces_into_threads()
+
+
+def carry_traces_into_threads() -> None:
+    """What a request does in a thread, or in a pool that outlives it, belongs to its trace.
+
+    Python gives a thread an empty context. Here each thread, and each task of a pool, runs in a
+    copy of the context in which it was begun, as OpenTelemetry has it.
+    """
+    start, submit = threading.Thread.start, ThreadPoolExecutor.submit
+
+    def start_in_context(thread):
+        context, run = contextvars.copy_context(), thread.run
+        thread.run = lambda: context.run(run)
+        start(thread)
+
+    def submit_in_context(pool, task, /, *values, **named):
+        return submit(pool, contextvars.copy_context().run, task, *values, **named)
+
+    threading.Thread.start = start_in_context  # type: ignore[method-assign]
+    ThreadPoolExecutor.submit = submit_in_context  # type: ignore[method-assign]
 
 
 def log_crash(crash: threading.ExceptHookArgs) -> None:

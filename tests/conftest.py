@@ -3,6 +3,7 @@
 import logging
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import functions_framework
 import google.auth.compute_engine._metadata as google_metadata
@@ -39,6 +40,8 @@ def own_logging(monkeypatch):
     handlers = logging.root.handlers
     monkeypatch.setattr(logging.root, "handlers", [])
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    monkeypatch.setattr(threading.Thread, "start", threading.Thread.start)
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", ThreadPoolExecutor.submit)
     return lambda: logging.root.handlers.extend(handlers)
 
 

@@ -1,8 +1,9 @@
-"""A Firestore of the tests: the two calls that a store makes, over a real socket."""
+"""A Firestore of the tests: the calls that the stores and the recipes make, over a real socket."""
 
 import concurrent.futures
 
 import grpc
+from google.cloud.firestore_v1.types import Document
 from google.cloud.firestore_v1.types import firestore as messages
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -28,6 +29,9 @@ class FakeFirestore:
                 messages.BatchGetDocumentsRequest.deserialize,
                 messages.BatchGetDocumentsResponse.serialize,
             ),
+            "RunQuery": grpc.unary_stream_rpc_method_handler(
+                self._query, messages.RunQueryRequest.deserialize, messages.RunQueryResponse.serialize
+            ),
         }
         handler = grpc.method_handlers_generic_handler(SERVICE, handlers)
         self._server.add_generic_rpc_handlers((handler,))
@@ -36,12 +40,26 @@ class FakeFirestore:
     def _commit(self, request, context):
         self.commits += 1
         self.before(context)
-        [write] = request.writes
-        if write.update.name in self.documents:
-            context.abort(grpc.StatusCode.ALREADY_EXISTS, "there is one")
-        self.documents[write.update.name] = write.update
+        after = dict(self.documents)  # all writes of one commit, or none
+        for write in request.writes:
+            name = write.delete or write.update.name
+            wanted = write.current_document.exists if "exists" in write.current_document else None
+            if wanted is False and name in after:
+                context.abort(grpc.StatusCode.ALREADY_EXISTS, f"Document already exists: {name}")
+            if wanted and name not in after:
+                context.abort(grpc.StatusCode.NOT_FOUND, f"No document to update: {name}")
+            if write.delete:
+                after.pop(name, None)
+                continue
+            fields = write.update.fields
+            if "update_mask" in write and name in after:
+                kept = {k: v for k, v in after[name].fields.items() if k not in write.update_mask.field_paths}
+                fields = {**kept, **fields}
+            after[name] = Document(name=name, fields=fields)
+        self.documents = after
         self.after(context)
-        return messages.CommitResponse(write_results=[{"update_time": NOW}], commit_time=NOW)
+        results = [{"update_time": NOW} for _ in request.writes]
+        return messages.CommitResponse(write_results=results, commit_time=NOW)
 
     def _get(self, request, context):
         self.reading(context)
@@ -51,6 +69,18 @@ class FakeFirestore:
             if found:
                 found.create_time = found.update_time = NOW
             yield messages.BatchGetDocumentsResponse(read_time=NOW, **answer)
+
+    def _query(self, request, context):
+        """All documents of a collection in which one field is equal to a value, if that is asked."""
+        self.reading(context)
+        asked = request.structured_query
+        folder = f"{request.parent}/{asked.from_[0].collection_id}/"
+        wanted = asked.where.field_filter
+        for name, document in sorted(self.documents.items()):
+            field = wanted.field.field_path
+            if name.startswith(folder) and (not field or document.fields.get(field) == wanted.value):
+                document.create_time = document.update_time = NOW
+                yield messages.RunQueryResponse(document=document, read_time=NOW)
 
     def close(self):
         self._server.stop(None).wait(30)

@@ -2,6 +2,8 @@
 
 import sys
 
+import pytest
+
 from tool.testing import ROOT, run, succeeded
 
 
@@ -9,5 +11,11 @@ def test_ruff_finds_no_mistake():
     succeeded(run(sys.executable, "-m", "ruff", "check", str(ROOT)))
 
 
-def test_mypy_knows_the_types_of_shared():
-    succeeded(run(sys.executable, "-m", "mypy", "--no-error-summary", str(ROOT / "shared")))
+# Each function by itself, for each has a main.
+TYPED = [ROOT / "shared", *(main.parent for main in (ROOT / "functions").glob("*/main.py"))]
+
+
+@pytest.mark.parametrize("folder", TYPED, ids=lambda folder: folder.name)
+def test_mypy_knows_the_types(folder):
+    options = ("--no-error-summary", "--check-untyped-defs", "--ignore-missing-imports")
+    succeeded(run(sys.executable, "-m", "mypy", *options, str(folder)))

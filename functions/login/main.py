@@ -1,6 +1,7 @@
 """login: the front door. It holds no account itself; it asks user-profiles, as login."""
 
 from werkzeug.exceptions import Conflict, Unauthorized
+from werkzeug.utils import import_string
 
 from shared.answers import answer, json_app
 from shared.calls import Function, Unreachable
@@ -55,5 +56,8 @@ def profile_in(body) -> dict:
 
 
 # A fork that can do without one of these deletes the file and its line here.
-import page  # noqa: E402, F401  GET /: the demo page
-import search_as_login  # noqa: E402, F401  GET /search: a call that is refused
+for part in (
+    "page",  # GET /: the demo page
+    "search_as_login",  # GET /search: a call that is refused
+):
+    app.register_blueprint(import_string(f"{part}:blueprint"))

@@ -4,8 +4,7 @@ import os
 import pathlib
 import secrets
 
-from flask import g, has_request_context
-from main import app
+from flask import Blueprint, current_app, g, has_request_context
 
 from shared.calls import call_made
 
@@ -16,8 +15,10 @@ POLICY = (
     " img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
+blueprint = Blueprint("page", __name__)
 
-@app.get("/")
+
+@blueprint.get("/")
 def page():
     nonce = secrets.token_urlsafe()
     headers = {
@@ -26,7 +27,7 @@ def page():
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
     }
-    parts = " ".join(rule.rule for rule in app.url_map.iter_rules())
+    parts = " ".join(rule.rule for rule in current_app.url_map.iter_rules())
     filled = PAGE.replace("NONCE", nonce).replace("PREFIX", PREFIX).replace("PARTS", parts)
     return filled, headers
 
@@ -37,7 +38,7 @@ def note(function, outcome, seconds):
         g.setdefault("calls", []).append((function, outcome, seconds))
 
 
-@app.after_request
+@blueprint.after_app_request
 def tell_the_page(response):
     """Says which calls were made for this one, and how they ended.
 

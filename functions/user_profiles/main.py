@@ -52,33 +52,30 @@ def create():
     with a_turn():
         password_hash = generate_password_hash(account["password"], HASHING)
     if not store.add(profile, password_hash):
-        profile = earlier(account)
+        # The same person may have made the same one before: an answer can be lost. This tells
+        # nothing that a log-in with this password would not tell.
+        profile = verified(account)
+        if not profile or profile["display_name"] != account["display_name"]:
+            raise Conflict("This username is taken.")
     return {"profile": profile}, 201
-
-
-def earlier(account):
-    """The profile, if the same person has made the same one before: an answer can be lost.
-
-    It tells nothing that a log-in with this password would not tell.
-    """
-    profile, password_hash = store.get(account["username"]) or ({}, NOBODY)
-    with a_turn():
-        right = check_password_hash(password_hash, account["password"])
-    if not right or profile.get("display_name") != account["display_name"]:
-        raise Conflict("This username is taken.")
-    return profile
 
 
 @app.post("/profiles/verify")
 def verify():
-    credentials = read_fields(username=USERNAME, password=PASSWORD)
-    profile, password_hash = store.get(credentials["username"]) or (None, NOBODY)
-    # An unknown name costs the same check, so that time does not tell who has an account.
-    with a_turn():
-        right = check_password_hash(password_hash, credentials["password"])
-    if not right or not profile:
+    profile = verified(read_fields(username=USERNAME, password=PASSWORD))
+    if not profile:
         raise Unauthorized("Unknown name or wrong password.")
     return {"profile": profile}
+
+
+def verified(account):
+    """The profile of this name, if the password is the right one.
+
+    An unknown name costs the same check, so that time does not tell who has an account.
+    """
+    profile, password_hash = store.get(account["username"]) or (None, NOBODY)
+    with a_turn():
+        return check_password_hash(password_hash, account["password"]) and profile
 
 
 @app.get("/profiles/<username>")

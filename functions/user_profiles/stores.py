@@ -10,6 +10,12 @@ from shared.stores import Firestore, SQLite, open_store
 
 __all__ = ["open_profiles"]
 
+PROFILE = ("username", "display_name", "created_at")
+TABLE = (
+    "CREATE TABLE IF NOT EXISTS profiles"
+    " (username TEXT PRIMARY KEY, display_name TEXT, created_at TEXT, password_hash TEXT)"
+)
+
 
 def open_profiles():
     """The store that the environment variable STORE names."""
@@ -20,25 +26,18 @@ class SQLiteProfiles:
     """A table of an SQLite file."""
 
     def __init__(self, path):
-        columns = (
-            "username TEXT PRIMARY KEY, display_name TEXT, created_at TEXT, password_hash TEXT"
-        )
-        self._file = SQLite(path, f"CREATE TABLE IF NOT EXISTS profiles ({columns})")
+        self._file = SQLite(path, TABLE)
 
     def add(self, profile, password_hash):
-        row = {**profile, "password_hash": password_hash}
+        row = [*(profile[field] for field in PROFILE), password_hash]
         with self._file.transaction() as db:
-            added = db.execute(
-                "INSERT OR IGNORE INTO profiles"
-                " VALUES (:username, :display_name, :created_at, :password_hash)",
-                row,
-            )
+            added = db.execute("INSERT OR IGNORE INTO profiles VALUES (?, ?, ?, ?)", row)
             return added.rowcount == 1
 
     def get(self, username):
         with self._file.transaction() as db:
             row = db.execute("SELECT * FROM profiles WHERE username = ?", [username]).fetchone()
-        return split(dict(row)) if row else None
+        return split(row) if row else None
 
 
 class FirestoreProfiles:
@@ -49,18 +48,19 @@ class FirestoreProfiles:
 
     def add(self, profile, password_hash):
         row = {**profile, "password_hash": password_hash}
-        return self._database.create(self._path(profile["username"]), row)
+        return self._database.create(path(profile["username"]), row)
 
     def get(self, username):
-        row = self._database.get(self._path(username))
+        with self._database.client() as (client, limits):
+            row = client.document(path(username)).get(**limits).to_dict()
         return split(row) if row else None
 
-    def _path(self, username):
-        # Not the bare name: Firestore keeps ids like __ada__ for itself.
-        return f"profiles/user:{username}"
+
+def path(username):
+    # Not the bare name: Firestore keeps ids like __ada__ for itself.
+    return f"profiles/user:{username}"
 
 
 def split(row):
     """A row as (profile, password_hash)."""
-    password_hash = row.pop("password_hash")
-    return row, password_hash
+    return {field: row[field] for field in PROFILE}, row["password_hash"]

@@ -21,7 +21,7 @@ def test_the_pictures_show_the_page_as_it_is(project, browser, address, pytestco
         page.sign_up("ada-p")
         page.log_in("ada-p")
         compare(page, "before", pytestconfig)
-        page.press("Search")
+        page.search()
         compare(page, "refused", pytestconfig)
     finally:
         page.context.close()

@@ -3,10 +3,11 @@
 import re
 import shutil
 import subprocess
-import textwrap
+import types
 
 import pytest
 
+from fake_firestore import FakeFirestore
 from test_readme import TEXT, Shell, blocks, matches
 from tool.testing import ROOT, run, succeeded
 
@@ -26,7 +27,7 @@ def numbered(section):
     for step in re.split(r"^\d\. ", section, flags=re.M)[1:]:
         sentence, _, rest = step.partition("\n\n")
         code = rest.partition("   ```")[2].partition("\n")[2].partition("   ```")[0]
-        yield " ".join(sentence.split()), textwrap.dedent(code)
+        yield " ".join(sentence.split()), re.sub("^   ", "", code, flags=re.M)
 
 
 def perform(clone, sentence, code):
@@ -50,10 +51,14 @@ def perform(clone, sentence, code):
         left, changed = re.subn(rf"^{names[1]}\b.*\n", code, files[0].read_text(), flags=re.M)
         assert changed == 1
         files[0].write_text(left)
+    elif ", below " in sentence:
+        before, line, after = files[0].read_text().partition(f"{names[1]}\n")
+        assert line
+        files[0].write_text(before + line + code + after)
     elif ", add the line" in sentence:
         files[0].write_text(files[0].read_text() + code)
     elif ", delete the line " in sentence:
-        left, deleted = re.subn(rf"^{names[1]}\b.*\n", "", files[0].read_text(), flags=re.M)
+        left, deleted = re.subn(rf"^ *{re.escape(names[1])}(?!\w).*\n", "", files[0].read_text(), flags=re.M)
         assert deleted == 1
         files[0].write_text(left)
     elif ", replace " in sentence:
@@ -180,6 +185,43 @@ def test_what_the_answers_say_is_seen(clone):
             as_it_was(clone)
     finally:
         shell.close()
+
+
+def recipe(question):
+    """The text of a recipe, and the code of each file that it creates."""
+    section = HOW_DO_I.partition(f"### {question}\n")[2].partition("\n### ")[0]
+    created = re.findall(r"^\d\. Create `([^`]+)`.*?   ```\w*\n(.*?)^   ```", section, re.M | re.S)
+    return section, {name: re.sub("^   ", "", code, flags=re.M) for name, code in created}
+
+
+def client_of(code, name):
+    """A client of the function's app, made of what a recipe says its main.py is."""
+    module = types.ModuleType(name)
+    exec(code, module.__dict__)
+    return module.app.test_client()
+
+
+@pytest.fixture
+def fake_firestore(monkeypatch):
+    fake = FakeFirestore()
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", fake.address)
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "test")
+    yield fake
+    fake.close()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "firestore"])
+def test_the_recipe_keeps_data_in_both_stores(kind, fake_firestore, own_logging, monkeypatch, tmp_path):
+    monkeypatch.setenv("STORE", {"sqlite": f"sqlite:{tmp_path}/data.db"}.get(kind, "firestore:notes"))
+    _, files = recipe("Keep data in another function")
+    notes = client_of(files["functions/notes/main.py"], "notes")
+    assert notes.put("/milk", json={"note": "one"}).status_code == 404
+    assert notes.post("/milk", json={"note": "one"}).status_code == 201
+    assert notes.post("/milk", json={"note": "two"}).status_code == 409
+    assert notes.put("/milk", json={"note": "three"}).status_code == 200
+    assert notes.post("/tea", json={"note": "four"}).status_code == 201
+    assert notes.get("/").json == {"milk": "three", "tea": "four"}
+    assert bool(fake_firestore.documents) == (kind == "firestore")
 
 
 def as_it_was(clone):

@@ -4,6 +4,8 @@ import json
 import re
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import flask
 import pytest
@@ -149,3 +151,48 @@ def test_a_broken_trace_is_no_trace(header):
     environ = {"HTTP_TRACEPARENT": header}
     with flask.Flask("small").test_request_context(environ_overrides=environ):
         assert logs.trace_id() is None
+
+
+def traced(number):
+    """A request of a trace of its own."""
+    header = {"Traceparent": f"00-{number:032x}-b7ad6b7169203331-01"}
+    return flask.Flask("small").test_request_context(headers=header)
+
+
+@pytest.fixture
+def in_threads(own_logging):
+    logs.to_standard_output()
+    own_logging()
+
+
+def test_a_thread_that_a_request_starts_belongs_to_its_trace(in_threads):
+    seen = []
+    with traced(1):
+        thread = threading.Thread(target=lambda: seen.append(logs.trace_id()))
+        thread.start()
+    thread.join(30)
+    outside = threading.Thread(target=lambda: seen.append(logs.trace_id()))
+    outside.start()
+    outside.join(30)
+    assert seen == [f"{1:032x}", None]
+
+
+def test_a_pool_that_outlives_a_request_keeps_none_of_its_trace(in_threads):
+    with ThreadPoolExecutor(1) as pool:
+        for number in (1, 2):
+            with traced(number):
+                assert pool.submit(logs.trace_id).result(30) == f"{number:032x}"
+                assert [*pool.map(lambda _: logs.trace_id(), "ab")] == [f"{number:032x}"] * 2
+        assert pool.submit(logs.trace_id).result(30) is None
+
+
+def test_a_thread_of_a_class_of_its_own_belongs_to_the_trace_too(in_threads):
+    class Own(threading.Thread):
+        def run(self):
+            self.seen = logs.trace_id()
+
+    with traced(3):
+        thread = Own()
+        thread.start()
+        thread.join(30)
+    assert thread.seen == f"{3:032x}"

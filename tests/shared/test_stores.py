@@ -1,6 +1,9 @@
 """What every store has in common: where it is, how long it may take, what its errors mean."""
 
+import concurrent.futures
+import contextlib
 import sqlite3
+import threading
 
 import pytest
 from werkzeug.exceptions import ServiceUnavailable
@@ -82,3 +85,55 @@ def test_a_locked_file_is_unavailable_until_it_is_free(file, tmp_path, caplog):
     other.rollback()
     other.close()
     assert names(file) == []
+
+
+def test_32_threads_wait_for_their_turn(file, monkeypatch):
+    """Where each of them tries again and again, as SQLite lets them, some never get it."""
+    monkeypatch.setattr(stores, "LONGEST_WAIT", 0)  # so there is no trying again
+    monkeypatch.setattr(stores, "LONGEST_TURN", 60)  # on a slow machine, too
+    start = threading.Barrier(32)
+
+    def add(n):
+        start.wait(30)
+        for m in range(4):
+            with file.transaction() as db:
+                db.execute("INSERT INTO things VALUES (?)", [f"{n}.{m}"])
+
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        for added in [pool.submit(add, n) for n in range(32)]:
+            added.result()
+    assert len(names(file)) == 32 * 4
+
+
+def test_who_waits_for_too_long_is_told_so(file, monkeypatch, caplog):
+    monkeypatch.setattr(stores, "LONGEST_TURN", 0.1)
+    with file.transaction(), concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with pytest.raises(ServiceUnavailable):
+            pool.submit(names, file).result(30)
+    assert "BUSY; too many threads wait for their turn" in caplog.text
+    assert names(file) == []
+
+
+def test_what_was_read_in_a_transaction_stays_true_until_its_end(file, tmp_path):
+    """Nobody, not even another process, writes between its first look and its commit."""
+    assert names(file) == []
+    with file.transaction() as db:
+        assert db.execute("SELECT count(*) FROM things").fetchone()[0] == 0
+        with contextlib.closing(sqlite3.connect(tmp_path / "data.db", timeout=0)) as other:
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                other.execute("INSERT INTO things VALUES ('theirs')")
+        db.execute("INSERT INTO things VALUES ('ours')")
+    assert names(file) == ["ours"]
+
+
+def test_a_column_that_an_older_table_lacks_is_named(file, tmp_path, caplog):
+    assert names(file) == []
+    table = "CREATE TABLE IF NOT EXISTS things (name TEXT PRIMARY KEY, color TEXT, size TEXT)"
+    changed = stores.SQLite(str(tmp_path / "data.db"), table)
+    with pytest.raises(ServiceUnavailable):
+        names(changed)
+    assert "data.db: no things.color, things.size; an older version made the table" in caplog.text
+    with file.transaction() as db:  # the new one is there, as soon as the file has it
+        db.execute("ALTER TABLE things ADD COLUMN color TEXT")
+        db.execute("ALTER TABLE things ADD COLUMN size TEXT")
+    assert names(changed) == names(file) == []

@@ -64,25 +64,35 @@ class Page:
         self.tab.goto(address)
 
     def sign_up(self, username, display_name="Ada Lovelace", password="a pass phrase"):
+        self.step("1. Sign up")
         self.tab.get_by_label("New username").fill(username)
         self.tab.get_by_label("Display name").fill(display_name)
         self.tab.get_by_label("New password").fill(password)
         self.press("Sign up")
 
     def log_in(self, username, password="a pass phrase"):
+        self.step("2. Log in")
         self.tab.get_by_label("Username", exact=True).fill(username)
         self.tab.get_by_label("Password", exact=True).fill(password)
         self.press("Log in")
 
+    def step(self, name):
+        """Chooses the form that stands beside the map."""
+        self.tab.get_by_role("button", name=name).click()
+
+    def search(self):
+        self.step("3. Search")
+        self.press("Search")
+
     def press(self, button):
         """Presses it, and waits until it can be pressed again."""
-        button = self.tab.get_by_role("button", name=button)
+        button = self.tab.get_by_role("button", name=button, exact=True)
         button.click()
         expect(button).to_be_enabled()
 
     def edges(self):
         """State and status of each edge of the picture that was used."""
-        edges = self.tab.locator('.edge:not([data-state="idle"])')
+        edges = self.tab.locator('.edge:not([data-state="idle"], [data-state="forbidden"])')
         return {
             edge.get_attribute("id"): (
                 edge.get_attribute("data-state"),
@@ -117,6 +127,7 @@ def test_signing_up_and_logging_in_lights_what_was_called(project, page):
     assert page.edges() == {}
     page.sign_up("ada-l")
     expect(page.tab.get_by_role("heading", name="Signed up")).to_be_visible()
+    page.step("2. Log in")
     page.press("Log in")  # the form holds what was signed up with
     expect(page.tab.get_by_role("heading", name="Logged in")).to_be_visible()
     expect(page.tab.locator(".answer:visible").filter(has_text=re.compile("."))).to_contain_text("Ada Lovelace")
@@ -129,7 +140,7 @@ def test_signing_up_and_logging_in_lights_what_was_called(project, page):
 
 @with_search
 def test_from_the_refused_search_to_the_opened_door(project, page):
-    page.press("Search")
+    page.search()
     refused = {LOGIN: ("allowed", "let in"), SEARCH: ("refused", "refused")}
     assert page.edges() == refused
     expect(page.tab.locator("#why")).to_contain_text(
@@ -148,36 +159,62 @@ def test_from_the_refused_search_to_the_opened_door(project, page):
     assert f"--member=serviceAccount:{project.email(LOGIN)}" in command
     project.gcloud(command.removeprefix("gcloud "))
     try:
-        page.press("Search")
+        page.search()
         assert page.edges() == {LOGIN: ("allowed", "let in"), SEARCH: ("allowed", "let in")}
         expect(page.tab.locator(".answer:visible").filter(has_text=re.compile("."))).to_contain_text("Choose a password")
     finally:
         project.gcloud(command.removeprefix("gcloud ").replace("add-iam", "remove-iam"))
-    page.press("Search")
+    page.search()
     assert page.edges() == refused
 
 
 def test_the_page_shows_search_where_there_is_one(page):
-    shown = page.tab.get_by_role("button", name="Search").count() == 1
-    assert shown == (SEARCH in FUNCTIONS)
+    there = SEARCH in FUNCTIONS
+    assert page.tab.get_by_role("button", name="3. Search").count() == int(there)
+    count = "Three" if there else "Two"
+    expect(page.tab.get_by_role("heading", level=1)).to_have_text(f"{count} functions, two bindings")
+    assert page.tab.title() == f"{count} functions, two bindings"
+    assert page.tab.locator('.edge[data-state="forbidden"]').count() == int(there)
 
 
 def test_what_happened_on_the_wire_can_be_read(project, page):
     page.log_in("nobody-at-all")
-    calls = page.tab.locator("#wire li")
-    lines = [re.sub(r"\d+ ms", "N ms", line) for line in calls.locator("summary").all_inner_texts()]
+    first = page.tab.locator("#wire > li")
+    nested = first.locator("ol > li")
+    lines = [re.sub(r"\d+ ms", "N ms", line) for line in first.locator("summary").all_inner_texts()]
     assert lines == [
-        f"{LOGIN} → {USER_PROFILES}: let in, 401 in N ms",
-        f"you → {LOGIN}, POST /: let in, 401 in N ms",
+        f"you → {LOGIN}, POST /: let in; {LOGIN} itself answered 401 in N ms",
+        f"{LOGIN} → {USER_PROFILES}: let in; {USER_PROFILES} itself answered 401 in N ms",
     ]
+    assert nested.locator("summary").all_inner_texts()[0].startswith(f"{LOGIN} → {USER_PROFILES}")
     # Who called, and for which audience, is seen when it is asked for.
-    who = calls.first.locator("dl")
+    who = nested.locator("dl")
     expect(who).not_to_be_visible()
-    calls.first.locator("summary").click()
+    nested.locator("summary").click()
     said = f"as\nserviceAccount:{project.email(LOGIN)}\naudience\n{project.url(USER_PROFILES)}"
     assert who.inner_text().split() == said.split()
-    calls.last.locator("summary").click()
-    expect(calls.last.locator("dl")).to_contain_text("you: gcloud's proxy adds your token")
+    first.locator("> details > summary").click()
+    expect(first.locator("> details > dl")).to_contain_text("you: gcloud's proxy adds your token")
+
+
+def test_who_said_no_is_told(page):
+    """Being let in, by the platform, and being told no, by a function, are two things."""
+    page.log_in("nobody-at-all")
+    said = page.tab.locator("#why")
+    expect(said).to_contain_text(f"{LOGIN} let you in")
+    expect(said).to_contain_text(f"{USER_PROFILES} let {LOGIN} in, and itself said no (401).")
+    expect(said).to_contain_text(f"{LOGIN} itself said no: unknown name or wrong password.")
+
+
+def test_what_a_field_may_hold_is_said_before_it_is_sent(page):
+    for label, rule in (
+        ("New username", "3 to 32 letters a–z, digits, _ or -"),
+        ("New password", "8 to 128 characters"),
+        ("Display name", "1 to 80 characters"),
+    ):
+        described = page.tab.get_by_label(label).get_attribute("aria-describedby")
+        expect(page.tab.locator(f"#{described}")).to_be_visible()
+        expect(page.tab.locator(f"#{described}")).to_have_text(rule)
 
 
 def test_a_user_name_with_markup_stays_text(page):
@@ -185,7 +222,7 @@ def test_a_user_name_with_markup_stays_text(page):
     page.sign_up("ada-markup", display_name=markup)
     expect(page.tab.locator(".answer:visible").filter(has_text=re.compile("."))).to_contain_text(markup)
     assert page.tab.locator("img, b").count() == 0
-    assert page.tab.title() == "Two functions, one binding"
+    assert page.tab.title().endswith("functions, two bindings")
 
 
 @pytest.mark.parametrize(
@@ -222,7 +259,7 @@ def test_a_refusal_of_login_itself_is_shown(project, page):
     you = "--member=user:you@example.com --role=roles/run.invoker --region=$REGION"
     project.gcloud(f"run services remove-iam-policy-binding {LOGIN} {you}")
     try:
-        page.press("Log in")
+        page.log_in("ada-r")
     finally:
         project.gcloud(f"run services add-iam-policy-binding {LOGIN} {you}")
     assert page.edges() == {LOGIN: ("refused", "refused")}
@@ -240,7 +277,7 @@ def test_an_answer_that_is_not_login_s_is_no_refusal(page):
 
 def test_no_answer_is_said_so(page):
     page.context.set_offline(True)
-    page.press("Log in")
+    page.log_in("ada-n")
     expect(page.tab.get_by_role("alert")).to_have_text(
         f"{LOGIN} could not be reached. Does gcloud's proxy still run?"
     )
@@ -264,12 +301,33 @@ def test_it_can_be_used_by_keyboard(page):
 def test_it_is_accessible_in_every_size_and_scheme(browser, address, scheme, size):
     viewport = {"width": size[0], "height": size[1]}
     page = Page(browser, address, viewport=viewport, color_scheme=scheme)
-    for action in ("Sign up", *(["Search"] if SEARCH in FUNCTIONS else [])):
-        page.press(action)
+    for act in (lambda: page.press("Sign up"), *([page.search] if SEARCH in FUNCTIONS else [])):
+        act()
         found = Axe().run(page.tab)
         assert found.violations_count == 0, found.generate_report()
         width = page.tab.evaluate("document.documentElement.scrollWidth")
         assert width <= size[0], "it has to be scrolled sideways"
+    page.context.close()
+
+
+@pytest.mark.parametrize("size", [(390, 844), (1280, 800)], ids=["on a phone", "on a desk"])
+@with_search
+def test_nothing_jumps_and_the_map_stays_in_view_when_a_refusal_is_shown(browser, address, size):
+    page = Page(browser, address, viewport={"width": size[0], "height": size[1]})
+    page.step("3. Search")
+    button = page.tab.get_by_role("button", name="Search", exact=True)
+    button.scroll_into_view_if_needed()
+    still = [button, page.tab.locator("svg"), *([page.tab.locator("#calls")] if size[0] > 800 else [])]
+    before = [each.bounding_box() for each in still]
+    page.press("Search")
+    expect(page.tab.locator("#why pre")).to_be_attached()
+    after = [each.bounding_box() for each in still]
+    assert [(box["x"], box["y"]) for box in after] == [(box["x"], box["y"]) for box in before]
+    picture = page.tab.locator("svg").bounding_box()
+    assert picture["y"] >= 0 and picture["y"] + picture["height"] <= size[1]
+    words = page.tab.locator("svg text").all()
+    drawn = [w.evaluate("e => e.getBBox().height && e.getScreenCTM().a * parseFloat(getComputedStyle(e).fontSize)") for w in words]
+    assert min(size for size in drawn if size) >= 12
     page.context.close()
 
 

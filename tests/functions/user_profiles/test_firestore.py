@@ -15,6 +15,8 @@ pytest.importorskip(
 )
 
 import grpc  # noqa: E402
+from google.api_core import exceptions  # noqa: E402
+from google.cloud.firestore_v1.base_query import FieldFilter  # noqa: E402
 
 from fake_firestore import FakeFirestore  # noqa: E402
 from shared.stores import Firestore  # noqa: E402
@@ -36,6 +38,13 @@ def database(fake):
     return Firestore("profiles")
 
 
+def read(database, path=PATH):
+    """The document without the mark of the call that made it, or None."""
+    with database.client() as (client, limits):
+        found = client.document(path).get(**limits).to_dict()
+    return found and {k: v for k, v in found.items() if k != "made_by"}
+
+
 def once(code):
     """Fails with this status the first time."""
     codes = [code]
@@ -52,16 +61,16 @@ def always(code):
 
 
 def test_what_is_created_is_there(database, fake):
-    assert database.get(PATH) is None
+    assert read(database) is None
     assert database.create(PATH, DOCUMENT) is True
-    assert Firestore("profiles").get(PATH) == DOCUMENT
+    assert read(Firestore("profiles")) == DOCUMENT
     assert fake.commits == 1
 
 
 def test_another_document_is_not_written_over(database):
     database.create(PATH, {**DOCUMENT, "color": "blue"})
     assert database.create(PATH, DOCUMENT) is False
-    assert database.get(PATH)["color"] == "blue"
+    assert read(database)["color"] == "blue"
 
 
 def test_of_two_calls_with_the_same_content_one_has_made_it(database):
@@ -77,7 +86,7 @@ def test_a_create_whose_answer_was_lost_is_a_create(database, fake, content):
     fake.after = once(grpc.StatusCode.UNAVAILABLE)
     assert database.create(PATH, {**DOCUMENT, **content}) is True
     assert fake.commits == 2
-    assert database.get(PATH).keys() == {**DOCUMENT, **content}.keys()
+    assert read(database).keys() == {**DOCUMENT, **content}.keys()
 
 
 def test_a_create_whose_answer_is_too_slow_is_a_create(database, fake):
@@ -109,7 +118,7 @@ def test_a_create_of_which_nothing_is_to_be_seen_is_unavailable(database, fake, 
 )
 def test_an_error_is_named_by_its_kind(database, fake, caplog, code, said):
     fake.before = fake.reading = always(grpc.StatusCode[code])
-    for call in (lambda: database.create(PATH, DOCUMENT), lambda: database.get(PATH)):
+    for call in (lambda: database.create(PATH, DOCUMENT), lambda: read(database)):
         caplog.clear()
         with pytest.raises(ServiceUnavailable) as raised:
             call()
@@ -124,10 +133,61 @@ def test_a_hanging_firestore_is_given_up_on(database, fake, caplog):
     fake.reading = lambda context: go_on.wait(30)
     try:
         with pytest.raises(ServiceUnavailable):
-            database.get(PATH)
+            read(database)
     finally:
         go_on.set()
     assert "DeadlineExceeded; no answer within 3 s" in caplog.text
+
+
+def test_a_function_uses_what_the_client_can_do(database, fake):
+    """Update, set, query, and several writes in one commit: each with the limits."""
+    for name, color in (("a", "red"), ("b", "blue"), ("c", "red")):
+        database.create(f"things/{name}", {"name": name, "color": color})
+    commits = fake.commits
+    with database.client() as (client, limits):
+        things = client.collection("things")
+        things.document("a").update({"color": "blue"}, **limits)
+        things.document("d").set({"name": "d", "color": "blue"}, **limits)
+        blue = things.where(filter=FieldFilter("color", "==", "blue"))
+        assert [found.id for found in blue.stream(**limits)] == ["a", "b", "d"]
+        batch = client.batch()
+        batch.delete(things.document("a"))
+        batch.update(things.document("b"), {"color": "green"})
+        batch.commit(**limits)
+        assert [found.id for found in things.stream(**limits)] == ["b", "c", "d"]
+    assert read(database, "things/b") == {"name": "b", "color": "green"}
+    assert fake.commits == commits + 3
+
+
+def test_what_is_said_of_a_document_is_for_the_function(database, fake):
+    database.create(PATH, DOCUMENT)
+    with pytest.raises(exceptions.AlreadyExists), database.client() as (client, limits):
+        client.document(PATH).create(DOCUMENT, **limits)
+    with pytest.raises(exceptions.NotFound), database.client() as (client, limits):
+        client.document("things/none").update({"color": "red"}, **limits)
+    batch = client.batch()
+    batch.update(client.document(PATH), {"color": "blue"})
+    batch.update(client.document("things/none"), {"color": "blue"})
+    with pytest.raises(exceptions.NotFound), database.client():
+        batch.commit(**limits)
+    assert read(database) == DOCUMENT  # all writes of a commit, or none
+
+
+def test_every_error_of_the_client_is_named_and_within_the_time_limit(database, fake, caplog):
+    go_on = threading.Event()
+    fake.before = always(grpc.StatusCode.PERMISSION_DENIED)
+    fake.reading = lambda context: go_on.wait(30)
+    try:
+        for use, said in (
+            (lambda c, limits: c.document(PATH).delete(**limits), "PermissionDenied; has the service"),
+            (lambda c, limits: [*c.collection("things").stream(**limits)], "DeadlineExceeded; no answer"),
+        ):
+            caplog.clear()
+            with pytest.raises(ServiceUnavailable), database.client() as (client, limits):
+                use(client, limits)
+            assert f"Firestore database profiles: {said}" in caplog.text
+    finally:
+        go_on.set()
 
 
 FORK = """
@@ -147,4 +207,4 @@ def test_a_client_made_before_a_fork_works_after_it(fake):
     """A server may load the function, and then fork: the channel is opened by the first call."""
     env = {**os.environ, "GRPC_ENABLE_FORK_SUPPORT": "0"}  # without its help for older channels
     succeeded(run(sys.executable, "-c", FORK, env=env))
-    assert Firestore("profiles").get(PATH) == {"name": "a"}
+    assert read(Firestore("profiles")) == {"name": "a"}
