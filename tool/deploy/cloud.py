@@ -110,6 +110,7 @@ class Service(NamedTuple):
     tags: tuple[Tag, ...]
     account: str
     secrets: frozenset[str]  # the names of those that it reads
+    secret_versions: str  # the label of secret_versions.py
     kept: tuple[Kept, ...]  # settings that stay until a flag ends them
     invoker_check_is_off: bool
     ingress: str
@@ -265,6 +266,7 @@ def service_from(shown: dict[str, Any]) -> Service:
         ),
         account=template.get("spec", {}).get("serviceAccountName", ""),
         secrets=secrets_from(template.get("spec", {})),
+        secret_versions=labels.get("secrets", ""),
         kept=kept_by(shown),
         invoker_check_is_off=notes.get(f"{RUN}/invoker-iam-disabled", "").lower() == "true",
         ingress=notes.get(f"{RUN}/ingress") or "all",

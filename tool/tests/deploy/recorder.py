@@ -261,6 +261,7 @@ def answer_to(words):
         "run services logs": lambda: "",
         "builds log": lambda: "",
         "iam roles describe": lambda: {"name": words[3]},
+        "secrets versions list": lambda: read(f"versions/{words[3]}", []),
         "secrets list": lambda: [
             {"name": f"projects/1/secrets/{file.name}"} for file in (RECORD / "secrets").glob("*")
         ],

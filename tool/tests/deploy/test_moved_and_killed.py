@@ -7,8 +7,9 @@ import signal
 import time
 
 import pytest
+import requests
 
-from local_toy import Local
+from local_toy import Local, url
 from recorded_cloud import TOY
 from tool.testing import run, succeeded
 
@@ -144,3 +145,34 @@ def test_a_state_of_another_version_is_taken_or_named(deployed):
         assert refused.returncode == 1 and "of-a-newer-one" in refused.stderr
     finally:
         (deployed.state / "of-a-newer-one").unlink()
+
+
+def test_a_new_value_of_a_secret_arrives_with_the_next_deploy(deployed):
+    main, flags = deployed.app / "functions/back/main.py", deployed.app / "functions/back/flags"
+    before, secret = main.read_text(), deployed.app / ".secrets" / "a-key"
+    main.write_text("import os\ndef back(request):\n    return os.environb[b'KEY'].hex()\n")
+    flags.write_text("--set-secrets=KEY=a-key:latest\n")
+    secret.parent.mkdir(exist_ok=True)
+    try:
+        secret.write_bytes(b"one\n")
+        succeeded(deployed.deploy_sh())
+        assert value_of(deployed) == b"one\n"
+        assert "back is unchanged" in succeeded(deployed.deploy_sh()).stdout
+        secret.write_bytes(b"\xff two")
+        said = succeeded(deployed.deploy_sh()).stdout
+        assert "back: there is a new value of a-key, so a new revision starts" in said
+        assert value_of(deployed) == b"\xff two"
+        succeeded(deployed.gcloud("secrets versions add a-key --data-file=- <<< three"))
+        succeeded(deployed.deploy_sh())
+        assert value_of(deployed) == b"three\n"
+    finally:
+        main.write_text(before)
+        flags.unlink()
+        succeeded(deployed.deploy_sh())
+
+
+def value_of(local):
+    front = "--impersonate-service-account=front-sa@local-project.iam.gserviceaccount.com"
+    token = local.gcloud(f"auth print-identity-token {front} --include-email").stdout.strip()
+    answer = requests.get(url(local, "back"), headers={"Authorization": f"Bearer {token}"}, timeout=20)
+    return bytes.fromhex(answer.text)
