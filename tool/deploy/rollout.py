@@ -10,7 +10,7 @@ import re
 import time
 from functools import partial
 
-from tool.deploy import inventory, secret_versions, staging
+from tool.deploy import errors, inventory, secret_versions, staging
 from tool.deploy.app import EVERYONE, App, Function
 from tool.deploy.cloud import INVOKER, Binding, Found, Policy, Service, principal
 from tool.deploy.gcloud import Answer, answer, printed
@@ -110,6 +110,8 @@ class Rollout:
         except Refused as refused:
             self.refused(name, refused)
             await self.show_log(name, refused)
+            if hint := errors.missing_package(refused.text, function.folder):
+                error(f"  {hint}")
             return False
         # gcloud can report success for a revision that does not serve.
         if await inventory.now_serves(self.target, name, revision) is Answer.YES:

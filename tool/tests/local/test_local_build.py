@@ -37,7 +37,7 @@ def works(local):
             "",
             "port: QUOTES_URL is not set: give it",
         ),
-        ("import os\nos.environ['QUOTES_URL']\n", "", "port: KeyError: 'QUOTES_URL'"),
+        ("import os\nos.environ['QUOTES_URL']\n", "", "port: main.py line 2: KeyError: 'QUOTES_URL'"),
         (
             "def other(request):\n    return ''\n",
             "",
@@ -243,7 +243,7 @@ def test_a_call_that_is_inside_is_answered_while_the_next_revision_takes_over(
 def test_a_dead_function_is_not_ready_and_up_brings_it_back(local, works):
     succeeded(local.deploy("works", GOOD, entry="entry"))
     service = json.loads((local.state / "services" / "works.json").read_text())
-    pid = int((local.state / "run" / service["serving"]["revision"]).read_text())
+    pid = int((local.state / "run" / service["serving"]["revision"]).read_text().split()[0])
     os.killpg(pid, signal.SIGKILL)
     assert run("pgrep", "-g", str(pid)).returncode in (0, 1)
     answer = call(works)
