@@ -109,6 +109,7 @@ class Service(NamedTuple):
     tags: tuple[Tag, ...]
     account: str
     secrets: frozenset[str]  # the names of those that it reads
+    secret_versions: str  # the label of secret_versions.py
     kept: tuple[Kept, ...]  # settings that stay until a flag ends them
     invoker_check_is_off: bool
     ingress: str

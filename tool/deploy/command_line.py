@@ -21,6 +21,7 @@ from tool.deploy import (
     facts,
     flag_values,
     inventory,
+    run,
     table,
     who_forms,
     who_text,
@@ -34,7 +35,6 @@ from tool.deploy.options import HELP, ROOT, Form, Options, parsed
 from tool.deploy.options import in_environment as options_in_environment
 from tool.deploy.progress import Progress, Stop, error, say
 from tool.deploy.target import (
-    LOCAL_MAIN,
     VENV_PYTHON,
     Target,
     ThisMachine,
@@ -97,19 +97,19 @@ async def work(options: Options, environment: Environment) -> int:
     changes = options.verb in ("deploy", "destroy")
     options = options._replace(dry_run=options.dry_run and changes)
     progress = Progress(options.dry_run)
-    app = None if options.verb in ("destroy", "explain", "run") else the_app.read(options.prefix, environment)
+    app = None if options.verb in ("destroy", "explain") else the_app.read(options.prefix, environment)
     missing: list[str] = []
     if app:
         app, missing = chosen_of(app, options, environment)
     target = chosen(options, progress, environment)
+    if options.verb == "run":
+        return await run_here(options, environment, app, target)
     await target.begin(app)
     if options.verb == "explain":
         return await explain(target, options)
     if options.verb == "destroy":
         await destroy.destroy(options, target, environment)
         return 0
-    if options.verb == "run":
-        run_here(target, options)
     assert app
     app = app.in_project(target.project)
     with tempfile.TemporaryDirectory() as folder:
@@ -244,12 +244,18 @@ async def explain(target: Target, options: Options) -> int:
     return await explaining.explained(target, options.name)
 
 
-def run_here(target: Target, options: Options) -> NoReturn:
-    """Takes the place of deploy.sh: a debugger wants the terminal for itself."""
-    if not options.name:
+async def run_here(
+    options: Options, environment: Environment, app: App | None, target: Target
+) -> NoReturn:
+    if not options.name or not app:
         raise Stop("run needs a function: ./deploy.sh run NAME --local", 2)
     name = options.prefix + options.name.removeprefix(options.prefix)
-    os.execve(VENV_PYTHON, [VENV_PYTHON, "-I", LOCAL_MAIN, "run", name], dict(target.gcloud.env))
+    if app.function(name) and isinstance(target, ThisMachine) and not target.is_there:
+        say("Nothing is deployed on this machine yet: everything is deployed first.")
+        await work(options._replace(verb="deploy", names=()), environment)
+    await target.begin(app)
+    await run.deploy_what_is_saved(app.in_project(target.project), name, target)
+    run.here(target, name)
 
 
 def in_environment(words: list[str], options: Options) -> None:

@@ -93,6 +93,17 @@ def names_only_strangers(text: str, ours: tuple[str, ...]) -> bool:
     return "@" in text and not any(email in text for email in ours)
 
 
+def missing_package(text: str, folder: str) -> str:
+    """What to write where a function imports what is not installed."""
+    found = re.search(r"No module named '([\w-]+)", text)
+    if not found:
+        return ""
+    return (
+        f"If {found[1]} is a package, write its name into {folder}/requirements.in, and run"
+        " ./deploy.sh lock"
+    )
+
+
 def missing_role(said: str, project: str) -> str:
     """Which role holds the permission that the deployer lacks, as a sentence; or nothing."""
     text = error_in(said)

@@ -58,6 +58,7 @@ def service_from(shown: dict[str, Any]) -> Service:
         ),
         account=template.get("spec", {}).get("serviceAccountName", ""),
         secrets=secrets_from(template.get("spec", {})),
+        secret_versions=labels.get("secrets", ""),
         kept=kept_by(shown),
         invoker_check_is_off=notes.get(f"{RUN}/invoker-iam-disabled", "").lower() == "true",
         ingress=notes.get(f"{RUN}/ingress") or "all",

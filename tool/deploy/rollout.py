@@ -10,7 +10,7 @@ import re
 import time
 from functools import partial
 
-from tool.deploy import inventory, staging
+from tool.deploy import errors, inventory, secret_versions, staging
 from tool.deploy.app import EVERYONE, App, Function
 from tool.deploy.cloud import INVOKER, Binding, Found, Policy, Service, principal
 from tool.deploy.gcloud import Answer, answer, printed
@@ -48,9 +48,14 @@ class Rollout:
         # What is there already is put right first: a build takes minutes.
         is_right = await self.put_policy_right(function, service) if service else True
         deployed = "as it was" if name in self.mended else "unchanged"
-        if not service or not self.is_as_deployed(function, service, fingerprint):
+        label = await secret_versions.newest(self.target, function)
+        why = secret_versions.why_anew(function, service, label)
+        is_as_deployed = service is not None and self.is_as_deployed(function, service, fingerprint)
+        if is_as_deployed and why:
+            say(f"  {name}: {why}")
+        if why or not is_as_deployed:
             revision = f"{name}-{fingerprint}-{int(time.time())}"
-            if not await self.new_revision(function, settings, revision):
+            if not await self.new_revision(function, settings, revision, label):
                 return False
             if is_right:
                 is_right = await self.put_policy_right(function, None)
@@ -90,21 +95,23 @@ class Rollout:
 
     # ---- the revision
 
-    async def new_revision(self, function: Function, settings: list[str], revision: str) -> bool:
+    async def new_revision(self, function: Function, settings: list[str], revision: str, label: str) -> bool:
         name = function.name
         try:
             try:
-                await self.run_deploy(function, settings, revision)
+                await self.run_deploy(function, settings, revision, label)
             except Refused as refused:
                 if not await self.new_builder_failed(name, refused):
                     raise
                 # Its role takes effect after minutes: that is worth one more build.
                 error(f"  {name}: building once more, because the build account is new")
                 await asyncio.sleep(float(os.environ.get("PATIENCE_FOR_BUILDER") or PAUSE_FOR_BUILDER))
-                await self.run_deploy(function, settings, revision)
+                await self.run_deploy(function, settings, revision, label)
         except Refused as refused:
             self.refused(name, refused)
             await self.show_log(name, refused)
+            if hint := errors.missing_package(refused.text, function.folder):
+                error(f"  {hint}")
             return False
         # gcloud can report success for a revision that does not serve.
         if await inventory.now_serves(self.target, name, revision) is Answer.YES:
@@ -116,13 +123,14 @@ class Rollout:
         )
         return False
 
-    async def run_deploy(self, function: Function, settings: list[str], revision: str) -> None:
+    async def run_deploy(self, function: Function, settings: list[str], revision: str, label: str = "") -> None:
         target, name = self.target, function.name
+        noted = f",{secret_versions.LABEL}={label}" if label else ""
         service = self.found.service(name, target.region)
         settings = [*settings, *staging.stated(function, service)]
         await self.gcloud.change(
             "gcloud run deploy", name, f"--project={target.project}", f"--region={target.region}",
-            f"--source={self.staged / name}", *settings, f"--labels=made-by={target.made_by},app={target.app_name}",
+            f"--source={self.staged / name}", *settings, f"--labels=made-by={target.made_by},app={target.app_name}{noted}",
             f"--revision-suffix={revision.removeprefix(f'{name}-')}", "--quiet", "--format=none",
             done=partial(inventory.now_serves, target, name, revision), about=name,
         )  # fmt: skip

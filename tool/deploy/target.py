@@ -267,6 +267,7 @@ class ThisMachine(Target):
         self.state, self.state_is_own = state_folder(self.project)
         here = pathlib.Path.cwd()
         folders = {
+            "LOCAL_APP": str(here),  # so that errors name the files that one edits
             "LOCAL_STATE": str(self.state),
             "LOCAL_SECRETS": os.environ.get("LOCAL_SECRETS") or str(here / ".secrets"),
             "LOCAL_GROUPS": os.environ.get("LOCAL_GROUPS") or str(here / ".groups"),

@@ -117,7 +117,7 @@ def start() -> None:
     try:
         processes.start("servers", "servers")
     except ChildProcessError:
-        said = revisions.last_line(log, 0)
+        said = revisions.last_of(revisions.said_since(log, 0))
         raise SystemExit(f"ERROR: the servers do not start: {said}. Their log: {log}") from None
 
 

@@ -98,6 +98,7 @@ class Revision(Record):
     timeout: int = 300  # seconds
     deployed: str = ""  # when
     environment: str = ""  # the folder of what was installed for it
+    origin: str = ""  # the folder of what a person edits, where shared/ lies two above
 
     @property
     def places(self) -> int:

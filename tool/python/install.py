@@ -12,6 +12,10 @@ import shutil
 import subprocess
 import sys
 
+sys.path.insert(0, os.getcwd())
+
+from tool.python import settings  # noqa: E402
+
 VENV = pathlib.Path(".venv").absolute()
 STAMPS, PYTHON, UV = VENV / "installed", VENV / "bin" / "python", VENV / "bin" / "uv"
 TOOL = "tool/python/requirements.txt"
@@ -41,7 +45,8 @@ def main(*asked: str) -> None:
         install_uv()
     installing = [str(UV), "pip", "sync", "--quiet", "--python", str(PYTHON), *files]
     # Locked files are the same from the cache as from the network, which can be slow or away.
-    if failure([*installing, "--offline"]) and (problem := failure(installing)):
+    env = settings.for_uv(os.environ)
+    if failure([*installing, "--offline"], env) and (problem := failure(installing, env)):
         raise SystemExit(f"{problem}\nuv could not install {' '.join(files)}")
     for file in files:
         shutil.copyfile(file, STAMPS / stamp(file))
@@ -74,18 +79,29 @@ def make_venv() -> None:
 
 def install_uv() -> None:
     [pinned] = re.findall(r"^uv==\S+", pathlib.Path(TOOL).read_text("utf-8"), re.M)
-    words = ("install", "--quiet", "--disable-pip-version-check", pinned)
+    words = ("install", "--quiet", pinned)
     # The pip that comes with Python works without being installed, which takes seconds.
-    if not failure([str(PYTHON), "-c", WITH_BUNDLED_PIP, *words]):
+    bundled = [str(PYTHON), "-c", WITH_BUNDLED_PIP]
+    if not failure([*bundled, *words], pip_settings(bundled)):
         return
     failure([str(PYTHON), "-m", "ensurepip"])
-    if problem := failure([str(PYTHON), "-m", "pip", *words]):
+    pip = [str(PYTHON), "-m", "pip"]
+    if problem := failure([*pip, *words], pip_settings(pip)):
         raise SystemExit(f"{problem}\npip could not install {pinned}")
 
 
-def failure(command: list[str]) -> str:
+def pip_settings(pip: list[str]) -> dict[str, str]:
+    env = {**os.environ, "_PIP_RUNNING_IN_SUBPROCESS": "1"}  # or it would start the Python of PIP_PYTHON
+    listing = [*pip, "config", "list"]
+    done = subprocess.run(listing, text=True, capture_output=True, stdin=subprocess.DEVNULL, env=env)
+    return settings.for_pip(os.environ, done.stdout)
+
+
+def failure(command: list[str], env: dict[str, str] | None = None) -> str:
     """What the command said, if it failed."""
-    done = subprocess.run(command, text=True, capture_output=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        command, text=True, errors="replace", capture_output=True, stdin=subprocess.DEVNULL, env=env
+    )
     return (done.stdout + done.stderr).strip() or "it failed" if done.returncode else ""
 
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from tool.deploy import processes
 from tool.deploy.cloud import checksum
 from tool.deploy.progress import Stop, error, say
+from tool.python import settings
 
 UV = ".venv/bin/uv"
 ROOT_LOCK = pathlib.Path("requirements.txt")
@@ -139,7 +140,7 @@ async def has_wheels(file: pathlib.Path) -> None:
 
 async def uv(*words: str, failure: str = "uv could not lock") -> None:
     # As pip does: a network that checks what comes in has its certificate in the system's store.
-    env = {"UV_SYSTEM_CERTS": "1", **os.environ}
+    env = {"UV_SYSTEM_CERTS": "1", **settings.for_uv(os.environ)}
     done = await processes.run(UV, *words, env=env)
     if done.status:
         error(done.err.strip())

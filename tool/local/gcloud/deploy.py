@@ -1,6 +1,7 @@
 """gcloud run deploy, and run services update: a revision is built, started, and serves."""
 
 import datetime
+import os
 import pathlib
 import random
 import re
@@ -41,15 +42,17 @@ def deploy(args: Namespace) -> None:
     flags = flags_in(args)
     with state.locked(f"service.{service.name}"):
         service = services.service(service.name)
-        roll_out(flags, service, source, first_revision(service, args.function))
+        roll_out(flags, service, source, first_revision(service, args.function, source))
     open_or_close(flags, service.name)
     if not args.quiet:
         print(f"Service [{service.name}] has been deployed.\nURL: {service.url}", file=sys.stderr)
 
 
-def first_revision(service: Service, entry: str) -> Revision:
+def first_revision(service: Service, entry: str, source: pathlib.Path) -> Revision:
     """What a deploy begins with where no flag says otherwise."""
-    return Revision("", service.name, entry, service.account)
+    of_app = pathlib.Path(os.environ.get("LOCAL_APP") or source, "functions", entry)
+    origin = of_app if of_app.is_dir() else source.absolute()
+    return Revision("", service.name, entry, service.account, origin=str(origin))
 
 
 @command("run services update", "SERVICE", *CHANGING, *SILENT, *IDLE)
@@ -140,5 +143,5 @@ def started(service: Service, revision: Revision) -> int:
         problem = f"{service.name} failed to start and listen on the port: {error}"
         services.put(service.but(problem=problem))
         revisions.forget(revision.name)
-        log = STATE / "logs" / f"{service.name}.log"
+        log = revisions.start_log(service.name)
         raise Failed(f"Container Healthcheck failed: {problem}\n  Its log: {log}") from None

@@ -10,7 +10,7 @@ from tool.local import policies, state
 from tool.local.gcloud.command import Failed, command
 from tool.local.gcloud.output import timestamp
 from tool.local.gcloud.policy import BINDING, add_member, remove_member, shown_policy
-from tool.local.state import DEVELOPMENT_SECRETS, SECRETS, secret_file
+from tool.local.state import DEVELOPMENT_SECRETS, SECRETS, STATE, secret_file
 
 NAME = re.compile("[A-Za-z0-9_-]{1,255}")
 
@@ -38,11 +38,42 @@ def create_secret(args: Namespace) -> None:
     if not args.data_file:
         where = f"--data-file=-, or write it into {secret(args.NAME)}"
         raise Failed(f"a secret of the local project has a value: give it with {where}")
-    file = args.data_file
-    content = sys.stdin.buffer.read() if file == "-" else pathlib.Path(file).read_bytes()
     SECRETS.mkdir(mode=0o700, parents=True, exist_ok=True)
-    tokens.write_private(SECRETS / args.NAME, content)
+    tokens.write_private(SECRETS / args.NAME, content_of(args.data_file))
     print(f"Created version [1] of the secret [{args.NAME}].", file=sys.stderr)
+
+
+@command("secrets versions add", "NAME", "--data-file")
+def add_version(args: Namespace) -> None:
+    """A file holds the newest version alone."""
+    from tool.local import tokens
+
+    existing(args.NAME)
+    if not args.data_file:
+        raise Failed("argument --data-file: Must be specified.")
+    tokens.write_private(secret(args.NAME), content_of(args.data_file))
+    number = version_of(args.NAME)["name"].rpartition("/")[2]
+    print(f"Created version [{number}] of the secret [{args.NAME}].", file=sys.stderr)
+
+
+@command("secrets versions list", "NAME", "--limit")
+def list_versions(args: Namespace) -> object:
+    existing(args.NAME)
+    return [version_of(args.NAME)]
+
+
+def version_of(name: str) -> dict[str, str]:
+    """Its number differs with the value, which it does not tell: the project's key is mixed in."""
+    import hashlib
+
+    mixed = (STATE / "key.json").read_bytes() + secret(name).read_bytes()
+    number = int(hashlib.sha256(mixed).hexdigest()[:12], 16)
+    shown = described(name)
+    return {**shown, "name": f"{shown['name']}/versions/{number}", "state": "ENABLED"}
+
+
+def content_of(file: str) -> bytes:
+    return sys.stdin.buffer.read() if file == "-" else pathlib.Path(file).read_bytes()
 
 
 @command("secrets list")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 from tool.local.state import STATE, locked
+from tool.python import settings
 
 UV = pathlib.Path(sys.executable).parent / "uv"
 SHARED = pathlib.Path(sys.prefix).resolve() / "environments"  # of all local projects of this clone
@@ -135,7 +136,7 @@ def uv(*words: str, cwd: pathlib.Path) -> None:
     """Runs uv. What is not to be had from the network is in its cache; else the build fails."""
     # As pip does: a network that checks what comes in has its certificate in the system's store.
     # Of 50 connections at once, which is uv's own number, some networks keep a few waiting for seconds.
-    env = {"UV_SYSTEM_CERTS": "1", "UV_CONCURRENT_DOWNLOADS": "8", **os.environ}
+    env = {"UV_SYSTEM_CERTS": "1", "UV_CONCURRENT_DOWNLOADS": "8", **settings.for_uv(os.environ)}
     env |= {"UV_NO_PROGRESS": "1", "NO_COLOR": "1", "UV_PYTHON_DOWNLOADS": "never"}
     done = subprocess.run(
         [UV, *words], cwd=cwd, env=env, text=True, errors="replace", capture_output=True, stdin=subprocess.DEVNULL

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import threading
 import time
 
 from tool.local import services
-from tool.local.runtime import ports, processes, revisions
+from tool.local.runtime import origin, ports, processes, revisions
 from tool.local.services import Revision, Service
 from tool.local.state import STATE
 
@@ -39,6 +40,7 @@ def run(service: Service, revision: Revision, home: str) -> None:
     """Takes the place of the process in the background, until this one ends."""
     port = ports.set_aside(f"{STATE} {revision.name} foreground", set())
     env = {**revisions.environment(revision, port, home), "CLOUD_RUN_TIMEOUT_SECONDS": "0"}
+    env |= from_clone(revision)
     del env["LOG_EXECUTION_ID"]  # what is printed comes as it is, and the debugger's prompt, too
     processes.stop(revision.name)
     lock = processes.hold(revision.name)
@@ -71,6 +73,26 @@ def run(service: Service, revision: Revision, home: str) -> None:
     wait(child, closed, revision.name, lock.fileno())
     kept.close()
     lock.close()
+
+
+def from_clone(revision: Revision) -> dict[str, str]:
+    """Has the function run from the files that a person edits, where they are what is deployed: a
+    debugger shows those."""
+    own, shared = (pathlib.Path(root) for root in origin.roots(revision.origin or os.devnull))
+    copied = revisions.folder(revision.name)
+    for there, here in ((copied / "shared", shared), (copied, own)):
+        for file in sorted(there.rglob("*.py")):
+            is_shared = there == copied and file.is_relative_to(copied / "shared")
+            if not is_shared and not is_same(file, here / file.relative_to(there)):
+                return {}
+    return {"FUNCTION_SOURCE": str(own / "main.py"), "PYTHONPATH": str(shared.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def is_same(file: pathlib.Path, other: pathlib.Path) -> bool:
+    try:
+        return file.read_bytes() == other.read_bytes()
+    except OSError:
+        return False
 
 
 def wait(child: subprocess.Popen[bytes], closed: threading.Event, name: str, lock: int) -> None:

@@ -13,10 +13,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from types import FrameType
 
 from tool.local import services
-from tool.local.runtime import log, processes, revisions
+from tool.local.runtime import log, origin, processes, revisions
 from tool.local.services import Revision
 
 STARTING = 240  # seconds, as Cloud Run's default start-up probe
@@ -54,7 +56,9 @@ class Instance:
             pass_fds=[processes.LOCK_FD],
         )
         os.close(prints)
-        self.attend(child, Printed(printed))
+        folder = revisions.folder(self.revision.name)
+        told = partial(origin.named, folder=folder, origin=self.revision.origin)
+        self.attend(child, Printed(printed, told))
         status = child.wait()
         kept.close()
         shutil.rmtree(self.home, ignore_errors=True)
@@ -113,8 +117,9 @@ def accepts(port: int) -> bool:
 class Printed:
     """Reads what the function prints, and prints it as entries."""
 
-    def __init__(self, source: int):
-        self.source, self.rest = source, b""
+    def __init__(self, source: int, told: Callable[[str], str]):
+        """`told`: a line as it is told, with the paths of the files that a person edits."""
+        self.source, self.rest, self.told = source, b"", told
         self.traceback: list[str] = []
 
     def read(self, wait: float) -> bool:
@@ -131,7 +136,7 @@ class Printed:
         elif len(self.rest) > 1_000_000:  # no line is that long
             lines, self.rest = [*lines, self.rest], b""
         for line in lines:
-            self.take(line.decode("utf-8", "replace").rstrip("\r"))
+            self.take(self.told(line.decode("utf-8", "replace").rstrip("\r")))
         if not content:
             self.flush()
         return bool(content)

@@ -1,12 +1,11 @@
 """Revisions: how one is started, and which one serves."""
 
-import json
 import os
 import pathlib
 import signal
 
 from tool.local import accounts, policies, roles, services, state
-from tool.local.runtime import log, processes
+from tool.local.runtime import log, origin, processes
 from tool.local.services import Revision, SecretVersion, Service, Serving
 from tool.local.state import SECRETS, STATE, secret_file
 
@@ -87,23 +86,30 @@ def start(revision: Revision) -> int:
     try:
         processes.start(revision.name, "instance", revision.name, str(port), log=revision.service)
     except ChildProcessError:
-        raise StartFailed(last_line(file, written)) from None
+        said = said_since(file, written)
+        start_log(revision.service).write_text("\n".join(said) + "\n", "utf-8", "replace")
+        where = origin.place(said, revision.origin) if revision.origin else ""
+        raise StartFailed(f"{where}: {last_of(said)}" if where else last_of(said)) from None
     return port
 
 
-def last_line(log_file: pathlib.Path, written: int) -> str:
-    """What a process said last, before it ended: of a traceback, the line with the error."""
+def start_log(service: str) -> pathlib.Path:
+    """What a revision said that did not start, as a person reads it."""
+    return STATE / "logs" / f"{service}.start.log"
+
+
+def said_since(log_file: pathlib.Path, written: int) -> list[str]:
+    """The lines that a process said since its log was that long."""
     with open(log_file, "rb") as file:
         file.seek(written)
-        lines = file.read().decode("utf-8", "replace").splitlines()
-    for line in reversed(lines):
-        try:
-            line = json.loads(line)["message"]
-        except (ValueError, TypeError, KeyError):
-            pass
-        if said := [part.strip() for part in str(line).splitlines() if part.strip()]:
-            return said[-1].removeprefix("functions_framework.exceptions.")
-    return "it ended without a word"
+        entries = map(log.entry, file.read().decode("utf-8", "replace").splitlines())
+        return [line for entry in entries for line in entry.message.splitlines() if line.strip()]
+
+
+def last_of(said: list[str]) -> str:
+    """What a process said last, before it ended: of a traceback, the line with the error."""
+    last = said[-1].strip() if said else "it ended without a word"
+    return last.removeprefix("functions_framework.exceptions.")
 
 
 def serve(revision: Revision, port: int, timeout: int | None) -> None:

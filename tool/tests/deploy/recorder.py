@@ -262,10 +262,10 @@ def answer_to(words):
         "run services logs": lambda: "",
         "builds log": lambda: "",
         "iam roles describe": lambda: {"name": words[3]},
+        "secrets versions list": lambda: read(f"versions/{words[3]}", [{"name": "1"}]),
         "secrets list": lambda: [
             {"name": f"projects/1/secrets/{file.name}"} for file in (RECORD / "secrets").glob("*")
         ],
-        "secrets versions list": lambda: [{"name": "1", "state": "ENABLED"}],
         "secrets get-iam-policy": lambda: read(f"secrets/{words[2]}", {}),
         "secrets add-iam-policy-binding": lambda: change_secret(words, add=True),
         "secrets remove-iam-policy-binding": lambda: change_secret(words, add=False),

@@ -113,6 +113,36 @@ def test_a_secret_that_no_file_asks_for_is_neither_read_nor_granted(with_secret)
     assert kinds.index("run") < kinds.index("secrets")
 
 
+def test_a_new_version_of_a_secret_starts_a_new_revision_and_says_why(with_secret):
+    def version(number):
+        with_secret.write("versions/payments-key", [{"name": f"projects/1/secrets/payments-key/versions/{number}"}])
+
+    version(1)
+    said = succeeded(with_secret.deploy_sh()).stdout
+    assert "front: which values of payments-key it has is not known, so a new revision starts" in said
+    with_secret.forget()
+    succeeded(with_secret.deploy_sh())
+    assert deploys(with_secret) == []
+    asked = [c for c in with_secret.commands() if c[1:4] == ["secrets", "versions", "list"]]
+    assert len(asked) == 1  # of functions without secrets nothing is asked
+    version(2)
+    said = succeeded(with_secret.deploy_sh()).stdout
+    assert "front: there is a new value of payments-key, so a new revision starts" in said
+    assert len(deploys(with_secret)) == 1
+    write_flags(with_secret, "--set-secrets=KEY=payments-key:1")  # of a version that is named no newer one counts
+    succeeded(with_secret.deploy_sh())
+    with_secret.forget()
+    version(3)
+    succeeded(with_secret.deploy_sh())
+    assert deploys(with_secret) == []
+
+
+def test_where_versions_are_hidden_nothing_is_deployed_for_them(with_secret):
+    with_secret.answer("secrets versions list", stderr="ERROR: PERMISSION_DENIED: no", status=1)
+    succeeded(with_secret.deploy_sh())
+    assert deploys(with_secret) == []
+
+
 def test_a_grant_that_an_interrupted_deploy_has_left_is_seen_and_taken_back(with_secret):
     write_flags(with_secret)
     denied = "ERROR: (gcloud.secrets) PERMISSION_DENIED: no"

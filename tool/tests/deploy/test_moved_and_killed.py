@@ -1,14 +1,19 @@
 """The local project after somebody moved its folder, removed it, or killed what runs."""
 
+import contextlib
 import json
 import os
+import pathlib
+import re
 import shutil
 import signal
+import subprocess
 import time
 
 import pytest
+import requests
 
-from local_toy import Local
+from local_toy import Local, url
 from recorded_cloud import TOY
 from tool.testing import run, succeeded
 
@@ -144,3 +149,123 @@ def test_a_state_of_another_version_is_taken_or_named(deployed):
         assert refused.returncode == 1 and "of-a-newer-one" in refused.stderr
     finally:
         (deployed.state / "of-a-newer-one").unlink()
+
+
+def test_a_new_value_of_a_secret_arrives_with_the_next_deploy(deployed):
+    main, flags = deployed.app / "functions/back/main.py", deployed.app / "functions/back/flags"
+    before, secret = main.read_text(), deployed.app / ".secrets" / "a-key"
+    main.write_text("import os\ndef back(request):\n    return os.environb[b'KEY'].hex()\n")
+    flags.write_text("--set-secrets=KEY=a-key:latest\n")
+    secret.parent.mkdir(exist_ok=True)
+    try:
+        secret.write_bytes(b"one\n")
+        succeeded(deployed.deploy_sh())
+        assert value_of(deployed) == b"one\n"
+        assert "back is unchanged" in succeeded(deployed.deploy_sh()).stdout
+        secret.write_bytes(b"\xff two")
+        said = succeeded(deployed.deploy_sh()).stdout
+        assert "back: there is a new value of a-key, so a new revision starts" in said
+        assert value_of(deployed) == b"\xff two"
+        succeeded(deployed.gcloud("secrets versions add a-key --data-file=- <<< three"))
+        succeeded(deployed.deploy_sh())
+        assert value_of(deployed) == b"three\n"
+    finally:
+        main.write_text(before)
+        flags.unlink()
+        succeeded(deployed.deploy_sh())
+
+
+def value_of(local):
+    return bytes.fromhex(call(local, "back").text)
+
+
+# ---- what a developer sees
+
+
+def test_an_error_names_the_files_that_one_edits(deployed):
+    back = deployed.app / "functions/back"
+    before = (back / "main.py").read_text()
+    (deployed.app / "shared").mkdir()
+    (deployed.app / "shared/inner.py").write_text("def broken():\n    raise ValueError('of shared')\n")
+    try:
+        (back / "main.py").write_text("\nimport no_such_package\n")
+        said = deployed.deploy_sh().stderr
+        assert "main.py line 2: ModuleNotFoundError: No module named 'no_such_package'" in said
+        hint = "If no_such_package is a package, write its name into functions/back/requirements.in, and run ./deploy.sh lock"
+        assert hint in said
+        log = re.search(r"Its log: (.+)", said)[1]
+        text = pathlib.Path(log).read_text()
+        assert f'File "{back}/main.py", line 2, in <module>\n' in text and '"message"' not in text
+
+        (back / "main.py").write_text("import shared.inner\nshared.inner.broken()\n")
+        said = deployed.deploy_sh().stderr
+        assert "shared/inner.py line 2: ValueError: of shared" in said
+
+        (back / "main.py").write_text("import shared.inner\n\ndef back(request):\n    return shared.inner.broken() if request.method == 'GET' else ''\n")
+        succeeded(deployed.deploy_sh())
+        end = time.monotonic() + 20
+        while "of shared" not in (read := deployed.gcloud("run services logs read back").stdout):
+            assert time.monotonic() < end, read
+            call(deployed, "back")
+        assert f'File "{back}/main.py", line 4, in back' in read
+        assert f'File "{deployed.app}/shared/inner.py", line 2, in broken' in read
+    finally:
+        (back / "main.py").write_text(before)
+        shutil.rmtree(deployed.app / "shared")
+        succeeded(deployed.deploy_sh())
+
+
+@contextlib.contextmanager
+def in_a_terminal(local, name):
+    """run NAME, of which what it says is read."""
+    words = local.command("run", name)
+    process = subprocess.Popen(words, env=local.env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+def until(process, text):
+    said = ""
+    for line in process.stdout:
+        said += line
+        if text in line:
+            return said
+    raise AssertionError(f"it ended: {said}")
+
+
+def test_what_is_saved_is_run_in_this_terminal_from_the_files_that_one_edits(deployed):
+    main = deployed.app / "functions/back/main.py"
+    before = main.read_text()
+    main.write_text("def back(request):\n    return __file__\n")
+    try:
+        with in_a_terminal(deployed, "back") as process:
+            said = until(process, "back runs here")
+            assert "back: what is saved is newer than what runs, and is deployed first" in said
+            assert call(deployed, "back").text == str(main)
+        assert call(deployed, "back").text != str(main)
+        with in_a_terminal(deployed, "back") as process:
+            assert "newer" not in until(process, "back runs here")
+        main.write_text("def back(request)\n")
+        refused = deployed.deploy_sh("run", "back")
+        assert refused.returncode == 1 and "back: main.py line 1" in refused.stderr
+    finally:
+        main.write_text(before)
+        succeeded(deployed.deploy_sh())
+
+
+def test_run_in_a_fresh_clone_deploys_first(tmp_path):
+    local = Local(shutil.copytree(TOY, tmp_path / "fresh"))
+    try:
+        with in_a_terminal(local, "front") as process:
+            assert "everything is deployed first" in until(process, "front runs here")
+    finally:
+        local.end()
+
+
+def call(local, name):
+    front = "--impersonate-service-account=front-sa@local-project.iam.gserviceaccount.com"
+    token = local.gcloud(f"auth print-identity-token {front} --include-email").stdout.strip()
+    return requests.get(url(local, name), headers={"Authorization": f"Bearer {token}"}, timeout=20)

@@ -37,7 +37,7 @@ def works(local):
             "",
             "port: QUOTES_URL is not set: give it",
         ),
-        ("import os\nos.environ['QUOTES_URL']\n", "", "port: KeyError: 'QUOTES_URL'"),
+        ("import os\nos.environ['QUOTES_URL']\n", "", "port: main.py line 2: KeyError: 'QUOTES_URL'"),
         (
             "def other(request):\n    return ''\n",
             "",

@@ -1,0 +1,36 @@
+"""run FUNCTION: in this terminal, as it is saved."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import tempfile
+from typing import NoReturn
+
+from tool.deploy import inventory
+from tool.deploy.app import App
+from tool.deploy.progress import Stop, say
+from tool.deploy.rollout import Rollout
+from tool.deploy.target import LOCAL_MAIN, VENV_PYTHON, Target
+
+
+async def deploy_what_is_saved(app: App, name: str, target: Target) -> None:
+    """Where the files are newer than what runs, they are deployed first."""
+    function = app.function(name)
+    if not function:  # deployed by hand
+        return
+    found = await inventory.look(target)
+    with tempfile.TemporaryDirectory() as folder:
+        rollout = Rollout(app, target, found, pathlib.Path(folder))
+        _, fingerprint = rollout.stage(function)
+        service = found.service(name, target.region)
+        if service and rollout.is_as_deployed(function, service, fingerprint):
+            return
+        say(f"  {name}: what is saved is newer than what runs, and is deployed first")
+        if not await rollout.deploy(function):
+            raise Stop(f"{name} as it is saved cannot run. Correct the errors above")
+
+
+def here(target: Target, name: str) -> NoReturn:
+    """Takes the place of deploy.sh: a debugger wants the terminal for itself."""
+    os.execve(VENV_PYTHON, [VENV_PYTHON, "-I", LOCAL_MAIN, "run", name], dict(target.gcloud.env))

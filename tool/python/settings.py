@@ -1,0 +1,79 @@
+"""Settings of pip and uv: where packages come from is obeyed, where they go is not.
+
+Both can be told, by variables and by files, to install for the user, into some folder or for another
+Python. Here packages go into environments that are made for them. Index, links, proxy, certificate
+and cache are as they are set.
+"""
+
+import ast
+import os
+import pathlib
+import re
+import tomllib
+from collections.abc import Mapping
+
+OF_PIP = (
+    "index-url extra-index-url no-index find-links trusted-host proxy cert client-cert cache-dir no-cache-dir"
+    " retries timeout default-timeout keyring-provider use-feature"
+).split()
+OF_UV = re.compile(
+    "UV_(DEFAULT_INDEX|INDEX.*|EXTRA_INDEX_URL|NO_INDEX|FIND_LINKS|CACHE_DIR|NO_CACHE|LINK_MODE|OFFLINE"
+    "|SYSTEM_CERTS|NATIVE_TLS|INSECURE_HOST|KEYRING_PROVIDER|CREDENTIALS_DIR|HTTP_.*|REQUEST_TIMEOUT"
+    "|CONCURRENT_.*|NO_PROGRESS)"
+)
+LISTS = {"extra-index-url": " ", "find-links": ",", "allow-insecure-host": " "}
+NAMES = {"allow-insecure-host": "UV_INSECURE_HOST", "native-tls": "UV_SYSTEM_CERTS", "system-certs": "UV_SYSTEM_CERTS"}
+IN_FILES = "index-url no-index cache-dir no-cache offline keyring-provider index-strategy link-mode".split()
+
+
+def for_pip(env: Mapping[str, str], listed: str) -> dict[str, str]:
+    """The environment for pip. `listed`: what `pip config list` says, of files and variables."""
+    kept = {name: value for name, value in env.items() if not name.startswith("PIP_")}
+    found: dict[str, str] = {}
+    for line in listed.splitlines():  # later ones win: files, the command's section, variables
+        key, _, value = line.partition("=")
+        section, _, name = key.rpartition(".")
+        if name in OF_PIP and section in ("global", "install", ":env:"):
+            variable = f"PIP_{name.upper().replace('-', '_')}"
+            is_later = section != "global" or variable not in found
+            if is_later and not (section == "install" and f":env:.{name}=" in listed):
+                found[variable] = " ".join(str(ast.literal_eval(value)).split())
+    return {**kept, **found, "PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+
+
+def for_uv(env: Mapping[str, str]) -> dict[str, str]:
+    """The environment for uv."""
+    kept = {k: v for k, v in env.items() if not k.startswith("UV_") or OF_UV.fullmatch(k)}
+    return {**in_files(env), **kept, "UV_NO_CONFIG": "1"}
+
+
+def in_files(env: Mapping[str, str]) -> dict[str, str]:
+    """What uv.toml of the system and of this user say of where packages come from, as variables."""
+    home = env.get("XDG_CONFIG_HOME") or os.path.join(env.get("HOME", ""), ".config")
+    files = ("/etc/uv/uv.toml", os.path.join(home, "uv", "uv.toml"), env.get("UV_CONFIG_FILE") or os.devnull)
+    found: dict[str, str] = {}
+    for file in files:
+        try:
+            content = tomllib.loads(pathlib.Path(file).read_text("utf-8"))
+        except (OSError, ValueError):
+            continue
+        found |= variables({**content, **content.get("pip", {})})
+    return found
+
+
+def variables(content: Mapping[str, object]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in content.items():
+        name = NAMES.get(key, f"UV_{key.upper().replace('-', '_')}")
+        if key in LISTS and isinstance(value, list):
+            found[name] = LISTS[key].join(map(str, value))
+        elif key in IN_FILES or key in NAMES:
+            found[name] = str(value).lower() if isinstance(value, bool) else str(value)
+    indexes = content.get("index")
+    for index in indexes if isinstance(indexes, list) else ():
+        named = f"{index['name']}={index['url']}" if "name" in index else str(index["url"])
+        if index.get("default"):
+            found["UV_DEFAULT_INDEX"] = named
+        else:
+            found["UV_INDEX"] = f"{found['UV_INDEX']} {named}" if "UV_INDEX" in found else named
+    return found

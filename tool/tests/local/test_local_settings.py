@@ -1,0 +1,149 @@
+"""Settings of pip and uv that a person may have: where packages go is ours, where they come from is theirs."""
+
+import http.server
+import os
+import shutil
+import threading
+
+import pytest
+
+from tool.python import settings
+from tool.testing import ROOT, run, succeeded
+from toys import Local
+
+GO = {
+    "USER": "1", "TARGET": "{}/target", "PREFIX": "{}/prefix", "ROOT": "{}/root", "REQUIRE_VIRTUALENV": "1",
+    "PYTHON": "/nothing", "DRY_RUN": "1", "NO_DEPS": "1",
+}  # fmt: skip
+PIP_CONF = """\
+[global]
+user = true
+require-virtualenv = true
+prefix = {0}/prefix
+python = /nothing
+[install]
+target = {0}/target
+"""
+UV_TOML = """\
+[pip]
+target = "{0}/target"
+python = "/nothing"
+system = true
+require-hashes = true
+"""
+UV = {
+    "UV_PYTHON": "/nothing", "UV_SYSTEM_PYTHON": "1", "UV_PROJECT_ENVIRONMENT": "{}/project", "UV_TARGET": "{}/target",
+    "UV_MANAGED_PYTHON": "1", "UV_REQUIRE_HASHES": "1", "UV_PROJECT": "/nothing", "UV_WORKING_DIR": "/",
+}  # fmt: skip
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home with the worst settings; what is in the cache stays where it is."""
+    home, cache = tmp_path / "home", succeeded(run(str(ROOT / ".venv/bin/uv"), "cache", "dir")).stdout.strip()
+    for name, content in (("pip/pip.conf", PIP_CONF), ("uv/uv.toml", UV_TOML)):
+        (home / ".config" / name).parent.mkdir(parents=True)
+        (home / ".config" / name).write_text(content.format(home))
+    for name, value in {**{f"PIP_{name}": value for name, value in GO.items()}, **UV}.items():
+        monkeypatch.setenv(name, value.format(home))
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setenv("UV_CACHE_DIR", cache)
+    return home
+
+
+def test_packages_go_into_the_environments_that_are_made_for_them(home, tmp_path):
+    clone = tmp_path / "clone"
+    shutil.copytree(ROOT / "tool", clone / "tool")
+    succeeded(run(str(clone / "tool/python/venv")))
+    assert (clone / ".venv/bin/uv").exists() and list((clone / ".venv/lib").glob("*/site-packages/aiohttp"))
+    local = Local(tmp_path / "project")
+    local.folder.mkdir()
+    try:
+        local.up("fun")
+        code = "import iniconfig\ndef echo(r): return 'x'\n"
+        unlocked = "functions-framework\niniconfig\n"
+        succeeded(local.deploy("fun", code, requirements=unlocked))
+    finally:
+        local.end()
+    assert not {path.name for path in home.iterdir()} & {"target", "prefix", "root", "project", ".local"}
+
+
+@pytest.fixture
+def index():
+    """The requests that an index of packages gets, which has none."""
+    asked = []
+
+    class Index(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Index) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize("how", ["file", "variable"])
+def test_the_index_of_pip_and_of_uv_is_asked(home, tmp_path, monkeypatch, index, how):
+    address, asked = index
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "pip-cache"))
+    for name in ("PIP_FIND_LINKS", "PIP_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX"):
+        monkeypatch.delenv(name, raising=False)
+    if how == "file":
+        with open(home / ".config/pip/pip.conf", "a") as file:
+            file.write(f"index-url = {address}/of-pip\nfind-links =\nretries = 0\n")
+        toml = (home / ".config/uv/uv.toml").read_text()
+        (home / ".config/uv/uv.toml").write_text(f'{toml}index-url = "{address}/of-uv"\n')
+    else:
+        monkeypatch.setenv("PIP_INDEX_URL", f"{address}/of-pip")
+        monkeypatch.setenv("UV_DEFAULT_INDEX", f"{address}/of-uv")
+    uv = succeeded(run(str(ROOT / ".venv/bin/python"), "-c", OF_UV.format(root=str(ROOT), cwd=str(tmp_path)), cwd=tmp_path))
+    assert "/of-uv/some-package/" in asked, uv.stderr
+    clone = tmp_path / "clone"
+    shutil.copytree(ROOT / "tool", clone / "tool")
+    run(str(clone / "tool/python/venv"))
+    assert any(path.startswith("/of-pip/uv/") for path in asked)
+
+
+OF_UV = """
+import pathlib, sys
+sys.path.insert(0, {root!r})
+from tool.local.runtime import build
+try:
+    build.uv("pip", "install", "--dry-run", "--python", sys.executable, "some-package", cwd=pathlib.Path({cwd!r}))
+except build.BuildFailed:
+    pass
+"""
+
+
+def test_of_pip_s_settings_the_nearest_counts():
+    listed = (
+        "global.index-url='https://a'\nglobal.target='/x'\ninstall.index-url='https://b'\nglobal.user='true'\n"
+        "global.extra-index-url='\\nhttps://c\\nhttps://d'\n:env:.cert='/cert'\nglobal.cert='/other'\n"
+    )
+    found = settings.for_pip({"PIP_TARGET": "/x", "PIP_CERT": "/cert", "HOME": "/h"}, listed)
+    assert found == {
+        "HOME": "/h", "PIP_INDEX_URL": "https://b", "PIP_EXTRA_INDEX_URL": "https://c https://d", "PIP_CERT": "/cert",
+        "PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }  # fmt: skip
+
+
+def test_of_uv_s_settings_the_variables_win(tmp_path):
+    (tmp_path / "uv.toml").write_text(
+        'no-index = true\nfind-links = ["/a", "/b"]\nnative-tls = true\n[pip]\ntarget = "/x"\n'
+        '[[index]]\nurl = "https://a"\ndefault = true\n[[index]]\nname = "b"\nurl = "https://b"\n'
+    )
+    env = {"HOME": "/nothing", "UV_CONFIG_FILE": str(tmp_path / "uv.toml"), "UV_NO_INDEX": "0", "UV_TARGET": "/x"}
+    assert settings.for_uv(env) == {
+        "HOME": "/nothing", "UV_NO_INDEX": "0", "UV_FIND_LINKS": "/a,/b", "UV_SYSTEM_CERTS": "true",
+        "UV_DEFAULT_INDEX": "https://a", "UV_INDEX": "b=https://b", "UV_NO_CONFIG": "1",
+    }  # fmt: skip
