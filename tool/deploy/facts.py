@@ -7,17 +7,15 @@ from tool.deploy.app import App
 from tool.deploy.cloud import Above, Found, Grant, Job, Level, Policy, Resource, principal
 from tool.deploy.from_json import job_from, policy_from
 from tool.deploy.grants import Facts, Function
-from tool.deploy.processes import side_by_side, together
+from tool.deploy.processes import side_by_side
 from tool.deploy.progress import Refused
 from tool.deploy.target import Target
 
 
 async def collected(app: App, target: Target, found: Found, name: str) -> Facts:
     """All that can be read. `name`: the function that is asked about."""
-    async with together() as group:
-        reading = group.create_task(inventory.above_or_hidden(target))
-        listing = group.create_task(jobs_of(target))
-    above, jobs = reading.result(), listing.result()
+    jobs = await jobs_of(target)
+    above = found.above or await inventory.above_or_hidden(target)
     grants, unread = await granted(target, resources(found, jobs or ()))
     grants = [*above.grants, *grants]
     roles = inventory.Roles(target.gcloud)
