@@ -89,7 +89,10 @@ async def secret_is_there(target: Target, found: Found, name: str) -> Answer:
             "gcloud secrets versions list", name, project, "--filter=state:ENABLED", "--limit=1",
             quiet=True,
         )  # fmt: skip
-        return Answer.YES if versions else Answer.NO
+        if not versions:
+            return Answer.NO
+        target.newest_versions[name] = str(versions[0]["name"]).rpartition("/")[2]
+        return Answer.YES
     except Refused as refused:
         return Answer.NO if "not found" in refused.text.lower() else Answer.UNKNOWN
 

@@ -36,6 +36,8 @@ async def newest(target: Target, function: Function) -> str:
 
 
 async def number(target: Target, secret: str) -> str:
+    if secret in target.newest_versions:
+        return target.newest_versions[secret]
     versions = await target.gcloud.look(
         "gcloud secrets versions list", secret, f"--project={target.project}", "--limit=1"
     )

@@ -64,6 +64,7 @@ class Target:
         self.prefix = options.prefix
         self.you = ""  # as a policy names whoever deploys
         self.number = ""  # the project's
+        self.newest_versions: dict[str, str] = {}  # of secrets, as far as they were asked for
         self.gcloud: Gcloud
 
     @property

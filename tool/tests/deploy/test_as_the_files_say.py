@@ -118,6 +118,8 @@ def test_a_new_version_of_a_secret_starts_a_new_revision_and_says_why(with_secre
         with_secret.write("versions/payments-key", [{"name": f"projects/1/secrets/payments-key/versions/{number}"}])
 
     version(1)
+    # As an edition left it that did not note the version.
+    with_secret.change_service("front", lambda service: service["metadata"]["labels"].pop("secrets"))
     said = succeeded(with_secret.deploy_sh()).stdout
     assert "front: which values of payments-key it has is not known, so a new revision starts" in said
     with_secret.forget()
