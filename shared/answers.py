@@ -63,6 +63,7 @@ def json_app(name: str, largest_body: int = 16 * 1024) -> Flask:
         # What "deploy.sh verify" asks for: whoever reads this was let in by the platform.
         return {}
 
+    @functions_framework.errorhandler(500)  # of an event function, which has no use for the app
     @functions_framework.errorhandler(HTTPException)  # what does not even reach the app
     @app.errorhandler(HTTPException)
     def refusal(error):

@@ -11,10 +11,7 @@ from shared.stores import Firestore, SQLite, open_store
 __all__ = ["open_profiles"]
 
 PROFILE = ("username", "display_name", "created_at")
-TABLE = (
-    "CREATE TABLE IF NOT EXISTS profiles"
-    " (username TEXT PRIMARY KEY, display_name TEXT, created_at TEXT, password_hash TEXT)"
-)
+COLUMNS = "username TEXT PRIMARY KEY, display_name TEXT, created_at TEXT, password_hash TEXT"
 
 
 def open_profiles():
@@ -26,13 +23,14 @@ class SQLiteProfiles:
     """A table of an SQLite file."""
 
     def __init__(self, path):
-        self._file = SQLite(path, TABLE)
+        self._file = SQLite(path, f"CREATE TABLE IF NOT EXISTS profiles ({COLUMNS})")
 
     def add(self, profile, password_hash):
         row = [*(profile[field] for field in PROFILE), password_hash]
         with self._file.transaction() as db:
-            added = db.execute("INSERT OR IGNORE INTO profiles VALUES (?, ?, ?, ?)", row)
-            return added.rowcount == 1
+            names = ", ".join([*PROFILE, "password_hash"])
+            insert = f"INSERT OR IGNORE INTO profiles ({names}) VALUES (?, ?, ?, ?)"
+            return db.execute(insert, row).rowcount == 1
 
     def get(self, username):
         with self._file.transaction() as db:

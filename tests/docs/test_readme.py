@@ -179,6 +179,7 @@ def test_gcloud_knows_every_command(tmp_path):
         "USER_PROFILES_URL": "https://user-profiles-1.us-central1.run.app",
         "KEY_ID": "0123456789abcdef",
         "SEARCH_URL": "https://search-1.us-central1.run.app",
+        "ARRIVED_URL": "https://arrived-1.us-central1.run.app",
         "RECEIVED_URL": "https://received-1.us-central1.run.app",
         "SEARCH_ACCOUNT": "search-sa@p.iam.gserviceaccount.com",
         "PROJECT_ID": "p",

@@ -3,12 +3,17 @@
 import re
 import shutil
 import subprocess
+import time
 import types
 
+import flask
 import pytest
+from google.auth import crypt, jwt
 
 from fake_firestore import FakeFirestore
+from fakes import Fake, as_json
 from test_readme import TEXT, Shell, blocks, matches
+from tool.local import tokens
 from tool.testing import ROOT, run, succeeded
 
 RECIPES = (ROOT / "docs" / "recipes.md").read_text()
@@ -222,6 +227,85 @@ def test_the_recipe_keeps_data_in_both_stores(kind, fake_firestore, own_logging,
     assert notes.post("/tea", json={"note": "four"}).status_code == 201
     assert notes.get("/").json == {"milk": "three", "tea": "four"}
     assert bool(fake_firestore.documents) == (kind == "firestore")
+
+
+ISSUER, AUDIENCE = "https://issuer.example", "shop"
+GOOD = {"iss": ISSUER, "aud": AUDIENCE, "sub": "ada"}
+
+
+@pytest.fixture
+def account(receiver, metadata, own_logging, monkeypatch):
+    """The function in front of the recipe; `sign` makes tokens of its issuer, `forge` of a stranger."""
+    issuer, stranger = Fake(), tokens.key_pair("stranger")[0]
+    private, certificate = tokens.key_pair("issuer")
+    issuer.answer = as_json(200, {"1": certificate.decode()})
+    for name, value in {"ISSUER": ISSUER, "AUDIENCE": AUDIENCE, "CERTIFICATES": f"http://{issuer.address}"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("ORDERS_URL", f"http://{receiver.address}")
+    client = client_of(recipe("Let the user's own identity travel along")[1]["functions/account/main.py"], "account")
+
+    def ask(claims=GOOD, key=private, token=None, lifetime=3600):
+        now = int(time.time())
+        claims = {"iat": now - 7200, "exp": now + lifetime, **claims}
+        token = token or jwt.encode(crypt.RSASigner.from_string(key, "1"), claims).decode()
+        headers = {"Authorization": f"Bearer {token}", "X-User": "mallory"}
+        return client.get("/orders", headers=headers)
+
+    ask.issuer, ask.stranger = issuer, stranger
+    yield ask
+    issuer.close()
+
+
+def test_the_recipe_passes_the_subject_of_a_verified_user_on(account, receiver):
+    assert account().status_code == 200
+    [asked] = receiver.requests
+    assert asked.headers["X-User"] == "ada"
+    claims = jwt.decode(asked.headers["Authorization"].removeprefix("Bearer "), verify=False)
+    assert claims["email"] == "caller@example.com"  # the function itself, not the user
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lifetime": -60},
+        {"claims": {**GOOD, "aud": "another app"}},
+        {"claims": {**GOOD, "iss": "https://another.example"}},
+        {"claims": {"aud": AUDIENCE, "sub": "ada"}},
+        {"claims": {"iss": ISSUER, "sub": "ada"}},
+        {"token": "nonsense"},
+        {"token": "eyJhbGciOiJub25lIn0.e30."},
+    ],
+    ids=["expired", "another audience", "another issuer", "no issuer", "no audience", "none", "unsigned"],
+)
+def test_the_recipe_refuses_every_other_token(account, receiver, change):
+    assert account(**change).status_code == 401
+    assert receiver.requests == []
+
+
+def test_the_recipe_refuses_a_forged_token(account, receiver):
+    assert account(key=account.stranger).status_code == 401
+    assert receiver.requests == []
+
+
+def test_the_recipe_says_when_it_cannot_verify(account, receiver):
+    account.issuer.answer = as_json(500, {})
+    assert account().status_code == 503
+    assert receiver.requests == []
+
+
+def test_a_service_outside_gets_the_key_and_no_token(receiver, monkeypatch):
+    receiver.answer = as_json(200, {"sky": "blue"})
+    monkeypatch.setenv("WEATHER_URL", f"http://{receiver.address}")
+    monkeypatch.setenv("WEATHER_KEY", "the key")
+    module = types.ModuleType("weather")
+    exec(recipe("Call a service outside, with a key")[1]["functions/search/weather.py"], module.__dict__)
+    app = flask.Flask("small")
+    app.register_blueprint(module.blueprint)
+    assert app.test_client().get("/weather").json == {"weather": "blue"}
+    [asked] = receiver.requests
+    assert asked.headers["X-Api-Key"] == "the key" and "Authorization" not in asked.headers
+    receiver.answer = as_json(500, {})
+    assert app.test_client().get("/weather").status_code == 502
 
 
 def as_it_was(clone):

@@ -7,6 +7,7 @@ import shutil
 import signal
 import threading
 
+import functions_framework
 import pytest
 import requests
 from werkzeug.exceptions import Conflict, ServiceUnavailable
@@ -153,6 +154,30 @@ def test_asking_whether_one_is_let_in_is_not_logged(client, caplog):
     let_in = client.options("/")
     assert (let_in.status_code, let_in.json) == (200, {})
     assert not [r for r in caplog.records if r.name == "shared.answers"]
+
+
+EVENT = """
+import functions_framework
+from shared.answers import json_app
+
+json_app(__name__)
+
+@functions_framework.cloud_event
+def event(event):
+    event.data["what a user sent"]
+"""
+
+
+def test_the_errors_of_an_event_function_are_json_too(tmp_path, own_logging, monkeypatch, caplog):
+    (tmp_path / "main.py").write_text(EVENT)
+    monkeypatch.setattr(functions_framework, "errorhandler", functions_framework.errorhandler)
+    client = functions_framework.create_app("event", str(tmp_path / "main.py")).test_client()
+    headers = {f"ce-{name}": "x" for name in ("id", "source", "type")} | {"ce-specversion": "1.0"}
+    crashed = client.post("/", json={}, headers=headers)
+    assert crashed.json == {"error": "Something went wrong here; it has been logged."}
+    broken = client.post("/", json={})
+    assert (crashed.status_code, broken.status_code) == (500, 400)
+    assert broken.json.keys() == {"error"}
 
 
 # ---- In a process of its own, as it is deployed
