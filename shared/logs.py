@@ -61,8 +61,8 @@ def trace_id() -> str | None:
 
 def trace_headers() -> dict[str, str]:
     """What to hand on when this request makes a call of its own, so that it is one trace."""
-    headers = dict(request.headers) if has_request_context() else {}
-    return {name: headers[name] for name in ("Traceparent",) if name in headers}
+    trace = request.headers.get("Traceparent") if has_request_context() else None
+    return {"Traceparent": trace} if trace else {}
 
 
 class Handler(logging.StreamHandler):
