@@ -34,13 +34,9 @@ from tool.deploy.interruption import Interrupted, interruptible
 from tool.deploy.options import HELP, ROOT, Form, Options, parsed
 from tool.deploy.options import in_environment as options_in_environment
 from tool.deploy.progress import Progress, Stop, error, say
-from tool.deploy.target import (
-    VENV_PYTHON,
-    Target,
-    ThisMachine,
-    chosen,
-    make_environment,
-)
+from tool.deploy.target import Target
+from tool.deploy.targets import chosen
+from tool.deploy.this_machine import VENV_PYTHON, ThisMachine, make_environment
 from tool.deploy.verify import Measured, conclude, verify
 from tool.deploy.watch import Watching
 from tool.python import lock

@@ -18,7 +18,8 @@ from tool.deploy.options import Options
 from tool.deploy.processes import side_by_side
 from tool.deploy.progress import Refused, Stop, error, say
 from tool.deploy.roles import holders
-from tool.deploy.target import Target, ThisMachine
+from tool.deploy.target import Target
+from tool.deploy.this_machine import ThisMachine
 
 
 async def destroy(options: Options, target: Target, environment: Environment) -> None:

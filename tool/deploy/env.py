@@ -10,7 +10,8 @@ from tool.deploy import inventory
 from tool.deploy.app import App
 from tool.deploy.options import ROOT
 from tool.deploy.progress import Stop, error
-from tool.deploy.target import Target, ThisMachine
+from tool.deploy.target import Target
+from tool.deploy.this_machine import ThisMachine
 
 
 async def exported(app: App, target: Target) -> list[str]:

@@ -16,7 +16,8 @@ from tool.deploy.from_json import account_from, service_from
 from tool.deploy.gcloud import Answer
 from tool.deploy.processes import together
 from tool.deploy.progress import Refused, error, say
-from tool.deploy.target import Target, ThisMachine
+from tool.deploy.target import Target
+from tool.deploy.this_machine import ThisMachine
 from tool.deploy.verify import INVOKE
 
 GOOGLE = "https://www.googleapis.com/oauth2/v1/certs"

@@ -11,7 +11,8 @@ from tool.deploy import inventory
 from tool.deploy.app import App
 from tool.deploy.progress import Stop, say
 from tool.deploy.rollout import Rollout
-from tool.deploy.target import LOCAL_MAIN, VENV_PYTHON, Target
+from tool.deploy.target import Target
+from tool.deploy.this_machine import LOCAL_MAIN, VENV_PYTHON
 
 
 async def deploy_what_is_saved(app: App, name: str, target: Target) -> None:

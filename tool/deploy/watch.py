@@ -20,7 +20,7 @@ from tool.deploy.options import Options
 from tool.deploy.processes import side_by_side
 from tool.deploy.progress import Stop, error, say
 from tool.deploy.rollout import Rollout
-from tool.deploy.target import ThisMachine
+from tool.deploy.this_machine import ThisMachine
 from tool.deploy.verify import Measured
 
 PAUSE = 0.15  # seconds between two looks; longer where a look takes long
