@@ -17,7 +17,7 @@ NOT_LOOKED_AT = (
     "deny policies",
     "changes to what a role allows",
     "accounts of other projects",
-    "who is in a group, a domain or another set",
+    "members of a group, a domain or another set",
     "queues, schedules, topics, triggers and workflows that call as an account",
     "instances, clusters, builds and whatever else runs as an account",
     "people whom Identity-Aware Proxy (IAP) lets in",
