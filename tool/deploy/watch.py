@@ -22,6 +22,7 @@ from tool.deploy.progress import Stop, error, say
 from tool.deploy.rollout import Rollout
 from tool.deploy.target import ThisMachine
 from tool.deploy.verify import Measured
+from tool.python import lock
 
 PAUSE = 0.15  # seconds between two looks; longer where a look takes long
 SETTLES = 0.05  # seconds: what an editor does in several steps is one change
@@ -94,6 +95,9 @@ class Watching:
 
     async def again(self, saved: list[pathlib.PurePath]) -> None:
         """Deploys what was saved. Where that fails, the version from before goes on answering."""
+        if any(path.name == "requirements.in" for path in saved):
+            for sentence in lock.stale_of_app():
+                error(f"  {sentence}")
         try:
             app = self.read()
             if app == self.app:
