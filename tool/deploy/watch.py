@@ -24,8 +24,8 @@ from tool.deploy.target import ThisMachine
 from tool.deploy.verify import Measured
 from tool.python import lock
 
-PAUSE = 0.15  # seconds between two looks; longer where a look takes long
-SETTLES = 0.05  # seconds: what an editor does in several steps is one change
+PAUSE = 0.08  # seconds between two looks; longer where a look takes long
+SETTLES = 0.03  # seconds: what an editor does in several steps is one change
 LONGEST = 2  # seconds for which steps that follow each other are waited for
 ALSO = ("trust-map", "requirements.txt")
 Seen = dict[str, tuple[int, int, int]]
@@ -125,6 +125,7 @@ class Watching:
 
     async def roll_out(self, app: App, functions: list[Function]) -> None:
         rollout = Rollout(app, self.target, self.found, self.work)
+        rollout.policies_are_right = True  # the map is as it was, and the deploy before this set them
         names = {function.name for function in functions}
         rollout.mended = frozenset(names if self.was_wrong else self.failed & names)
         done = await side_by_side(*map(rollout.deploy, functions))
