@@ -3,13 +3,28 @@
 -I keeps the caller's folder and PYTHON* variables out of it.
 """
 
+import codecs
 import os
 import pathlib
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent))
 
+
+
+def as_it_can_be_printed(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Bytes of a path that are no text stay as they are; what this terminal does not know is a "?"."""
+    assert isinstance(error, UnicodeEncodeError)
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeEncodeError:
+        return codecs.lookup_error("replace")(error)
+
+
 if __name__ == "__main__":
+    codecs.register_error("printable", as_it_can_be_printed)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="printable")  # type: ignore[union-attr]
     from tool.deploy import command_line
 
     status = command_line.main(sys.argv[1:])

@@ -19,6 +19,7 @@ from tool.deploy.roles import Holder, holders
 from tool.deploy.rollout import Rollout
 from tool.deploy.target import Target
 from tool.deploy.verify import Measured, verify
+from tool.python import lock
 
 NOTHING = Found(frozenset(), (), ())
 APIS = "run cloudbuild artifactregistry logging iam iamcredentials cloudresourcemanager"
@@ -38,6 +39,8 @@ async def deploy(
     Returns nothing where a --dry-run only printed it.
     """
     progress, local = target.progress, target.local
+    for sentence in lock.stale_of_app():
+        error(sentence)
     found = show_needed(app, target, missing) if options.dry_run else await preflight(app, target, missing)
     target.gcloud.accounts = tuple(holder.email for holder in holders(app, target))
 

@@ -24,13 +24,12 @@ PAUSE_FOR_BUILDER = 60  # seconds before it is tried again
 class Rollout:
     """The functions of one deploy, and what is learnt while they are deployed side by side."""
 
-    def __init__(
-        self, app: App, target: Target, found: Found, work: pathlib.Path
-    ):
+    def __init__(self, app: App, target: Target, found: Found, work: pathlib.Path):
         self.app, self.target, self.found = app, target, found
         self.gcloud = target.gcloud
         self.staged = pathlib.Path(".build") if target.gcloud.dry_run else work
         self.has_changed = False  # a service, which is then read anew
+        self.policies_are_right = False  # it is known, and need not be read
         self.policies: dict[str, Policy] = {}
         self.stay_private: set[str] = set()  # an organisation forbids allUsers
         self.missing_roles: set[str] = set()
@@ -46,7 +45,7 @@ class Rollout:
             return False
         service = self.found.service(name, self.target.region)
         # What is there already is put right first: a build takes minutes.
-        is_right = await self.put_policy_right(function, service) if service else True
+        is_right = self.policies_are_right or not service or await self.put_policy_right(function, service)
         deployed = "as it was" if name in self.mended else "unchanged"
         label = await secret_versions.newest(self.target, function)
         why = secret_versions.why_anew(function, service, label)
@@ -57,7 +56,7 @@ class Rollout:
             revision = f"{name}-{fingerprint}-{int(time.time())}"
             if not await self.new_revision(function, settings, revision, label):
                 return False
-            if is_right:
+            if is_right and not self.policies_are_right:
                 is_right = await self.put_policy_right(function, None)
             self.has_changed = True
             deployed = f"deployed. {time.monotonic() - began:.0f} s"

@@ -22,9 +22,10 @@ from tool.deploy.progress import Stop, error, say
 from tool.deploy.rollout import Rollout
 from tool.deploy.this_machine import ThisMachine
 from tool.deploy.verify import Measured
+from tool.python import lock
 
-PAUSE = 0.15  # seconds between two looks; longer where a look takes long
-SETTLES = 0.05  # seconds: what an editor does in several steps is one change
+PAUSE = 0.08  # seconds between two looks; longer where a look takes long
+SETTLES = 0.03  # seconds: what an editor does in several steps is one change
 LONGEST = 2  # seconds for which steps that follow each other are waited for
 ALSO = ("trust-map", "requirements.txt")
 Seen = dict[str, tuple[int, int, int]]
@@ -94,6 +95,9 @@ class Watching:
 
     async def again(self, saved: list[pathlib.PurePath]) -> None:
         """Deploys what was saved. Where that fails, the version from before goes on answering."""
+        if any(path.name == "requirements.in" for path in saved):
+            for sentence in lock.stale_of_app():
+                error(f"  {sentence}")
         try:
             app = self.read()
             if app == self.app:
@@ -121,6 +125,7 @@ class Watching:
 
     async def roll_out(self, app: App, functions: list[Function]) -> None:
         rollout = Rollout(app, self.target, self.found, self.work)
+        rollout.policies_are_right = True  # the map is as it was, and the deploy before this set them
         names = {function.name for function in functions}
         rollout.mended = frozenset(names if self.was_wrong else self.failed & names)
         done = await side_by_side(*map(rollout.deploy, functions))

@@ -75,10 +75,21 @@ async def lock(check: bool) -> int:
     return 0
 
 
+def stale_of_app() -> list[str]:
+    """What is to be said of locks of the app that are not those of their requirements.in. One that this
+    tool did not make has no checksum, and is its maker's matter."""
+    return [
+        f"{one.file} is not the lock of {one.wanted}: what that adds is not installed. Run ./deploy.sh lock"
+        for one in locks()
+        if (one.file == ROOT_LOCK or one.file.parts[0] == "functions")
+        and one.file.exists() and SUM in one.file.read_text("utf-8", "replace") and is_stale(one)
+    ]  # fmt: skip
+
+
 def is_stale(lock: Lock) -> bool:
     if not lock.file.exists():
         return True
-    lines = lock.file.read_text("utf-8").splitlines(keepends=True)
+    lines = lock.file.read_text("utf-8", "replace").splitlines(keepends=True)
     noted = [line.removeprefix(SUM).strip() for line in lines if line.startswith(SUM)]
     return noted != [str(sum_of(lock, lines))]
 

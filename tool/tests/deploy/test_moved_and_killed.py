@@ -204,7 +204,7 @@ def test_an_error_names_the_files_that_one_edits(deployed):
         (back / "main.py").write_text("import shared.inner\n\ndef back(request):\n    return shared.inner.broken() if request.method == 'GET' else ''\n")
         succeeded(deployed.deploy_sh())
         end = time.monotonic() + 20
-        while "of shared" not in (read := deployed.gcloud("run services logs read back").stdout):
+        while ", line 4, in back" not in (read := deployed.gcloud("run services logs read back").stdout):
             assert time.monotonic() < end, read
             call(deployed, "back")
         assert f'File "{back}/main.py", line 4, in back' in read
