@@ -11,7 +11,6 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent))
 
 
-
 def as_it_can_be_printed(error: UnicodeError) -> tuple[str | bytes, int]:
     """Bytes of a path that are no text stay as they are; what this terminal does not know is a "?"."""
     assert isinstance(error, UnicodeEncodeError)
