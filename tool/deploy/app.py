@@ -234,10 +234,12 @@ def with_files(
     folder: pathlib.Path, prefix: str, line: Line, known: set[str], urls: set[str]
 ) -> tuple[Function, list[str]]:
     where = f"functions/{folder_name(line.name)}"
-    flags = lines_of(folder / where / "flags")
-    variables = lines_of(folder / where / "variables")
-    problems = [f"{where}/flags: {problem}" for problem in wrong_flags(flags, where)]
-    problems += [f"{where}/variables: {problem}" for problem in wrong_variables(variables, urls)]
+    flags, no_flags = lines_of(folder / where / "flags")
+    variables, no_variables = lines_of(folder / where / "variables")
+    problems = [f"{where}/flags: {p}" for p in (*no_flags, *wrong_flags(flags, where))]
+    problems += [
+        f"{where}/variables: {p}" for p in (*no_variables, *wrong_variables(variables, urls))
+    ]
     function = Function(
         prefix + line.name,
         line.name,

@@ -24,9 +24,15 @@ VARIABLES = "--set-env-vars --update-env-vars --env-vars-file --remove-env-vars 
 RESERVED = re.compile(r"PORT|K_.*|X_GOOGLE_.*|GOOGLE_CLOUD_PROJECT|THREADS|STORE")
 
 
-def lines_of(file: pathlib.Path) -> list[str]:
-    """The lines of flags or variables, without comments and without blanks around a line."""
-    return lines_in(file.read_text("utf-8-sig")) if file.exists() else []
+def lines_of(file: pathlib.Path) -> tuple[list[str], list[str]]:
+    """The lines of flags or variables, without comments and without blanks around a line; and why
+    there are none."""
+    try:
+        return lines_in(file.read_text("utf-8-sig")), []
+    except FileNotFoundError:
+        return [], []
+    except (OSError, ValueError):
+        return [], ["it cannot be read as text in UTF-8"]
 
 
 def lines_in(text: str) -> list[str]:

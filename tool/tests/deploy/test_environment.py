@@ -76,6 +76,14 @@ def test_a_file_that_cannot_be_used_is_named(cloud, name, content, said):
     assert said in refused.stderr
 
 
+@pytest.mark.parametrize("file", ["flags", "variables"])
+def test_a_file_of_a_function_that_is_no_text_is_named(cloud, file):
+    (cloud.app / "functions/front" / file).write_bytes(b"\xff\xfeA\x00")
+    refused = cloud.deploy_sh()
+    assert refused.returncode == 1 and cloud.commands() == []
+    assert refused.stderr.endswith(f"functions/front/{file}: it cannot be read as text in UTF-8\n")
+
+
 def test_windows_writes_a_mark_first_and_that_is_no_part_of_a_name(cloud):
     write(cloud, "functions/front/variables", "GREETING=$A\n")
     (cloud.app / "environments").mkdir()
