@@ -150,7 +150,8 @@ async def watch_files(
 
 def chosen_of(app: App, options: Options, environment: Environment) -> tuple[App, list[str]]:
     """With the functions that a deploy is about, and what of their files has no value here."""
-    names = [app.prefix + name.removeprefix(app.prefix) for name in options.names]
+    asked = options.names if options.verb == "deploy" else ()
+    names = [app.prefix + name.removeprefix(app.prefix) for name in asked]
     for name in names:
         if not app.function(name):
             raise no_function(app, name)

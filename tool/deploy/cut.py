@@ -1,4 +1,4 @@
-"""What ends the ways to a function: bindings to take away, proven by another search."""
+"""What ends the ways to a function: bindings to take away, proven by searching again."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class Found(NamedTuple):
 
 def found_by(facts: Facts, function: str) -> Found:
     """Everybody who reaches the function, how, and what ends it."""
-    search = Search(Graph(facts, function))
+    paths = Search(Graph(facts, function))
     kept = kept_bindings(facts)
-    findings = [finding(search, kept, principal) for principal in search.graph.principals]
+    findings = [finding(paths, kept, principal) for principal in paths.graph.principals]
     agents = sorted(f.principal for f in findings if not f.ways and not f.by_map and is_agent(facts, f))
     shown = [f for f in findings if f.principal not in agents]
     return Found(facts, function, tuple(sorted(shown, key=lambda f: f.rank)), tuple(agents))
@@ -59,18 +59,18 @@ def is_agent(facts: Facts, finding: Finding) -> bool:
 
 def with_cut(found: Found) -> Found:
     """With one list for the whole function, from which nothing can be left out."""
-    search = Search(Graph(found.facts, found.function))
+    paths = Search(Graph(found.facts, found.function))
     kept = kept_bindings(found.facts)
     longest_first = sorted(found.findings, key=lambda f: f.rank, reverse=True)
     every = list(dict.fromkeys(removal for f in longest_first for removal in f.cut))
 
     def reaches(one: Finding, removed: frozenset[Removal]) -> bool:
-        return search.reaches(one.principal, one.by_map is not None, removed, kept)
+        return paths.reaches(one.principal, one.by_map is not None, removed, kept)
 
     ended = [f for f in longest_first if not reaches(f, frozenset(every))]
 
     def is_enough(removed: frozenset[Removal]) -> bool:
-        left = search.who_reaches(removed)
+        left = paths.who_reaches(removed)
         return not any(f.principal in left and reaches(f, removed) for f in ended)
 
     return found._replace(cut=in_order(irreducible(every, is_enough), found.facts))
@@ -89,14 +89,14 @@ def kept_bindings(facts: Facts) -> frozenset[Removal]:
 DIRECT = (Level.FUNCTION, Level.ACCOUNT, Level.JOB)
 
 
-def finding(search: Search, kept: frozenset[Removal], principal: str) -> Finding:
+def finding(paths: Search, kept: frozenset[Removal], principal: str) -> Finding:
     """Takes away what each way begins with, and searches again, until there is no way left."""
-    facts, by_map = search.graph.facts, search.way_by_map(principal)
+    facts, by_map = paths.graph.facts, paths.way_by_map(principal)
     wanted, removed = by_map is not None, frozenset[Removal]()
     ways: dict[Removal, Way] = {}
     while True:
         new: dict[Removal, Way] = {}
-        for way in search.ways(principal, wanted, removed, kept):
+        for way in paths.ways(principal, wanted, removed, kept):
             removal = first_removal(way, kept)
             if removal and (removal not in new or way.order < new[removal].order):
                 new[removal] = way
@@ -106,11 +106,11 @@ def finding(search: Search, kept: frozenset[Removal], principal: str) -> Finding
         removed |= new.keys()
 
     def is_enough(removed: frozenset[Removal]) -> bool:
-        return not search.reaches(principal, wanted, removed, kept)
+        return not paths.reaches(principal, wanted, removed, kept)
 
     ordered = sorted(ways, key=lambda removal: (ways[removal].order, written(removal)))
     cut = irreducible(ordered[::-1], is_enough)
-    left = search.ways(principal, wanted, frozenset(cut))
+    left = paths.ways(principal, wanted, frozenset(cut))
     return Finding(
         principal,
         distance(principal, facts.accounts, facts.you),
@@ -185,5 +185,5 @@ def without(facts: Facts, removals: Iterable[Removal]) -> Facts:
 
 
 def after_cut(found: Found) -> Found:
-    """What a search finds when the commands have been applied to what was read."""
+    """What is found when the commands have been applied to what was read."""
     return found_by(without(found.facts, found.cut), found.function)

@@ -129,7 +129,7 @@ def stage(function: Function, folder: pathlib.Path) -> list[LeftOut]:
 
 def holds_private_key(file: pathlib.Path) -> bool:
     """A key in PEM, also inside the JSON of a service account's key."""
-    return bool(PRIVATE_KEY.search(file.read_bytes()))
+    return bool(re.search(PRIVATE_KEY, file.read_bytes()))
 
 
 def requirements(own: pathlib.Path) -> bytes:

@@ -76,13 +76,14 @@ def start(local, *words):
     script = f'echo $$ > "$PID"; exec {shlex.join(local.command(*words))}'
     return subprocess.Popen(
         ["bash", "-c", script], env=env, text=True, start_new_session=True,
-        preexec_fn=heed_ctrl_c, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=heed_signals, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
 
-def heed_ctrl_c():
-    """As at a terminal; where the tests run in the background, Ctrl-C may be ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def heed_signals():
+    """As at a terminal; where the tests run in the background, Ctrl-C or SIGHUP may be ignored."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def after_change(local, number, then):
