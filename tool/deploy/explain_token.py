@@ -53,7 +53,7 @@ def check(token: str, claims: dict[str, Any], known: Known, now: float) -> None:
     if token.startswith("ya29."):
         raise Refused(Reply.UNAUTHORIZED, "is an access token, for Google's APIs; an ID token is needed")
     if token.endswith(".SIGNATURE_REMOVED_BY_GOOGLE"):
-        why = "lost its signature when the platform let it in; whoever got it needs one of its own"
+        why = "lost its signature when the platform let it in; the function that got it needs its own token"
         raise Refused(Reply.UNAUTHORIZED, why)
     header, unproven, signed, signature = parts(token)
     if str(unproven.get("sub")).startswith("spiffe://"):
@@ -119,7 +119,7 @@ def decoded(part: str) -> bytes:
 def as_object(content: bytes) -> dict[str, Any]:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) < len(pairs):
-            raise Refused(Reply.UNAUTHORIZED, "is not a JWT: a name stands twice in one of its parts")
+            raise Refused(Reply.UNAUTHORIZED, "is not a JWT: a name occurs twice in one of its parts")
         return dict(pairs)
 
     found = json.loads(

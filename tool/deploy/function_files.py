@@ -50,7 +50,7 @@ def wrong_flags(flags: list[str], where: str) -> Iterable[str]:
         elif name in VARIABLES.split():
             yield f"variables stand in {where}/variables"
         elif name in SECRETS.split():
-            yield f"write --set-secrets in place of {name}: a function reads exactly what it names"
+            yield f"write --set-secrets instead of {name}: a function reads exactly what it names"
         elif re.match(r"--[a-z0-9-]+\s", line):
             yield f"write {name.split()[0]}=VALUE, in one word"
 

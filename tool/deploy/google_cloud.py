@@ -89,7 +89,7 @@ class GoogleCloud(Target):
             if not you and needs_you:
                 raise Stop(
                     "who you are is not in the credentials. Write members, such as"
-                    ' serviceAccount:..., in place of "you" into trust-map'
+                    ' serviceAccount:..., instead of "you" into trust-map'
                 )
         token_file = os.environ.get("CLOUDSDK_AUTH_ACCESS_TOKEN_FILE") or await self._token_file(you)
         if not you and not file and not token_file:

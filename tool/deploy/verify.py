@@ -59,7 +59,7 @@ class Measured(NamedTuple):
     def wrong(self) -> list[str]:
         """What is not as trust-map says."""
         calls = [f"{c.caller} -> {c.function}" for c in self.cells if c.verdict is Verdict.WRONG]
-        return calls + [f"what is said below {f.name}" for f in self.functions if f.problems]
+        return calls + [f"see the note under {f.name}" for f in self.functions if f.problems]
 
     @property
     def unknown(self) -> list[str]:

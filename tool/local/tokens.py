@@ -157,7 +157,7 @@ def _decoded(part: str) -> bytes:
 def _json(content: bytes) -> dict[str, Json]:
     def once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
         if len(dict(pairs)) < len(pairs):
-            raise ValueError("a name stands twice")
+            raise ValueError("a name occurs twice")
         return dict(pairs)
 
     def no_number(text: str) -> None:

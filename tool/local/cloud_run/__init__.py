@@ -1,1 +1,1 @@
-"""What stands around each function: the front end, the metadata servers, the token endpoint."""
+"""What surrounds each function: the front end, the metadata servers, the token endpoint."""

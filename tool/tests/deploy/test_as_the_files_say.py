@@ -193,7 +193,7 @@ def test_other_ways_to_name_secrets_are_refused(cloud, flag):
     write_flags(cloud, flag)
     refused = cloud.deploy_sh()
     assert refused.returncode == 1 and cloud.commands() == []
-    assert f"functions/front/flags: write --set-secrets in place of {flag.partition('=')[0]}" in refused.stderr
+    assert f"functions/front/flags: write --set-secrets instead of {flag.partition('=')[0]}" in refused.stderr
 
 
 @pytest.mark.parametrize("flag", ["--memory 1Gi", "--update-labels=made-by=me"])

@@ -327,7 +327,7 @@ def test_roles_that_the_map_does_not_give_are_taken_back(deployed):
         ("user:ada@example.com", "roles/editor"),
     )
     verified = deployed.deploy_sh("verify")
-    assert verified.returncode == 1 and "trust-map says: what is said below closed" in verified.stderr
+    assert verified.returncode == 1 and "trust-map says: see the note under closed" in verified.stderr
     assert "its service account has roles/editor, which trust-map does not give it" in verified.stdout
     deployed.forget()
     again = deployed.deploy_sh()
@@ -390,7 +390,7 @@ def test_where_nobody_can_say_who_you_are_the_map_has_to(cloud, tmp_path):
     (tmp_path / "credentials.json").write_text('{"type": "external_account"}')
     cloud.env["CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE"] = str(tmp_path / "credentials.json")
     refused = cloud.deploy_sh()
-    assert refused.returncode == 1 and 'in place of "you"' in refused.stderr
+    assert refused.returncode == 1 and 'instead of "you"' in refused.stderr
     map_file = cloud.app / "trust-map"
     map_file.write_text(map_file.read_text().replace("you  ", "group:team@example.com"))
     cloud.deploy_sh()

@@ -443,7 +443,7 @@ def test_verify_names_what_is_granted_under_a_condition_that_holds_a_bar(drifted
     verified = drifted.deploy_sh("verify")
     said = verified.stdout
     assert verified.returncode == 1
-    assert "what is said below front, what is said below closed" in verified.stderr
+    assert "see the note under front, see the note under closed" in verified.stderr
     assert "its policy is not the one of trust-map, which lets in: user:you@example.com. Run" in said
     assert re.search(r"^  front +user:you@example.com \(if \|\)$", said, re.M)
     for number, title in enumerate(TITLES):

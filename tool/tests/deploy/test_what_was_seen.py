@@ -39,7 +39,7 @@ def test_every_form_ends_as_the_text_does(deployed, form):
     opened = {"role": "roles/run.invoker", "members": ["group:ops@example.com"]}
     deployed.write("policies/closed", {"bindings": [opened]})
     wrong = deployed.deploy_sh("verify", f"--format={form}")
-    assert wrong.returncode == 1 and "what is said below closed" in wrong.stderr
+    assert wrong.returncode == 1 and "see the note under closed" in wrong.stderr
     deployed.answer("run services get-iam-policy closed", **DENIED)
     unknown = deployed.deploy_sh("verify", f"--format={form}")
     assert unknown.returncode == 3 and "the policy of closed cannot be read" in unknown.stderr
