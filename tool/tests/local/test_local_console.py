@@ -121,12 +121,15 @@ def test_no_page_elsewhere_can_read_or_frame_it(console):
 
 
 def test_events_bring_a_call_and_the_map_without_being_asked_again(console, inner):
+    call(inner, path="/the/one/before")
     number = newest(console)["number"]
     with urllib.request.urlopen(f"{console}/events?after={number}", timeout=20) as stream:
         call(inner, path="/brought/by/an/event")
         seen = ""
         while "/brought/by/an/event" not in seen or "event: map" not in seen:
-            seen += stream.readline().decode()
+            line = stream.readline().decode()
+            assert line, seen  # else the stream has ended
+            seen += line
     assert "event: calls" in seen
 
 
