@@ -10,10 +10,7 @@ import pathlib
 import re
 import shlex
 import shutil
-import signal
 import subprocess
-import sys
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -22,25 +19,15 @@ from typing import Any
 import pytest
 import requests
 
+from tool.deploy.google_cloud import without_stand_in
 from tool.deploy.trust_map import parsed
+from tool.local.runtime import ports
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 Result = subprocess.CompletedProcess[str]
 
-
-def is_stand_in(folder: pathlib.Path) -> bool:
-    """Whether it is the bin of this or another clone, maybe of an older version."""
-    places = ("gcloud/deploy.py", "gcloud_deploy.py")
-    return any((folder.parent / place).exists() for place in places)
-
-
 # In a shell that ran "deploy.sh env --local", gcloud is the stand-in: here it is the real one, if any.
-os.environ["PATH"] = os.pathsep.join(
-    folder
-    for folder in os.environ["PATH"].split(os.pathsep)
-    if not is_stand_in(pathlib.Path(folder))
-)
-
+os.environ["PATH"] = without_stand_in(os.environ["PATH"])
 os.environ.pop("LOCAL_STATE_OF", None)  # of that shell, too
 
 
@@ -101,7 +88,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run the end-to-end tests against what ./deploy.sh env names; they leave profiles behind",
     )
-
     parser.addoption(
         "--running",
         action="store_true",
@@ -120,81 +106,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         wanted = [item for item in items if item.get_closest_marker("deployed")]
         config.hook.pytest_deselected(items=[item for item in items if item not in wanted])
         items[:] = wanted
-
-
-def stage(function: str, folder: pathlib.Path) -> pathlib.Path:
-    """The folder of a function as deploy.sh stages it, for a test that runs it alone."""
-    shutil.copytree(ROOT / "functions" / function, folder)
-    shutil.copytree(ROOT / "shared", folder / "shared")
-    return folder
-
-
-class Alone:
-    """One function in a process of its own, started as on Cloud Run, without the invoker check."""
-
-    def __init__(
-        self,
-        staged: pathlib.Path,
-        target: str,
-        preexec_fn: Callable[[], object] | None = None,
-        **env: str,
-    ):
-        self.log, self.read = open(staged.parent / f"{uuid.uuid4()}.log", "w+"), 0
-        env = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(staged),
-            "FUNCTION_TARGET": target,
-            "GUNICORN_LOG_LEVEL": "info",
-            "HOST": "127.0.0.1",
-            "PORT": str(free_port()),
-            **env,
-        }
-        self.process = subprocess.Popen(
-            [os.path.join(os.path.dirname(sys.executable), "functions-framework")],
-            env=env,
-            cwd=staged,
-            text=True,
-            stdout=self.log,
-            stderr=subprocess.PIPE,
-            preexec_fn=preexec_fn,
-            start_new_session=True,
-        )
-        assert self.process.stderr
-        self.said = self.process.stderr
-        for line in self.said:
-            if "Listening at" in line:
-                self.url = line.split()[-2]
-                break
-        # What more it says is read, or it would wait for that one day.
-        self.reader = threading.Thread(target=self.said.read, daemon=True)
-        self.reader.start()
-
-    def workers(self) -> list[int]:
-        """The ids of the processes that answer."""
-        listed = subprocess.run(["pgrep", "-P", str(self.process.pid)], stdout=subprocess.PIPE)
-        return [int(pid) for pid in listed.stdout.split()]
-
-    def logged(self) -> str:
-        """What was logged since this was last asked."""
-        self.log.seek(self.read)
-        text = self.log.read()
-        self.read += len(text)
-        return text
-
-    def problem(self) -> Any:
-        """The message of the one line of a warning or worse that was logged since."""
-        lines = [json.loads(line) for line in self.logged().splitlines()]
-        [message] = [line["message"] for line in lines if line["severity"] != "INFO"]
-        return message
-
-    def stop(self) -> None:
-        self.log.seek(0)
-        assert_no_secret(self.log.read())
-        os.killpg(self.process.pid, signal.SIGKILL)  # with its workers, which would linger
-        self.process.wait()
-        self.reader.join(30)
-        self.said.close()
-        self.log.close()
 
 
 class Project:
@@ -366,28 +277,6 @@ def project(
             project.deploy_sh("destroy")
 
 
-def edition(commit: str, folder: pathlib.Path) -> pathlib.Path | None:
-    """A folder with another edition of the repository, and the packages that are installed here.
-
-    None where this repository does not have the commit.
-    """
-    archive = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True)
-    if archive.returncode:
-        return None
-    folder.mkdir()
-    subprocess.run(["tar", "-x", "-C", str(folder)], input=archive.stdout, check=True)
-    venv, ours = folder / ".venv", ROOT / ".venv"
-    (venv / "installed").mkdir(parents=True)
-    (venv / "installed" / "made").touch()
-    shutil.copy(ours / "pyvenv.cfg", venv)
-    for name in ("bin", "lib"):
-        (venv / name).symlink_to(ours / name)
-    for file in ("local/requirements.txt", "tool/python/requirements.txt"):
-        if (folder / file).exists():
-            shutil.copy(folder / file, venv / "installed" / file.replace("/", "_"))
-    return folder
-
-
 def copied(folder: pathlib.Path) -> pathlib.Path:
     """A copy of the repository, with the packages that are installed already."""
     left_out = shutil.ignore_patterns(
@@ -408,8 +297,4 @@ def clone(tmp_path: pathlib.Path) -> Iterator[LocalProject]:
 
 def free_port() -> int:
     """One that no outgoing connection takes meanwhile."""
-    import random
-
-    from tool.local.runtime import ports
-
-    return ports.set_aside(f"a test {random.random()}", set())
+    return ports.set_aside(f"a test {uuid.uuid4()}", set())

@@ -22,6 +22,8 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "functions")]
 
+from alone import Alone, stage  # noqa: E402
+from editions import BASH, edition  # noqa: E402
 from fakes import FakeMetadata  # noqa: E402
 
 METADATA = FakeMetadata()
@@ -39,11 +41,10 @@ from tool.deploy.cloud import Binding, Condition, Grant, Level, Resource  # noqa
 from tool.deploy.cut import found_by  # noqa: E402
 from tool.deploy.graph import Graph  # noqa: E402
 from tool.local.roles import predefined  # noqa: E402
-from tool.testing import Alone, LocalProject, copied, edition, stage, succeeded, urls  # noqa: E402
+from tool.testing import LocalProject, copied, succeeded, urls  # noqa: E402
 
 WORK = pathlib.Path(tempfile.mkdtemp())
 CORES = os.cpu_count()
-BASH = "70fa1ba"  # the last edition whose tool was bash
 
 
 def row(figure, value, aim=""):

@@ -6,8 +6,8 @@ import pytest
 
 from tool.testing import ROOT
 
-# What these tests use of the functions' own: names.py, test_openapi.py, test_page.py.
-sys.path[:0] = [str(ROOT / "tests" / "functions"), str(ROOT / "tests" / "functions" / "login")]
+# What these tests use of the functions' own (names.py, test_openapi.py, test_page.py) and of the tool's.
+sys.path[:0] = [str(ROOT / folder) for folder in ("tests/functions", "tests/functions/login", "tool/tests/deploy")]
 
 
 def pytest_addoption(parser):

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -62,14 +63,14 @@ def matches(said, promised):
 
 
 class Shell:
-    """One bash for all blocks, as a person has it."""
+    """One shell for all blocks, as a person has it."""
 
     END = "--- end of the block"
 
-    def __init__(self, folder, env):
+    def __init__(self, kind, folder, env):
         self.folder = folder
-        self.bash = subprocess.Popen(
-            ["bash"],
+        self.shell = subprocess.Popen(
+            [kind],
             env=env,
             cwd=folder,
             text=True,
@@ -80,21 +81,24 @@ class Shell:
 
     def run(self, block):
         (self.folder / ".block").write_text(block)
-        self.bash.stdin.write(f". ./.block < /dev/null\necho; echo '{self.END}'\n")
-        self.bash.stdin.flush()
+        self.shell.stdin.write(f". ./.block < /dev/null\necho; echo '{self.END}'\n")
+        self.shell.stdin.flush()
         lines = []
-        while (line := self.bash.stdout.readline()).strip() != self.END:
+        while (line := self.shell.stdout.readline()).strip() != self.END:
             assert line, "the shell has ended"
             lines.append(line)
         return "".join(lines)
 
     def close(self):
-        self.bash.communicate()
+        self.shell.communicate()
 
 
-def test_every_command_prints_what_the_readme_says(clone):
+@pytest.mark.parametrize("kind", ["bash", "zsh"])
+def test_every_command_prints_what_the_readme_says(clone, kind):
+    if not shutil.which(kind):
+        pytest.skip(f"left out: {kind} is not installed")
     (clone.root / ".venv").unlink()  # as on a new machine
-    shell = Shell(clone.root, clone.env)
+    shell = Shell(kind, clone.root, clone.env)
     try:
         for block, output in commands(None):
             said = shell.run(block)
@@ -139,9 +143,10 @@ def test_every_path_and_method_is_in_the_description_that_is_linked(load, tmp_pa
 
 
 def test_every_block_is_run_or_marked_and_correct():
-    for content, _ in [*commands(None), *commands("cloud"), *commands("foreground")]:
+    marks = (None, "cloud", "foreground", "by-hand")
+    for content, _ in itertools.chain.from_iterable(map(commands, marks)):
         assert run("bash", "-n", "-c", content).returncode == 0, content
-    assert {mark for kind, mark, *_ in blocks() if kind == "sh"} == {None, "cloud", "foreground"}
+    assert {mark for kind, mark, *_ in blocks() if kind == "sh"} == set(marks)
     [(cloud, _)] = commands("cloud")
     dry = run("bash", "-c", cloud.splitlines()[0])
     assert dry.returncode == 0 and "gcloud run deploy search" in dry.stdout
@@ -150,6 +155,19 @@ def test_every_block_is_run_or_marked_and_correct():
         "gcloud run services proxy login --region=$REGION --port=8080\n",
         "./deploy.sh --local --watch\n",
     ]
+
+
+def as_words(commands):
+    """Each command's words; what changes from run to run has a name."""
+    lines = commands.replace("\\\n", "").splitlines()
+    text = [re.sub(r"\b([0-9a-f]{12}-)?\d{10}\b", "NOW", line) for line in lines]
+    return [shlex.split(line) for line in text if line and not line.startswith("#")]
+
+
+def test_the_commands_by_hand_are_those_of_a_first_deploy():
+    [(by_hand, _)] = commands("by-hand")
+    dry = run(str(ROOT / "deploy.sh"), "--dry-run", "--project=my-project")
+    assert as_words(by_hand) == as_words(dry.stdout), dry.stderr
 
 
 def test_the_picture_is_what_verify_draws(project):
@@ -170,7 +188,8 @@ def test_gcloud_knows_every_command(tmp_path):
     if not gcloud:
         pytest.skip("left out: gcloud is not installed")
     shown = [*blocks(), *blocks((ROOT / "docs" / "recipes.md").read_text())]
-    text = "".join(content for kind, _, content, _ in shown if kind == "sh")
+    # Those by hand are commands of the tool, whose tests look at these.
+    text = "".join(content for kind, mark, content, _ in shown if kind == "sh" and mark != "by-hand")
     word = r"""[^\n|)"'<>]|"[^"\n]*"|'[^'\n]*'"""
     found = re.findall(rf"(?<![\w-])gcloud (?:{word})+", text.replace("\\\n", ""))
     values = {

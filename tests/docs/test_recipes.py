@@ -174,7 +174,7 @@ def test_what_the_answers_say_is_seen(clone):
     """Each is followed in one clone that is deployed, and finds the app as it is in the repository."""
     succeeded(clone.deploy_sh())
     clone.enter()
-    shell = Shell(clone.root, clone.env)
+    shell = Shell("bash", clone.root, clone.env)
     try:
         (setting,) = re.findall("^YOU=.*", TEXT, re.M)
         assert shell.run(setting).strip() == ""

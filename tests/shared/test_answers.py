@@ -12,9 +12,10 @@ import pytest
 import requests
 from werkzeug.exceptions import Conflict, ServiceUnavailable
 
+from alone import Alone
 from fakes import as_json
 from shared.answers import json_app, json_body
-from tool.testing import ROOT, Alone
+from tool.testing import ROOT
 
 JSON = {"Content-Type": "application/json"}
 

@@ -15,8 +15,9 @@ import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from alone import Alone, stage
 from names import LOGIN, USER_PROFILES
-from tool.testing import TRUST_MAP, Alone, stage
+from tool.testing import TRUST_MAP
 
 PASSWORD = {"password": "long enough"}
 ACCOUNT = {"username": "grace", "display_name": "Grace", **PASSWORD}

@@ -11,7 +11,7 @@ from tool.local.records import Json, Record
 TERM = re.compile(r"""\s*(AND\s+)?([\w./-]+|"[^"]*")\s*(!=|>=|<=|=~|!~|=|>|<|:)\s*("(?:[^"\\]|\\.)*"|[^\s"()]+)""")
 SEVERITIES = "DEFAULT DEBUG INFO NOTICE WARNING ERROR CRITICAL ALERT EMERGENCY".split()
 KEYS = re.compile(
-    r"trace|severity|timestamp|textPayload|resource\.type"
+    r"trace|severity|timestamp|textPayload|logName|resource\.type|httpRequest\.(status|requestMethod|requestUrl)"
     r"|resource\.labels\.(service_name|configuration_name|location|project_id)"
 )
 COMPARED: dict[str, Callable[[Json, Json], bool]] = {
@@ -34,6 +34,8 @@ class Term(Record):
 
     def fits(self, entry: dict[str, Json]) -> bool:
         found = value(entry, self.key) or ("DEFAULT" if self.key == "severity" else "")
+        if found == "" and self.key == "httpRequest.status":
+            return False
         if self.operator in ("=~", "!~"):
             return COMPARED[self.operator](str(found), self.wanted)
         return COMPARED[self.operator](rank(self.key, str(found)), rank(self.key, self.wanted))
@@ -58,23 +60,28 @@ def terms_of(text: str) -> list[Term]:
 
 
 def unknown(part: str) -> Failed:
-    known = "trace, severity, timestamp, textPayload, resource.type and resource.labels, with AND between"
+    known = (
+        "trace, severity, timestamp, textPayload, logName, httpRequest, resource.type and resource.labels,"
+        " with AND between"
+    )
     return Failed(f"the local stand-in does not know this in a filter: {part} (it knows {known})")
 
 
 def comparable(term: Term) -> bool:
-    """Whether the value is one of its key's; only times and severities are more or less."""
+    """Whether the value is one of its key's; only times, severities and statuses are more or less."""
     try:
         rank(term.key, term.wanted)
     except ValueError:
         return False
-    return term.operator == "=" or term.key in ("severity", "timestamp")
+    return term.operator == "=" or term.key in ("severity", "timestamp", "httpRequest.status")
 
 
 def rank(key: str, text: str) -> Json:
     """What is compared. The case of letters means nothing."""
     if key == "severity":
         return SEVERITIES.index(text.upper())
+    if key == "httpRequest.status":
+        return int(text)
     if key == "timestamp":
         moment = datetime.datetime.fromisoformat(text)
         return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)

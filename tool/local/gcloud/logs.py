@@ -3,8 +3,10 @@
 import datetime
 import time
 from argparse import Namespace
+from typing import TypeVar
 
 from tool.local import services, state
+from tool.local.cloud_run.calls import Call, read
 from tool.local.gcloud.command import Failed, command
 from tool.local.gcloud.log_filter import terms_of
 from tool.local.gcloud.output import duration, timestamp
@@ -24,7 +26,10 @@ def entries(name: str) -> list[Entry]:
     return [entry for entry in found if entry.message.strip()]
 
 
-def fresh(found: list[Entry], freshness: str | None) -> list[Entry]:
+Timed = TypeVar("Timed", Entry, Call)
+
+
+def fresh(found: list[Timed], freshness: str | None) -> list[Timed]:
     """Those of the last --freshness=1h."""
     if not freshness:
         return found
@@ -68,27 +73,52 @@ def tail_logs(args: Namespace) -> None:
 
 @command("logging read", "FILTER?", "--limit", "--freshness", "--order")
 def read_all_logs(args: Namespace) -> object:
-    """Of every function what fits the filter, the newest first."""
+    """What fits the filter, of what every function wrote and of the calls that reached it; the newest first."""
     terms = terms_of(args.FILTER or "")
     if args.order not in (None, "asc", "desc"):
         raise Failed(f"--order is asc or desc, not {args.order}")
     names = [service.name for service in services.deployed()]
     found = [as_entry(e, name) for name in names for e in fresh(entries(name), args.freshness)]
+    calls = [call for call in fresh(list(read()), args.freshness) if call.function in names]
+    found += map(as_request, calls)
     found = [entry for entry in found if all(term.fits(entry) for term in terms)]
     found.sort(key=lambda entry: str(entry.get("timestamp", "")), reverse=args.order != "asc")
     return found[: int(args.limit or 1000)]
 
 
 def as_entry(entry: Entry, name: str) -> dict[str, Json]:
-    project = state.project()
-    labels = {"location": project.region, "project_id": project.id}
-    labels |= {"configuration_name": name, "service_name": name}
     return filled(
         {
-            "resource": {"labels": labels, "type": "cloud_run_revision"},
+            "resource": resource(name),
             "severity": entry.severity.removeprefix("DEFAULT"),
             "textPayload": entry.message,
             "timestamp": timestamp(entry.time),
             "trace": entry.trace,
         }
     )
+
+
+def as_request(call: Call) -> dict[str, Json]:
+    """A call as the request log has it; the query of its URL was not kept."""
+    project = state.project().id
+    return {
+        "httpRequest": {
+            "latency": f"{call.milliseconds / 1000:.4f}s",
+            "requestMethod": call.method,
+            "requestUrl": services.service(call.function).url + call.path,
+            "status": call.status,
+        },
+        "logName": f"projects/{project}/logs/run.googleapis.com%2Frequests",
+        "resource": resource(call.function),
+        "severity": "INFO" if call.status < 400 else "WARNING" if call.status < 500 else "ERROR",
+        "spanId": call.span,
+        "timestamp": timestamp(call.time),
+        "trace": f"projects/{project}/traces/{call.trace}",
+    }
+
+
+def resource(name: str) -> dict[str, Json]:
+    project = state.project()
+    labels = {"location": project.region, "project_id": project.id}
+    labels |= {"configuration_name": name, "service_name": name}
+    return {"labels": labels, "type": "cloud_run_revision"}

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -229,7 +230,8 @@ def logged(grouped):
         ('resource.labels.service_name="shared" AND textPayload:"ne"', "none new"),
         ("resource.labels.service_name=other", ""),
         ('resource.type="cloud_run_revision" AND textPayload=~"^n.w$"', "new"),
-        ("", "none new old"),
+        ("textPayload=~[a-z]", "none new old"),
+        ("httpRequest.status<600 textPayload:e", ""),
     ],
 )
 def test_a_filter_of_the_log_is_obeyed(logged, asked, found):
@@ -242,7 +244,7 @@ def test_a_filter_of_the_log_is_obeyed(logged, asked, found):
     [
         "NOT severity=ERROR", "severity=ERROR OR severity=INFO", "(severity=ERROR)", "broken", "severity=LOUD",
         'jsonPayload.message="x"', "timestamp>=yesterday", 'labels."x"=1', "trace>1", "AND trace=1", 'trace="a',
-        "httpRequest.status=500",
+        "httpRequest.status=all", "httpRequest.userAgent=curl",
     ],
 )  # fmt: skip
 def test_what_a_filter_asks_beyond_that_is_refused(logged, asked):
@@ -252,7 +254,7 @@ def test_what_a_filter_asks_beyond_that_is_refused(logged, asked):
 
 
 def test_the_log_can_be_read_from_its_begin_and_of_the_last_time_only(logged):
-    read = "logging read --format='value(textPayload)'"
+    read = "logging read textPayload=~[a-z] --format='value(textPayload)'"
     assert logged.gcloud(f"{read} --order=asc --limit=1") == "old"
     assert "freshness" in logged.refused(f"{read} --freshness=soon")
     assert logged.gcloud(f"{read} --freshness=1h").split() == ["none", "new", "old"]
@@ -262,5 +264,12 @@ def test_a_refused_call_is_found_by_its_trace(grouped):
     trace = "0af7651916cd43dd8448eb211c80319c"
     assert call(grouped.url("shared"), headers={"X-Cloud-Trace-Context": trace}).status_code == 403
     asked = f'trace="projects/local-project/traces/{trace}"'
-    [entry] = json.loads(grouped.gcloud(f"logging read '{asked}' --format=json"))
-    assert "Empty Authorization header value" in entry["textPayload"]
+    found = json.loads(grouped.gcloud(f"logging read '{asked}' --format=json"))
+    assert "Empty Authorization header value" in found[0]["textPayload"]
+    asked += ' AND logName="projects/local-project/logs/run.googleapis.com%2Frequests"'
+    asked += ' AND httpRequest.status>=400 AND severity=WARNING'
+    assert json.loads(grouped.gcloud(f"logging read '{asked}' --format=json")) == [found[1]]
+    request = found[1]["httpRequest"]
+    assert re.fullmatch(r"0\.\d{4}s", request.pop("latency"))
+    url = f"{grouped.url('shared')}/"
+    assert request == {"requestMethod": "GET", "requestUrl": url, "status": 403}

@@ -6,23 +6,25 @@ import shutil
 
 import pytest
 
+from editions import BASH, edition
 from local_toy import Local
-from recorded_cloud import NAMES, TOY
-from tool.testing import edition, run, succeeded
-
-EDITION = "70fa1ba"  # the last one that was bash
+from recorded_cloud import NAMES, TOY, Cloud
+from tool.testing import run, succeeded
 
 
 @pytest.fixture(scope="module")
 def old_edition(tmp_path_factory):
     """A folder with that edition, whose packages are those of this clone."""
-    folder = edition(EDITION, tmp_path_factory.mktemp("old") / "edition")
+    folder = edition(BASH, tmp_path_factory.mktemp("old") / "edition")
     if not folder:
-        pytest.skip(f"left out: this repository does not have the commit {EDITION}")
+        pytest.skip(f"left out: this repository does not have the commit {BASH}")
     return folder
 
 
-def test_in_the_cloud_nothing_is_made_anew(cloud, old_edition):
+def test_in_the_cloud_nothing_is_made_anew(tmp_path, old_edition):
+    app = shutil.copytree(TOY, tmp_path / "toy")
+    (tmp_path / "cloud").mkdir()
+    cloud = Cloud(tmp_path / "cloud", app)
     words = (f"--app={cloud.app}", "--project=p-1", "--region=us-east1")
     dry = succeeded(run(str(old_edition / "deploy.sh"), *words, "--dry-run", env=cloud.env))
     replay(cloud, dry.stdout)
