@@ -24,8 +24,8 @@ from tool.deploy.this_machine import ThisMachine
 from tool.deploy.verify import Measured
 from tool.python import lock
 
-PAUSE = 0.08  # seconds between two looks; longer where a look takes long
-SETTLES = 0.03  # seconds: what an editor does in several steps is one change
+PAUSE = 0.04  # seconds between two looks; longer where a look takes long
+SETTLES = 0.02  # seconds: what an editor does in several steps is one change
 LONGEST = 2  # seconds for which steps that follow each other are waited for
 ALSO = ("trust-map", "requirements.txt")
 Seen = dict[str, tuple[int, int, int]]

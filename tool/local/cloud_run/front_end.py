@@ -12,7 +12,7 @@ import aiohttp
 from aiohttp import web
 
 from tool.local import services, state
-from tool.local.cloud_run import forwarding, invoker_check
+from tool.local.cloud_run import forwarding, function_log, invoker_check
 from tool.local.cloud_run.calls import Call, Calls
 from tool.local.cloud_run.forwarding import Headers
 from tool.local.cloud_run.pages import SERVER, page
@@ -103,7 +103,7 @@ class FrontEnd:
         request["verdict"] = invoker_check.verdict(service, path, headers)
         if refused := request["verdict"].refusal:
             if refused.reason:
-                self.log(refused.reason, request)
+                await self.log(refused.reason, request)
             return page(refused.status, path)
         return await self.let_in(request, service.serving, headers)
 
@@ -113,7 +113,7 @@ class FrontEnd:
         places = self.places.setdefault(serving.revision, Places())
         patience = min(PATIENCE, serving.timeout or PATIENCE)
         if not await places.enter(serving.places, patience):
-            self.log(NO_PLACE, request)
+            await self.log(NO_PLACE, request)
             return page(429)
         # Who has left is not served. Who leaves once inside keeps the place: the function goes on.
         if forwarding.has_left(request):
@@ -123,7 +123,7 @@ class FrontEnd:
             async with asyncio.timeout(serving.timeout):
                 return await self.hand_on(request, serving.port, headers)
         except TimeoutError:
-            self.log(
+            await self.log(
                 "The request has been terminated because it has reached the maximum request timeout.",
                 request,
             )
@@ -143,27 +143,27 @@ class FrontEnd:
         try:
             answer = await forwarding.ask(self.session, request, f"127.0.0.1:{port}", headers)
         except aiohttp.ClientConnectorError:
-            self.log("The function does not run. Run ./deploy.sh --local", request)
+            await self.log("The function does not run. Run ./deploy.sh --local", request)
             return page(503)
         except (aiohttp.ClientError, ConnectionError):
             if request.content.exception():  # the client sent a body that is none
                 return page(400)
             if request.content.at_eof():
-                self.log("The function hung up without an answer.", request)
+                await self.log("The function hung up without an answer.", request)
             else:  # it may have answered, for instance 413, and the answer was lost
-                self.log("The function hung up before it had read the whole request.", request)
+                await self.log("The function hung up before it had read the whole request.", request)
             return page(503)
         request["by_function"] = True
         async with answer:
             return await forwarding.hand_back(answer, request, SERVER)
 
-    def log(self, message: str, request: web.BaseRequest) -> None:
+    async def log(self, message: str, request: web.BaseRequest) -> None:
         """Into the function's log, where Cloud Run puts it, too."""
         if asks_to_verify(request):
             message += " (asked by deploy.sh verify)"
         project = state.found_project()
         trace = f"projects/{project.id}/traces/{request['trace'].id}" if project else ""
-        log.write(self.name, request["revision"], "WARNING", message, trace)
+        await function_log.write(self.name, request["revision"], "WARNING", message, trace)
 
 
 def asks_to_verify(request: web.BaseRequest) -> bool:

@@ -83,7 +83,7 @@ class Instance:
     def attend(self, child: subprocess.Popen[bytes], printed: "Printed") -> None:
         """Reads what it prints, to its end, and says when it listens."""
         deadline = time.monotonic() + STARTING
-        while printed.read(processes.LOOKS if self.listens else 0.02):
+        while printed.read(processes.LOOKS if self.listens else 0.005):
             if not processes.is_where_it_was(self.revision.name, processes.LOCK_FD):
                 self.end(signal.SIGQUIT, None)  # its folder was moved, or removed
             if not self.listens and accepts(self.port):

@@ -1,14 +1,8 @@
 """The log of a function: an entry a line, as JSON."""
 
-import array
-import contextlib
 import datetime
-import fcntl
 import json
-import os
 import pathlib
-import termios
-import time
 
 from tool.local.records import Record
 from tool.local.state import STATE
@@ -53,30 +47,6 @@ def pipe_of(revision: str) -> str:
     if folder != str(STATE):
         raise FileNotFoundError
     return str(pipe)
-
-
-def write(service: str, revision: str, severity: str, message: str, trace: str) -> None:
-    """Writes an entry as if the instance had printed it; where none reads, into the file itself."""
-    entry = {"severity": severity, "message": message, TRACE: trace}
-    with contextlib.suppress(OSError):
-        pipe = os.open(pipe_of(revision), os.O_WRONLY | os.O_NONBLOCK)
-        try:
-            os.write(pipe, f"\n{json.dumps(entry)}\n".encode())
-            wait_until_read(pipe)
-            return
-        finally:
-            os.close(pipe)
-    with contextlib.suppress(OSError):  # a log that cannot be written to breaks no call
-        with open(STATE / "logs" / f"{service}.log", "a", encoding="utf-8") as file:
-            print(line(message, severity, trace), file=file)
-
-
-def wait_until_read(pipe: int, patience: float = 0.2) -> None:
-    """So that who looks into the log after the answer finds the entry."""
-    end, left = time.monotonic() + patience, array.array("i", [1])
-    while left[0] and time.monotonic() < end:
-        fcntl.ioctl(pipe, termios.FIONREAD, left)
-        time.sleep(0.0005)
 
 
 def entry(line: str) -> Entry:
