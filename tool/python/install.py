@@ -18,6 +18,7 @@ from tool.python import settings  # noqa: E402
 
 VENV = pathlib.Path(".venv").absolute()
 STAMPS, PYTHON, UV = VENV / "installed", VENV / "bin" / "python", VENV / "bin" / "uv"
+HERE = ("--no-user", "--target=", f"--prefix={VENV}", "--root=/")  # whatever pip's files say
 TOOL = "tool/python/requirements.txt"
 WITH_BUNDLED_PIP = """
 import ensurepip, pathlib, runpy, sys
@@ -79,22 +80,15 @@ def make_venv() -> None:
 
 def install_uv() -> None:
     [pinned] = re.findall(r"^uv==\S+", pathlib.Path(TOOL).read_text("utf-8"), re.M)
-    words = ("install", "--quiet", pinned)
+    words, env = ("install", "--quiet", *HERE, pinned), settings.for_pip(os.environ)
     # The pip that comes with Python works without being installed, which takes seconds.
     bundled = [str(PYTHON), "-c", WITH_BUNDLED_PIP]
-    if not failure([*bundled, *words], pip_settings(bundled)):
+    if not failure([*bundled, *words], env):
         return
     failure([str(PYTHON), "-m", "ensurepip"])
     pip = [str(PYTHON), "-m", "pip"]
-    if problem := failure([*pip, *words], pip_settings(pip)):
+    if problem := failure([*pip, *words], env):
         raise SystemExit(f"{problem}\npip could not install {pinned}")
-
-
-def pip_settings(pip: list[str]) -> dict[str, str]:
-    env = {**os.environ, "_PIP_RUNNING_IN_SUBPROCESS": "1"}  # or it would start the Python of PIP_PYTHON
-    listing = [*pip, "config", "list"]
-    done = subprocess.run(listing, text=True, capture_output=True, stdin=subprocess.DEVNULL, env=env)
-    return settings.for_pip(os.environ, done.stdout)
 
 
 def failure(command: list[str], env: dict[str, str] | None = None) -> str:

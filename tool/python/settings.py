@@ -5,7 +5,6 @@ Python. Here packages go into environments that are made for them. Index, links,
 and cache are as they are set.
 """
 
-import ast
 import os
 import pathlib
 import re
@@ -13,7 +12,7 @@ import tomllib
 from collections.abc import Mapping
 
 OF_PIP = (
-    "index-url extra-index-url no-index find-links trusted-host proxy cert client-cert cache-dir no-cache-dir"
+    "config-file index-url extra-index-url no-index find-links trusted-host proxy cert client-cert cache-dir no-cache-dir"
     " retries timeout default-timeout keyring-provider use-feature"
 ).split()
 OF_UV = re.compile(
@@ -26,19 +25,11 @@ NAMES = {"allow-insecure-host": "UV_INSECURE_HOST", "native-tls": "UV_SYSTEM_CER
 IN_FILES = "index-url no-index cache-dir no-cache offline keyring-provider index-strategy link-mode".split()
 
 
-def for_pip(env: Mapping[str, str], listed: str) -> dict[str, str]:
-    """The environment for pip. `listed`: what `pip config list` says, of files and variables."""
-    kept = {name: value for name, value in env.items() if not name.startswith("PIP_")}
-    found: dict[str, str] = {}
-    for line in listed.splitlines():  # later ones win: files, the command's section, variables
-        key, _, value = line.partition("=")
-        section, _, name = key.rpartition(".")
-        if name in OF_PIP and section in ("global", "install", ":env:"):
-            variable = f"PIP_{name.upper().replace('-', '_')}"
-            is_later = section != "global" or variable not in found
-            if is_later and not (section == "install" and f":env:.{name}=" in listed):
-                found[variable] = " ".join(str(ast.literal_eval(value)).split())
-    return {**kept, **found, "PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+def for_pip(env: Mapping[str, str]) -> dict[str, str]:
+    """The environment for pip: of its variables those in OF_PIP. Options overrule its files."""
+    kept = {k: v for k, v in env.items() if not k.startswith("PIP_") or k[4:].lower().replace("_", "-") in OF_PIP}
+    # Without the last one it would start the Python of a file's "python = ".
+    return {**kept, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "_PIP_RUNNING_IN_SUBPROCESS": "1"}
 
 
 def for_uv(env: Mapping[str, str]) -> dict[str, str]:

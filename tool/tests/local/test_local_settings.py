@@ -1,7 +1,6 @@
 """Settings of pip and uv that a person may have: where packages go is ours, where they come from is theirs."""
 
 import http.server
-import os
 import shutil
 import threading
 
@@ -123,18 +122,6 @@ try:
 except build.BuildFailed:
     pass
 """
-
-
-def test_of_pip_s_settings_the_nearest_counts():
-    listed = (
-        "global.index-url='https://a'\nglobal.target='/x'\ninstall.index-url='https://b'\nglobal.user='true'\n"
-        "global.extra-index-url='\\nhttps://c\\nhttps://d'\n:env:.cert='/cert'\nglobal.cert='/other'\n"
-    )
-    found = settings.for_pip({"PIP_TARGET": "/x", "PIP_CERT": "/cert", "HOME": "/h"}, listed)
-    assert found == {
-        "HOME": "/h", "PIP_INDEX_URL": "https://b", "PIP_EXTRA_INDEX_URL": "https://c https://d", "PIP_CERT": "/cert",
-        "PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-    }  # fmt: skip
 
 
 def test_of_uv_s_settings_the_variables_win(tmp_path):
