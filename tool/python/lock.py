@@ -141,7 +141,7 @@ async def has_wheels(file: pathlib.Path) -> None:
     for system in SYSTEMS:
         for version in VERSIONS:
             words = (
-                "pip", "install", "--quiet", "--dry-run", "--target", tempfile.gettempdir(),
+                "pip", "install", "--quiet", "--dry-run", "--no-deps", "--target", tempfile.gettempdir(),
                 "--only-binary", ":all:", "--python-platform", system, "--python-version", version,
                 "-r", str(ROOT_LOCK), "-r", str(file),
             )  # fmt: skip
