@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tool.deploy.cloud import Level
 from tool.deploy.grants import Facts, OpenCheck, Removal, RoleBinding
-from tool.deploy.graph import Graph
+from tool.deploy.graph import Graph, Sureness
 from tool.deploy.principals import Distance, distance, is_agent_of_google
 from tool.deploy.who import Search, Way
 
@@ -26,11 +26,15 @@ class Finding(NamedTuple):
     cut: tuple[Removal, ...]  # without these, only by_map and kept are left
 
     @property
-    def rank(self) -> tuple[int, int, int, str]:
-        """Certain before perhaps, then the farthest from the project, then the shortest way."""
+    def best(self) -> tuple[Sureness, int]:
+        """The rank of its best way."""
         ways = [*self.ways, *self.kept, *([self.by_map] if self.by_map else [])]
-        sureness, length = min(way.rank for way in ways)
-        return sureness, self.distance, length, self.principal
+        return min(way.rank for way in ways)
+
+    @property
+    def rank(self) -> tuple[bool, Distance, tuple[Sureness, int], str]:
+        """Perhaps comes last; before that the farthest from the project, then the surest and shortest way."""
+        return self.best[0] is Sureness.PERHAPS, self.distance, self.best, self.principal
 
 
 class Found(NamedTuple):

@@ -33,11 +33,11 @@ class Way(NamedTuple):
         return list(dict.fromkeys(doubt for step in self.steps for doubt in step.edge.doubts))
 
     @property
-    def rank(self) -> tuple[int, int]:
+    def rank(self) -> tuple[Sureness, int]:
         return self.sureness, len(self.steps)
 
     @property
-    def order(self) -> tuple[tuple[int, int], list[int]]:
+    def order(self) -> tuple[tuple[Sureness, int], list[int]]:
         """The rank; of equal ones, what is told more simply comes first."""
         return self.rank, [step.edge.does.value for step in self.steps]
 

@@ -48,7 +48,7 @@ def json_of(finding: Finding, facts: Facts) -> dict[str, Any]:
     by_map = [finding.by_map] if finding.by_map else []
     return {
         "principal": finding.principal,
-        "certain": finding.rank[0] == Sureness.CERTAIN,
+        "certain": finding.best[0] is Sureness.CERTAIN,
         "as_trust_map_says": finding.by_map is not None and not finding.ways and not finding.kept,
         "ways": [
             *(json_of_way(way, facts, by_map=True) for way in by_map),

@@ -193,6 +193,8 @@ def test_a_function_s_code_is_a_way_of_its_own_kind():
     assert way["sure"] == "through code"
     assert [step["who"] for step in way["steps"]] == ["allUsers", "the code of front", FRONT]
     assert "  allUsers\n      anonymous → front, through its code:\n" in text(INVOKE, opened)
+    # Everyone comes first, also if it takes the code.
+    assert list(shown(INVOKE, opened)) == ["allUsers", account(FRONT)]
     # As trust-map says, where it says so.
     by_map = shown(INVOKE, opened, by_map=MAP | {("r/front", "allUsers")})["allUsers"]
     assert by_map["as_trust_map_says"] and by_map["ends"] == []
