@@ -1,10 +1,12 @@
 """The figures in docs/production.md, each a ratio of two things measured side by side. See the file benchmark."""
 
 import concurrent.futures
+import contextlib
 import functools
 import http.client
 import itertools
 import json
+import math
 import os
 import pathlib
 import random
@@ -366,6 +368,78 @@ def ways():
     row("the same with every principal's ways and what ends them", f"{found:.2f} s", "reported")
 
 
+def console():
+    """What the console costs a function, and how soon it shows a call when there are many."""
+    project = LocalProject(copied(WORK / "shown"))
+    try:
+        succeeded(project.deploy_sh())
+        project.enter()
+        address, page = project.url(LOGIN).removeprefix("http://"), project.env["CONSOLE_URL"]
+        own = threading.local()
+
+        def call(path="/", headers=None):
+            if not hasattr(own, "connection"):
+                own.connection = http.client.HTTPConnection(address, timeout=20)
+            own.connection.request("GET", path, headers=headers or {})
+            own.connection.getresponse().read()
+
+        token = {"Authorization": f"Bearer {project.token('you', None)}"}
+        with_page, without = [], []
+        for _ in range(6):
+            without.append(per_second(lambda: call(headers=token), 2))
+            with watched(page):
+                with_page.append(per_second(lambda: call(headers=token), 2))
+        ratio = statistics.median(without) / statistics.median(with_page)
+        row("a function's calls a second without the console's page / while it is open", f"{ratio:.2f}", "≤ 1.02")
+        late, rate = appearing(call, page)
+        row(f"of {rate:.0f} calls a second for ten seconds, one appears after (median, last)", late, "reported")
+    finally:
+        project.end()
+
+
+@contextlib.contextmanager
+def watched(page):
+    """The console's page is open: its events are read by a process of their own."""
+    reader = subprocess.Popen(["curl", "-sN", f"{page}/events"], stdout=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        reader.kill()
+        reader.wait()
+
+
+def appearing(call, page):
+    """How long after its answer a call is in the events: 500 a second, for ten seconds."""
+    count, came = 5000, {}
+    answered = [0.0] * count
+    stream = requests.get(f"{page}/events", stream=True, timeout=60)
+
+    def read():
+        for line in stream.iter_lines(chunk_size=None):
+            if line.startswith(b"data: ["):
+                for one in json.loads(line[6:]):
+                    came.setdefault(one["path"], time.perf_counter())
+            if f"/{count - 1}" in came:
+                return
+
+    begun = time.perf_counter()
+
+    def paced(n):
+        time.sleep(max(0, begun + n / 500 - time.perf_counter()))
+        call(f"/{n}")
+        answered[n] = time.perf_counter()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with concurrent.futures.ThreadPoolExecutor(2 * CORES) as pool:
+        list(pool.map(paced, range(count)))
+    rate = count / (time.perf_counter() - begun)
+    reader.join(60)
+    stream.close()
+    late = sorted(came.get(f"/{n}", math.inf) - answered[n] for n in range(count))
+    return f"{statistics.median(late):.2f} s, {late[-1]:.2f} s", rate
+
+
 def recovery():
     """How long a log-in takes to succeed after user-profiles hung for 20 s under 64 clients."""
     clone = copied(WORK / "hanging")
@@ -456,7 +530,7 @@ if __name__ == "__main__":
     version = ".".join(map(str, sys.version_info[:2]))
     print(f"Python {version}, {CORES} cores\n\n| figure | measured | aim |\n|---|---|---|")
     try:
-        for measure in (calls, token_requests, starts, logins, recovery, edit_loop, growth, first_run, ways):
+        for measure in (calls, token_requests, starts, logins, recovery, edit_loop, growth, first_run, ways, console):
             measure()
     finally:
         shutil.rmtree(WORK, ignore_errors=True)

@@ -1,11 +1,12 @@
-"""The pictures in README.md show the page as it is now. To take them anew: tests/run --pictures tests/docs/test_pictures.py"""
+"""The pictures in README.md and docs/tutorial.md show the pages as they are now. To take them anew: tests/run --pictures tests/docs/test_pictures.py"""
 
 import os
 import re
 
 import pytest
 
-from tool.testing import ROOT
+from names import LOGIN
+from tool.testing import ROOT, succeeded
 
 if not os.environ.get("CHROMIUM"):
     pytest.skip("left out: no Chromium or Chrome is installed", allow_module_level=True)
@@ -20,20 +21,38 @@ def test_the_pictures_show_the_page_as_it_is(project, browser, address, pytestco
     try:
         page.sign_up("ada-p")
         page.log_in("ada-p")
-        compare(page, "before", pytestconfig)
+        compare(page.tab, page.text(), "before", pytestconfig)
         page.search()
-        compare(page, "refused", pytestconfig)
+        compare(page.tab, page.text(), "refused", pytestconfig)
     finally:
         page.context.close()
 
 
-def compare(page, name, pytestconfig):
+def test_the_picture_of_the_console_shows_it_as_it_is(clone, browser, pytestconfig):  # noqa: F811
+    succeeded(clone.deploy_sh())
+    clone.enter()
+    account = {"username": "ada", "password": "a pass phrase"}
+    clone.request("POST", LOGIN, "/signup", json={**account, "display_name": "Ada"})
+    clone.request("POST", LOGIN, json=account)
+    clone.request("GET", LOGIN, "/search")
+    tab = browser.new_page(viewport={"width": 1280, "height": 700})
+    try:
+        tab.goto(clone.env["CONSOLE_URL"])
+        tab.locator(".call", has_text="login → search").click()
+        tab.get_by_text("search: The request was not authenticated").wait_for()
+        said = re.sub(r"\d\d:\d\d:\d\d(\.\d+)?", "TIME", tab.locator("body").inner_text())
+        compare(tab, said, "console", pytestconfig)
+    finally:
+        tab.close()
+
+
+def compare(tab, said, name, pytestconfig):
     """What the page says, and what it said when the picture was taken."""
-    said = re.sub(r"\d+ ms", "N ms", page.text())
+    said = re.sub(r"\d+ ms", "N ms", said)
     said = re.sub(r"http://127.0.0.1:\d+", "http://127.0.0.1:PORT", said)
     said = re.sub(r"Since\n.*", "Since\nTIME", said)
     if pytestconfig.getoption("--pictures", False):
-        page.tab.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+        tab.screenshot(path=PICTURES / f"{name}.png", full_page=True)
         (PICTURES / f"{name}.txt").write_text(said)
     assert said == (PICTURES / f"{name}.txt").read_text(), "to take them anew: tests/run --pictures tests/docs/test_pictures.py"
 

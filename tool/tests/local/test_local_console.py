@@ -194,3 +194,65 @@ def test_a_refused_call_tells_why_by_keyboard(page, local, inner):
     assert "Refused: " in box.inner_text() and "add-iam-policy-binding inner" in box.inner_text()
     page.get_by_text("lacks {run.routes.invoke} permission").first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_what_a_call_led_to_is_nested_below_it(page, console, local, inner, token):
+    call(local.url("outer"), local.gcloud("auth print-identity-token"), path="/led-to")
+    first = newest(console)
+    traceparent = f"00-{first['trace']}-{first['span']}-01"
+    call(inner, token, path="/led-to/this", headers={"Traceparent": traceparent})
+    page.locator("li", has_text="GET /led-to").locator("ol .call", has_text="GET /led-to/this").wait_for()
+
+
+def test_the_printed_command_is_run_and_the_edge_changes(page, local, inner):
+    edge = page.locator("#map line", has=page.locator("title", has_text="closed → inner"))
+    token = local.token("closed", inner)
+    call(inner, token, path="/knock")
+    row = page.locator(".call", has_text="GET /knock").first
+    row.click()
+    page.wait_for_function(STATE, arg=["closed → inner", "no"])
+    try:
+        local.gcloud(page.locator(".why pre").first.inner_text().removeprefix("gcloud "))
+        call(inner, token, path="/knock/again")
+        page.wait_for_function(STATE, arg=["closed → inner", "in"])
+        assert "was let in" in edge.locator("title").text_content()
+    finally:
+        local.put_out(local.member("closed"), "inner")
+
+
+STATE = """([edge, state]) => [...document.querySelectorAll("#map line")].some((line) =>
+    line.classList.contains(state) && line.textContent.startsWith(edge))"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_axe_finds_nothing(page, local, inner, scheme, width):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="left out: axe is not installed")
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 844})
+    call(inner, local.token("closed", inner), path="/axe")
+    page.locator(".call", has_text="GET /axe").first.click()
+    page.locator(".why").wait_for()
+    found = axe.Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+
+
+def test_thirty_functions_can_be_read(page, console):
+    names = [f"function-{n}" for n in range(30)]
+    callers = ["anonymous", "you", *names]
+    edges = [
+        {"caller": caller, "function": name, "allowed": n % 2 == 0, "last_let_in": (None, True, False)[n % 3]}
+        for n, (caller, name) in enumerate(zip(callers, names, strict=False))
+    ]
+    drawn = {"callers": callers, "functions": [{"name": n, "url": "", "runs": True} for n in names], "edges": edges}
+    answer = {"content_type": "text/event-stream", "body": f"event: map\ndata: {json.dumps(drawn)}\n\n"}
+    page.route("**/events*", lambda route: route.fulfill(**answer))
+    page.goto(console)
+    page.wait_for_function("document.querySelectorAll('#map text').length >= 62")
+    boxes = [text.bounding_box() for text in page.locator("#map text").all()]
+    assert min(box["height"] for box in boxes) >= 10
+    columns = [[box for box in boxes if box["x"] < 150], [box for box in boxes if box["x"] > 150]]
+    for column in columns:
+        ends = [box["y"] + box["height"] for box in column]
+        assert len(column) >= 31 and all(end <= box["y"] + 1 for end, box in zip(ends, column[1:], strict=False))
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
