@@ -60,7 +60,7 @@ def json_app(name: str, largest_body: int = 16 * 1024) -> Flask:
 
     @app.route("/", methods=["OPTIONS"])
     def let_in():
-        # What "deploy.sh verify" asks for: whoever reads this was let in by the platform.
+        # What "deploy.sh verify" asks for: a caller that gets this was let in by the platform.
         return {}
 
     @functions_framework.errorhandler(500)  # of an event function, which has no use for the app

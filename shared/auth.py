@@ -3,7 +3,7 @@
     session.get(url, auth=IDTokenAuth(audience))
 
 Google signs the token, for this function's own service account and for one receiver, its
-audience. When it is fetched and how long it is kept stands in kept_token.py.
+audience. kept_token.py says when it is fetched and how long it is kept.
 """
 
 import time
@@ -32,7 +32,7 @@ class IDTokenAuth(requests.auth.AuthBase):
 
     `audience` is the URL of the receiving function: https, or http on this machine.
     `url` is where requests are sent, where that is another one (a tag, a custom domain).
-    Raises ValueError for any other address, TokenError where no token is to be had.
+    Raises ValueError for any other address, TokenError if no token can be fetched.
     """
 
     kind = "serviceAccount"

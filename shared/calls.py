@@ -88,7 +88,7 @@ class TimedOut(CallError):
 class Function:
     """Another function, called by its name, as this function's own service account.
 
-    Its URL stands in the environment, as deploy.sh sets it: MY_FUNCTION_URL for my-function.
+    Its URL is in the environment, as deploy.sh sets it: MY_FUNCTION_URL for my-function.
     It is the audience, too, where `audience` is not given. `timeout`: seconds that a call may
     take, with its token and its connection; only a slow DNS is not counted. `auth`: what attaches
     the token, for a script on a developer's machine: GcloudAuth.

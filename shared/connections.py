@@ -29,7 +29,7 @@ class Adapter(HTTPAdapter):
 
 
 def new_session() -> requests.Session:
-    """For requests with a token: no cookies, no ~/.netrc in place of the token, no proxy."""
+    """For requests with a token: no cookies, no ~/.netrc instead of the token, no proxy."""
     session = requests.Session()
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.trust_env = False

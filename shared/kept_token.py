@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class TokenError(Exception):
-    """There is no ID token to be had, or it must not be sent to this address."""
+    """No ID token can be fetched, or it must not be sent to this address."""
 
 
 class Token(NamedTuple):
@@ -35,8 +35,8 @@ class Token(NamedTuple):
 class KeptToken:
     """The token that `fetch` brings; `fetch` raises TokenError where there is none.
 
-    `clock` tells the time in seconds since 1970. It is the clock of the wall, for an instance
-    may be frozen between two requests, with a fetch under way.
+    `clock` tells the time in seconds since 1970: wall-clock time, because an instance may be
+    frozen between two requests, during a fetch.
     """
 
     def __init__(self, fetch: Callable[[], Token], clock: Callable[[], float] = time.time):

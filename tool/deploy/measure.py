@@ -217,7 +217,7 @@ class Measuring:
         OPTIONS changes nothing in a function that keeps to HTTP. It does run the function's code.
         """
         pages = [f"page.{next(self._pages)}" for _ in names]
-        # The token goes in by standard input: what stands in an argument, ps shows to everyone.
+        # The token goes in by standard input: ps shows arguments to everyone.
         config = [f'header = "Authorization: Bearer {token}"'] if token else []
         for name, page in zip(names, pages, strict=True):
             config += [f'url = "{self.target.url(name)}/"', f'output = "{page}"']
