@@ -7,6 +7,7 @@ token, no query and no body.
 import asyncio
 import collections
 import contextlib
+import itertools
 import json
 from collections.abc import Iterator
 
@@ -42,6 +43,7 @@ class Call(Record):
 class Calls:
     def __init__(self) -> None:
         self.kept = collections.deque[Call](read(), maxlen=KEPT)
+        self._lines = collections.deque[str](map(line, self.kept), maxlen=KEPT)
         self.changed = asyncio.Event()
         self._number = self.kept[-1].number if self.kept else 0
 
@@ -49,12 +51,22 @@ class Calls:
         self._number += 1
         return self._number
 
+    def after(self, number: int) -> list[str]:
+        """Those after the one of this number, each as JSON."""
+        new = itertools.takewhile(lambda call: call.number > number, reversed(self.kept))
+        return list(itertools.islice(self._lines, len(self.kept) - sum(1 for _ in new), None))
+
     def note(self, call: Call) -> None:
         self.kept.append(call)
+        self._lines.append(text := line(call))
         self.changed.set()
         self.changed = asyncio.Event()  # for who looks after the next one
         with contextlib.suppress(OSError), open(LOG, "a", encoding="utf-8") as file:
-            print(json.dumps(call.as_dict()), file=file)
+            print(text, file=file)
+
+
+def line(call: Call) -> str:
+    return json.dumps(call.as_dict())
 
 
 def read() -> Iterator[Call]:
@@ -63,9 +75,9 @@ def read() -> Iterator[Call]:
         lines = LOG.read_text("utf-8", "replace").splitlines()[-KEPT:]
     except OSError:
         return
-    for line in lines:
+    for text in lines:
         with contextlib.suppress(ValueError, TypeError):
-            content = json.loads(line)
+            content = json.loads(text)
             call = Call.of(content | {"outcome": Outcome(content["outcome"])})
             if call:
                 yield call

@@ -9,6 +9,7 @@ import json
 import pathlib
 import secrets
 import shlex
+import time
 
 from aiohttp import web
 
@@ -32,7 +33,7 @@ POLICY = (
     "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; connect-src 'self';"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-LOOKS = 1.0  # seconds between two looks at policies and processes, while somebody watches
+LOOKS = 0.5  # seconds between two looks at policies, processes and edges, while somebody watches
 
 
 class Console:
@@ -70,24 +71,27 @@ class Console:
         ]
 
     async def events(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Calls as they happen, and the map whenever it changes, as server-sent events."""
+        """Calls as they happen, and the map whenever it changes, as server-sent events.
+
+        A call is sent as it is kept. /calls has what else there is to say of it.
+        """
         headers = {**HEADERS, "Content-Type": "text/event-stream"}
         response = web.StreamResponse(headers=headers)
         await response.prepare(request)
-        number, drawn = int(request.query.get("after", "0") or 0), ""
+        number, drawn, look_at = int(request.query.get("after", "0") or 0), "", 0.0
         with contextlib.suppress(ConnectionError):
             while True:
                 more = self.calls.changed
-                new = [shown(call) for call in self.calls.kept if call.number > number]
-                if new:
+                if new := self.calls.after(number):
                     number = self.calls.kept[-1].number
-                    await send(response, "calls", json.dumps(new))
-                now = json.dumps(trust_map(self.calls))
-                if now != drawn:
-                    drawn = now
-                    await send(response, "map", now)
+                    await send(response, "calls", f"[{','.join(new)}]")
+                if time.monotonic() >= look_at:
+                    if (now := json.dumps(trust_map(self.calls))) != drawn:
+                        drawn = now
+                        await send(response, "map", now)
+                    look_at = time.monotonic() + LOOKS
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOKS):
+                    async with asyncio.timeout(look_at - time.monotonic()):
                         await more.wait()
                     await asyncio.sleep(0.1)  # many calls at once are one event
         return response
@@ -115,9 +119,12 @@ LET_IN = (Outcome.LET_IN, Outcome.CHECK_IS_OFF)
 
 
 def shown(call: Call) -> dict[str, Json]:
-    nobody = "a bad token" if call.outcome is Outcome.BAD_TOKEN else "no token"
-    said = {"caller": call.caller or nobody, "why": why(call), "command": command(call)}
+    said = {"caller": call.caller or nobody(call), "why": why(call), "command": command(call)}
     return {**call.as_dict(), **said}
+
+
+def nobody(call: Call) -> str:
+    return "a bad token" if call.outcome is Outcome.BAD_TOKEN else "no token"
 
 
 def why(call: Call) -> str:

@@ -191,7 +191,8 @@ def test_a_refused_call_tells_why_by_keyboard(page, local, inner):
     page.keyboard.press("Enter")
     box = page.locator(".why")
     box.wait_for()
-    assert "Refused: " in box.inner_text() and "add-iam-policy-binding inner" in box.inner_text()
+    page.get_by_text("Refused: ").wait_for()
+    assert "add-iam-policy-binding inner" in box.inner_text()
     page.get_by_text("lacks {run.routes.invoke} permission").first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
@@ -212,7 +213,7 @@ def test_the_printed_command_is_run_and_the_edge_changes(page, local, inner):
     row.click()
     page.wait_for_function(STATE, arg=["closed → inner", "no"])
     try:
-        local.gcloud(page.locator(".why pre").first.inner_text().removeprefix("gcloud "))
+        local.gcloud(page.locator(".why pre", has_text="add-iam-policy-binding").inner_text().removeprefix("gcloud "))
         call(inner, token, path="/knock/again")
         page.wait_for_function(STATE, arg=["closed → inner", "in"])
         assert "was let in" in edge.locator("title").text_content()
