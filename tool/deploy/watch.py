@@ -98,9 +98,10 @@ class Watching:
         if any(path.name == "requirements.in" for path in saved):
             for sentence in lock.stale_of_app():
                 error(f"  {sentence}")
+        secrets = self.target.environment.secrets
         try:
             app = self.read()
-            if app == self.app:
+            if (app, self.target.environment.secrets) == (self.app, secrets):
                 await self.roll_out(app, concerned(app, saved))
             else:
                 self.app = None

@@ -132,6 +132,20 @@ def test_a_saved_environment_is_deployed(watched):
     watched.until("Every call that could be made was answered as the map says")
 
 
+def test_a_saved_secret_makes_a_new_revision(watched):
+    flags = (watched.app / "functions/front/flags").read_text()
+    watched.save("environments/local", "MINE=1\nsecret token=first\n")
+    watched.save("functions/front/flags", f"{flags}\n--set-secrets=TOKEN=token:latest\n")
+    watched.until("front is deployed")
+    watched.until("Every call that could be made was answered as the map says")
+    watched.save("environments/local", "MINE=1\nsecret token=second\n")
+    watched.until("front: there is a new value of token, so a new revision starts")
+    watched.until("front is deployed")
+    watched.save("functions/front/flags", flags)
+    watched.until("front is deployed")
+    watched.until("Every call that could be made was answered as the map says")
+
+
 def test_what_all_functions_are_made_of_deploys_all(watched):
     requirements = (watched.app / "requirements.txt").read_text()
     watched.save("requirements.txt", f"{requirements}# a word\n")
