@@ -242,7 +242,7 @@ def account(receiver, metadata, own_logging, monkeypatch):
     for name, value in {"ISSUER": ISSUER, "AUDIENCE": AUDIENCE, "CERTIFICATES": f"http://{issuer.address}"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("ORDERS_URL", f"http://{receiver.address}")
-    client = client_of(recipe("Let the user's own identity travel along")[1]["functions/account/main.py"], "account")
+    client = client_of(recipe("Pass the user's identity on")[1]["functions/account/main.py"], "account")
 
     def ask(claims=GOOD, key=private, token=None, lifetime=3600):
         now = int(time.time())
