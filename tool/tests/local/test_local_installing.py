@@ -74,6 +74,13 @@ def test_it_is_made_once_and_then_says_nothing(copy):
     assert failed.stderr.strip().splitlines()[-1].startswith("uv could not install")
     assert "Traceback" not in failed.stderr
 
+    # Its Python was removed, as an update of the system does it.
+    python = copy / ".venv" / "bin" / "python"
+    python.unlink()
+    python.symlink_to("/nothing/python")
+    succeeded(venv(copy))
+    assert any(line.startswith("aiohttp==") for line in packages(copy))
+
 
 def test_two_first_runs_at_once_do_not_break_each_other(copy):
     (copy / ".venv" / "bin").mkdir(parents=True)  # and a third one was cut short before them
