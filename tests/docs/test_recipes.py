@@ -176,7 +176,7 @@ def test_what_the_answers_say_is_seen(clone):
     clone.enter()
     shell = Shell("bash", clone.root, clone.env)
     try:
-        (setting,) = re.findall("^YOU=.*", TEXT, re.M)
+        (setting,) = re.findall("^YOU=\"Authorization.*", TEXT, re.M)
         assert shell.run(setting).strip() == ""
         for question in QUESTIONS:
             section = HOW_DO_I.partition(f"### {question}\n")[2].partition("\n### ")[0]

@@ -769,7 +769,9 @@ def test_without_python_it_says_what_is_needed(cloud, tmp_path):
     clone = tmp_path / "clone"  # whose own environment is not made yet
     clone.mkdir()
     shutil.copy(ROOT / "deploy.sh", clone)
-    refused = run(str(clone / "deploy.sh"), "who", "front", env={**cloud.env, "PATH": str(tools)})
+    env = {**cloud.env, "PATH": str(tools)}
+    env.pop("PYTHON", None)
+    refused = run(str(clone / "deploy.sh"), "who", "front", env=env)
     assert refused.returncode == 1
     assert refused.stderr.startswith("deploy.sh: Python 3.11 or newer is needed.")
 
