@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from tool.deploy import environment
 from tool.deploy.app import App
 from tool.deploy.cloud import Found
 from tool.deploy.gcloud import Answer, printed
@@ -67,7 +68,9 @@ async def missing(app: App, target: Target, found: Found) -> list[str]:
 
 def secret(target: Target, found: Found, name: str) -> Needed:
     if target.local:
-        by = f"Write it into .secrets/{name}, or as a line secret {name}=VALUE into environments/local"
+        by = f"Write it into .secrets/{name}"
+        if target.environment.name in ("", environment.LOCAL):  # another may be Google Cloud's, too
+            by += f", or as a line secret {name}=VALUE into environments/local"
         return Needed(f"the secret {name} has no value on this machine", by)
     project = f"--project={target.project}"
     enable = printed("gcloud services enable", "secretmanager.googleapis.com", project)

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from local_toy import Local
 from recorded_cloud import binding
 from test_deploy_commands import value
 from tool.deploy import environment
@@ -227,6 +228,25 @@ def test_where_nothing_is_missing_it_is_deployed_and_asked_again_for_little(dema
     asked = [" ".join(c[1:4]) for c in demanding.commands()]
     assert asked.count("secrets versions list") == 1
     assert not any("regions" in a or "roles/pubsub" in a or "billing" in a for a in asked)
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ([], "Write it into .secrets/a-key, or as a line secret a-key=VALUE into environments/local\n"),
+        (["--environment=dev"], "Write it into .secrets/a-key\n"),  # environments/local is not read then
+    ],
+)
+def test_a_secret_of_this_machine_is_written_where_it_is_read(toy, words, said):
+    (toy / "functions/front/flags").write_text("--set-secrets=KEY=a-key:latest\n")
+    (toy / "environments").mkdir()
+    (toy / "environments/dev").write_text("PREFIX=dev-\n")
+    local = Local(toy)
+    try:
+        refused = local.deploy_sh(*words)
+    finally:
+        local.end()
+    assert refused.returncode == 1 and refused.stderr.endswith(f"no value on this machine. {said}")
 
 
 def test_what_cannot_be_seen_is_not_called_missing(demanding):
