@@ -93,9 +93,9 @@ async def work(options: Options, environment: Environment) -> int:
     changes = options.verb in ("deploy", "destroy")
     options = options._replace(dry_run=options.dry_run and changes)
     progress = Progress(options.dry_run)
-    app = None if options.verb in ("destroy", "explain") else the_app.read(options.prefix, environment)
-    missing: list[str] = []
-    if app:
+    app, missing = None, list[str]()
+    if options.verb not in ("destroy", "explain"):
+        app = the_app.read(options.prefix, environment, complete=options.verb != "deploy")
         app, missing = chosen_of(app, options, environment)
     target = chosen(options, progress, environment)
     if options.verb == "run":

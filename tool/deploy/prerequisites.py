@@ -23,9 +23,12 @@ class Needed(NamedTuple):
     supplied_by: str
 
 
+# What still has a $ in it is a name without a value, and that is said of it already.
+
+
 def secrets(app: App, target: Target) -> list[str]:
     """The names of the secrets that flags ask for, each once."""
-    return sorted({secret for function in app.chosen for secret in function.secrets})
+    return sorted({secret for f in app.chosen for secret in f.secrets if "$" not in secret})
 
 
 def accounts(app: App, target: Target) -> list[str]:
@@ -33,11 +36,12 @@ def accounts(app: App, target: Target) -> list[str]:
     made = {target.email(name) for name in app.names}
     members = (caller.name for function in app.chosen for caller in function.invoked_by)
     emails = {m.partition(":")[2] for m in members if m.startswith("serviceAccount:")}
-    return sorted(e for e in emails - made if e.endswith(target.accounts_end))
+    return sorted(e for e in emails - made if e.endswith(target.accounts_end) and "$" not in e)
 
 
 def roles(app: App) -> list[str]:
-    return sorted({use for f in app.chosen for use in f.may_use if use.startswith("roles/")})
+    uses = {use for function in app.chosen for use in function.may_use}
+    return sorted(use for use in uses if use.startswith("roles/") and "$" not in use)
 
 
 def listed(app: App, target: Target) -> Iterator[str]:

@@ -220,6 +220,25 @@ def test_all_that_is_missing_is_named_at_once(demanding):
         assert said in refused.stderr
 
 
+def test_names_without_a_value_are_named_together_wherever_they_stand(cloud):
+    text = (cloud.app / "trust-map").read_text()
+    clock = "serviceAccount:$CLOCK@$PROJECT.iam.gserviceaccount.com"
+    write(cloud, "trust-map", text.replace("closed   -        -", f"closed   {clock}  roles/$ROLE"))
+    write(cloud, "functions/front/variables", "PAYMENTS_URL=$PAY\n")
+    write(cloud, "functions/front/flags", "--set-secrets=KEY=$KEY:latest,B=payments-key:latest\n")
+    cloud.enable("secretmanager")
+    cloud.answer("secrets versions list payments-key", [])
+    write(cloud, "environments/e", "")
+    refused = cloud.deploy_sh("--environment=e")
+    assert refused.returncode == 1 and cloud.changes() == []
+    named = re.findall(r"(\w+) is not set in this shell, nor in environments/e\.", refused.stderr)
+    assert named == ["CLOCK", "ROLE", "KEY", "PAY"]
+    # Nothing is to be made that has a $ in its name.
+    assert re.findall(r"Make it: (.*)", refused.stderr) == [MISSING["secret"].partition("Make it: ")[2]]
+    unknown = cloud.deploy_sh("verify", "--environment=e")
+    assert unknown.returncode == 1 and "column 2, $CLOCK: CLOCK is not set" in unknown.stderr
+
+
 def test_where_nothing_is_missing_it_is_deployed_and_asked_again_for_little(demanding):
     lacks(demanding, [])
     succeeded(demanding.deploy_sh())
