@@ -149,7 +149,8 @@ async def watch_files(
 
 
 def chosen_of(app: App, options: Options, environment: Environment) -> tuple[App, list[str]]:
-    """With the functions that a deploy is about, and what of their files has no value here."""
+    """With the functions that a deploy is about, and what of their files has no value here, or a
+    wrong one."""
     asked = options.names if options.verb == "deploy" else ()
     names = [app.prefix + name.removeprefix(app.prefix) for name in asked]
     for name in names:
@@ -157,12 +158,11 @@ def chosen_of(app: App, options: Options, environment: Environment) -> tuple[App
             raise no_function(app, name)
     app = app._replace(only=tuple(names))
     app, missing = the_app.expanded(app, environment)
-    wrong = [
-        f"{function.folder}/flags: {problem}"
-        for function in app.chosen for problem in flag_values.wrong(function)
-    ]  # fmt: skip
-    if options.verb == "deploy" and wrong and not missing:
-        raise the_app.Wrong(wrong)
+    if options.verb == "deploy":
+        missing += [
+            f"{function.folder}/flags: {problem}"
+            for function in app.chosen for problem in flag_values.wrong(function)
+        ]  # fmt: skip
     return app, missing
 
 

@@ -179,6 +179,7 @@ def demanding(cloud):
 
 NOT_FOUND = {"stderr": "ERROR: (gcloud) NOT_FOUND: it was not found.\n", "status": 1}
 MISSING = {
+    "flag": "functions/back/flags: --memory=9Zi is not a size",
     "variable": "functions/front/variables: PAYMENTS_URL=$PAY, but PAY is not set in this shell",
     "secret": "the secret payments-key has no enabled version. Make it: printf VALUE | gcloud secrets create payments-key --data-file=- --project=p-1",
     "account": "trust-map names the service account nightly@p-1.iam.gserviceaccount.com, which is not there. Make it: gcloud iam service-accounts create nightly --project=p-1",
@@ -190,6 +191,8 @@ MISSING = {
 
 def lacks(cloud, kinds):
     """Supplies all but these."""
+    if "flag" in kinds:
+        write(cloud, "functions/back/flags", "--memory=9Zi\n")
     if "variable" not in kinds:
         cloud.env["PAY"] = "https://payments.example"
     cloud.answer("secrets versions list payments-key", [] if "secret" in kinds else [{"name": "1"}])
@@ -304,7 +307,7 @@ def test_a_dry_run_lists_what_must_be_there(demanding):
 def test_a_value_that_cloud_run_refuses_is_named_before_anything_is_made(cloud, flag, said):
     write(cloud, "functions/front/flags", flag)
     refused = cloud.deploy_sh()
-    assert refused.returncode == 1 and cloud.commands() == []
+    assert refused.returncode == 1 and cloud.changes() == []
     assert f"functions/front/flags: {said}" in refused.stderr
 
 
