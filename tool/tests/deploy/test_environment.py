@@ -182,6 +182,7 @@ MISSING = {
     "flag": "functions/back/flags: --memory=9Zi is not a size",
     "variable": "functions/front/variables: PAYMENTS_URL=$PAY, but PAY is not set in this shell",
     "secret": "the secret payments-key has no enabled version. Make it: printf VALUE | gcloud secrets create payments-key --data-file=- --project=p-1",
+    "version": "the secret payments-key has no enabled version. Make it: printf VALUE | gcloud secrets versions add payments-key --data-file=- --project=p-1",
     "account": "trust-map names the service account nightly@p-1.iam.gserviceaccount.com, which is not there. Make it: gcloud iam service-accounts create nightly --project=p-1",
     "role": "trust-map names the role roles/pubsub.publishr, which does not exist",
     "billing": "project p-1 has no billing account",
@@ -195,7 +196,11 @@ def lacks(cloud, kinds):
         write(cloud, "functions/back/flags", "--memory=9Zi\n")
     if "variable" not in kinds:
         cloud.env["PAY"] = "https://payments.example"
-    cloud.answer("secrets versions list payments-key", [] if "secret" in kinds else [{"name": "1"}])
+    cloud.answer("secrets versions list payments-key", [{"name": "1"}])
+    if "secret" in kinds:
+        cloud.answer("secrets versions list payments-key", **NOT_FOUND)
+    if "version" in kinds:
+        cloud.answer("secrets versions list payments-key", [])
     if "account" not in kinds:
         email = "nightly@p-1.iam.gserviceaccount.com"
         cloud.write(f"accounts/{email}", {"email": email})
@@ -216,11 +221,22 @@ def test_what_is_missing_is_named_with_what_supplies_it(demanding, kind):
 
 
 def test_all_that_is_missing_is_named_at_once(demanding):
-    lacks(demanding, list(MISSING))
+    kinds = [kind for kind in MISSING if kind != "version"]
+    lacks(demanding, kinds)
     refused = demanding.deploy_sh()
     assert refused.returncode == 1 and demanding.changes() == []
-    for said in MISSING.values():
-        assert said in refused.stderr
+    for kind in kinds:
+        assert MISSING[kind] in refused.stderr
+
+
+def test_in_a_new_project_the_commands_enable_the_api_that_they_need(demanding):
+    lacks(demanding, ["secret", "account"])
+    demanding.write("enabled", [])
+    said = demanding.deploy_sh().stderr
+    for api, kind in (("secretmanager", "secret"), ("iam", "account")):
+        command = MISSING[kind].partition("Make it: ")[2]
+        enables = f"gcloud services enable {api}.googleapis.com --project=p-1"
+        assert f"Make it: {enables} && {command}\n" in said
 
 
 def test_names_without_a_value_are_named_together_wherever_they_stand(cloud):
@@ -230,7 +246,7 @@ def test_names_without_a_value_are_named_together_wherever_they_stand(cloud):
     write(cloud, "functions/front/variables", "PAYMENTS_URL=$PAY\n")
     write(cloud, "functions/front/flags", "--set-secrets=KEY=$KEY:latest,B=payments-key:latest\n")
     cloud.enable("secretmanager")
-    cloud.answer("secrets versions list payments-key", [])
+    cloud.answer("secrets versions list payments-key", **NOT_FOUND)
     write(cloud, "environments/e", "")
     refused = cloud.deploy_sh("--environment=e")
     assert refused.returncode == 1 and cloud.changes() == []
