@@ -90,6 +90,7 @@ class App(NamedTuple):
     prefix: str
     functions: tuple[Function, ...]
     only: tuple[str, ...] = ()  # the functions that a deploy is about; none: all
+    missing: tuple[str, ...] = ()  # what is said of names in trust-map that have no value
 
     @property
     def chosen(self) -> tuple[Function, ...]:
@@ -153,16 +154,18 @@ def folder_name(in_map: str) -> str:
     return in_map.replace("-", "_")
 
 
-def read(prefix: str, environment: Environment) -> App:
+def read(prefix: str, environment: Environment, complete: bool = True) -> App:
     """The app in this folder. Members may still say $PROJECT, see App.in_project; flags and variables
-    any $NAME, see `expanded`."""
+    any $NAME, see `expanded`. Unless it is to be `complete`, trust-map may, too, see App.missing."""
     folder = pathlib.Path()
     file = folder / "trust-map"
     if not file.exists():
         raise Wrong([f"there is no trust-map in {folder.absolute()}"])
     lines, problems = parsed(file.read_text("utf-8-sig", "replace"), environment, prefix)
     problems += without_a_line(folder, lines)
-    if problems:
+    missing = [said for line in lines for said in line.missing]
+    if problems or complete and missing:
+        problems += missing
         raise Wrong(["\n".join(["trust-map cannot be used:", *(f"  {p}" for p in problems)])])
     if not NAME.fullmatch(f"{prefix}builder"):
         too_long = f"PREFIX={prefix} is too long: the builder's service account, {prefix}builder-sa,"
@@ -177,12 +180,12 @@ def read(prefix: str, environment: Environment) -> App:
         functions.append(function)
     if problems:
         raise Wrong(problems)
-    return App(prefix, tuple(functions))
+    return App(prefix, tuple(functions), missing=tuple(f"trust-map: {said}" for said in missing))
 
 
 def expanded(app: App, environment: Environment) -> tuple[App, list[str]]:
     """With the values of the environment in flags and variables, and the names that have none."""
-    problems: list[str] = []
+    problems = list(app.missing)
 
     def value_of(file: str, line: str, text: str, is_chosen: bool) -> str:
         found = environment.expanded(text)

@@ -93,9 +93,9 @@ async def work(options: Options, environment: Environment) -> int:
     changes = options.verb in ("deploy", "destroy")
     options = options._replace(dry_run=options.dry_run and changes)
     progress = Progress(options.dry_run)
-    app = None if options.verb in ("destroy", "explain") else the_app.read(options.prefix, environment)
-    missing: list[str] = []
-    if app:
+    app, missing = None, list[str]()
+    if options.verb not in ("destroy", "explain"):
+        app = the_app.read(options.prefix, environment, complete=options.verb != "deploy")
         app, missing = chosen_of(app, options, environment)
     target = chosen(options, progress, environment)
     if options.verb == "run":
@@ -149,7 +149,8 @@ async def watch_files(
 
 
 def chosen_of(app: App, options: Options, environment: Environment) -> tuple[App, list[str]]:
-    """With the functions that a deploy is about, and what of their files has no value here."""
+    """With the functions that a deploy is about, and what of their files has no value here, or a
+    wrong one."""
     asked = options.names if options.verb == "deploy" else ()
     names = [app.prefix + name.removeprefix(app.prefix) for name in asked]
     for name in names:
@@ -157,12 +158,11 @@ def chosen_of(app: App, options: Options, environment: Environment) -> tuple[App
             raise no_function(app, name)
     app = app._replace(only=tuple(names))
     app, missing = the_app.expanded(app, environment)
-    wrong = [
-        f"{function.folder}/flags: {problem}"
-        for function in app.chosen for problem in flag_values.wrong(function)
-    ]  # fmt: skip
-    if options.verb == "deploy" and wrong and not missing:
-        raise the_app.Wrong(wrong)
+    if options.verb == "deploy":
+        missing += [
+            f"{function.folder}/flags: {problem}"
+            for function in app.chosen for problem in flag_values.wrong(function)
+        ]  # fmt: skip
     return app, missing
 
 

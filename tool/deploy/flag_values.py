@@ -10,11 +10,14 @@ from tool.deploy.app import Function
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 CPUS = ("1", "2", "4", "6", "8")
 INGRESS = ("all", "internal", "internal-and-cloud-load-balancing")
+LOOKED_AT = ("memory", "cpu", "concurrency", "max-instances", "min-instances", "timeout", "ingress")
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
 def wrong(function: Function) -> Iterator[str]:
     """What is wrong with a function's flags, where that is certain. `default` is a word of gcloud's."""
+    if any("$" in function.flag(name, "") for name in LOOKED_AT):  # it has no value yet, see `expanded`
+        return
     memory, cpu = function.flag("memory", "512Mi"), function.flag("cpu", "1")
     size = bytes_in(memory)
     if not size or not 128 * 2**20 <= size <= 32 * 2**30:

@@ -24,7 +24,7 @@ async def preflight(app: App, target: Target, missing: list[str]) -> Found:
     missing = missing + await prerequisites.missing(app, target, found)
     if missing:
         what = "\n".join(f"  {one}" for one in missing)
-        raise Stop(f"nothing was changed, because this is missing:\n{what}")
+        raise Stop(f"nothing was changed, because this is missing or wrong:\n{what}")
     for name in app.names:
         service = found.service(name, target.region)
         if service and service.made_by == target.made_by and service.app not in ("", target.app_name):

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from functools import partial
 
+from tool.deploy import environment
 from tool.deploy.app import App
 from tool.deploy.cloud import Found
-from tool.deploy.gcloud import Answer, printed
+from tool.deploy.gcloud import printed
 from tool.deploy.processes import side_by_side
 from tool.deploy.progress import Refused
 from tool.deploy.roles import holders
 from tool.deploy.target import Target
 
-
-class Needed(NamedTuple):
-    """What must be there: for a person, and how it is supplied."""
-
-    what: str
-    supplied_by: str
+# What still has a $ in it is a name without a value, and that is said of it already.
 
 
 def secrets(app: App, target: Target) -> list[str]:
     """The names of the secrets that flags ask for, each once."""
-    return sorted({secret for function in app.chosen for secret in function.secrets})
+    return sorted({secret for f in app.chosen for secret in f.secrets if "$" not in secret})
 
 
 def accounts(app: App, target: Target) -> list[str]:
@@ -32,11 +28,12 @@ def accounts(app: App, target: Target) -> list[str]:
     made = {target.email(name) for name in app.names}
     members = (caller.name for function in app.chosen for caller in function.invoked_by)
     emails = {m.partition(":")[2] for m in members if m.startswith("serviceAccount:")}
-    return sorted(e for e in emails - made if e.endswith(target.accounts_end))
+    return sorted(e for e in emails - made if e.endswith(target.accounts_end) and "$" not in e)
 
 
 def roles(app: App) -> list[str]:
-    return sorted({use for f in app.chosen for use in f.may_use if use.startswith("roles/")})
+    uses = {use for function in app.chosen for use in function.may_use}
+    return sorted(use for use in uses if use.startswith("roles/") and "$" not in use)
 
 
 def listed(app: App, target: Target) -> Iterator[str]:
@@ -49,76 +46,71 @@ def listed(app: App, target: Target) -> Iterator[str]:
 async def missing(app: App, target: Target, found: Found) -> list[str]:
     """What is not there, each with the command or the file that supplies it. What cannot be seen is
     not called missing."""
-    asked = [secret_is_there(target, found, name) for name in secrets(app, target)]
-    asked += [account_is_there(target, found, email) for email in accounts(app, target)]
-    asked += [role_is_there(target, role) for role in not_granted_yet(app, target, found)]
-    needed = [secret(target, found, name) for name in secrets(app, target)]
-    needed += [account(target, email) for email in accounts(app, target)]
-    needed += [role(name) for name in not_granted_yet(app, target, found)]
-    answers = await side_by_side(*asked)
-    return [
-        f"{one.what}. {one.supplied_by}"
-        for one, there in zip(needed, answers, strict=True) if there is Answer.NO
-    ]  # fmt: skip
+    answers = await side_by_side(
+        *(missing_secret(target, found, name) for name in secrets(app, target)),
+        *(missing_account(target, found, email) for email in accounts(app, target)),
+        *(missing_role(target, name) for name in not_granted_yet(app, target, found)),
+    )
+    return [said for said in answers if said]
+
+
+def made_by(target: Target, found: Found, api: str, command: str, *words: str, value: str = "") -> str:
+    """The command that makes something, whatever the project has enabled. `value`: its standard input."""
+    project = f"--project={target.project}"
+    enable = printed("gcloud services enable", f"{api}.googleapis.com", project)
+    first = "" if found.enabled(api) else f"{enable} && "
+    return f"Make it: {first}{value}{printed(command, *words, project)}"
 
 
 # ---- secrets
 
 
-def secret(target: Target, found: Found, name: str) -> Needed:
+async def missing_secret(target: Target, found: Found, name: str) -> str:
+    """What is said of a secret without an enabled version; "": it has one, or that cannot be seen."""
     if target.local:
-        by = f"Write it into .secrets/{name}, or as a line secret {name}=VALUE into environments/local"
-        return Needed(f"the secret {name} has no value on this machine", by)
-    project = f"--project={target.project}"
-    enable = printed("gcloud services enable", "secretmanager.googleapis.com", project)
-    first = "" if found.enabled("secretmanager") else f"{enable} && "
-    create = printed("gcloud secrets create", name, "--data-file=-", project)
-    by = f"Make it: {first}printf VALUE | {create}"
-    return Needed(f"the secret {name} has no enabled version", by)
-
-
-async def secret_is_there(target: Target, found: Found, name: str) -> Answer:
-    if not target.local and not found.enabled("secretmanager"):
-        return Answer.NO
-    project = f"--project={target.project}"
+        return await missing_on_this_machine(target, name)
+    make = partial(made_by, target, found, "secretmanager", value="printf VALUE | ")
+    without = f"the secret {name} has no enabled version"
+    none = f"{without}. {make('gcloud secrets create', name, '--data-file=-')}"
+    if not found.enabled("secretmanager"):
+        return none
     try:
-        if target.local:
-            await target.gcloud.read("gcloud secrets describe", name, project, quiet=True)
-            return Answer.YES
         versions = await target.gcloud.read(
-            "gcloud secrets versions list", name, project, "--filter=state:ENABLED", "--limit=1",
-            quiet=True,
+            "gcloud secrets versions list", name, f"--project={target.project}",
+            "--filter=state:ENABLED", "--limit=1", quiet=True,
         )  # fmt: skip
-        if not versions:
-            return Answer.NO
-        target.newest_versions[name] = str(versions[0]["name"]).rpartition("/")[2]
-        return Answer.YES
     except Refused as refused:
-        return Answer.NO if "not found" in refused.text.lower() else Answer.UNKNOWN
+        return none if is_not_found(refused) else ""
+    if not versions:  # the secret itself is there
+        return f"{without}. {make('gcloud secrets versions add', name, '--data-file=-')}"
+    target.newest_versions[name] = str(versions[0]["name"]).rpartition("/")[2]
+    return ""
+
+
+async def missing_on_this_machine(target: Target, name: str) -> str:
+    try:
+        await target.gcloud.read("gcloud secrets describe", name, f"--project={target.project}", quiet=True)
+    except Refused as refused:
+        if is_not_found(refused):
+            by = f"Write it into .secrets/{name}"
+            if target.environment.name in ("", environment.LOCAL):  # another may be Google Cloud's, too
+                by += f", or as a line secret {name}=VALUE into environments/local"
+            return f"the secret {name} has no value on this machine. {by}"
+    return ""
 
 
 # ---- accounts
 
 
-def account(target: Target, email: str) -> Needed:
-    name = email.partition("@")[0]
-    command = printed("gcloud iam service-accounts create", name, f"--project={target.project}")
-    return Needed(f"trust-map names the service account {email}, which is not there", f"Make it: {command}")
-
-
-async def account_is_there(target: Target, found: Found, email: str) -> Answer:
-    if target.local:  # a deploy makes it
-        return Answer.YES
-    there = any(one.email.lower() == email.lower() for one in found.accounts)
-    return Answer.YES if there else Answer.NO
+async def missing_account(target: Target, found: Found, email: str) -> str:
+    is_there = any(one.email.lower() == email.lower() for one in found.accounts)
+    if target.local or is_there:  # on this machine, a deploy makes it
+        return ""
+    by = made_by(target, found, "iam", "gcloud iam service-accounts create", email.partition("@")[0])
+    return f"trust-map names the service account {email}, which is not there. {by}"
 
 
 # ---- roles
-
-
-def role(name: str) -> Needed:
-    by = "Correct it: https://cloud.google.com/iam/docs/roles-permissions lists the roles"
-    return Needed(f"trust-map names the role {name}, which does not exist", by)
 
 
 def not_granted_yet(app: App, target: Target, found: Found) -> list[str]:
@@ -136,12 +128,20 @@ def not_granted_yet(app: App, target: Target, found: Found) -> list[str]:
     )
 
 
-async def role_is_there(target: Target, name: str) -> Answer:
+async def missing_role(target: Target, name: str) -> str:
+    none = (
+        f"trust-map names the role {name}, which does not exist. Correct it:"
+        " https://cloud.google.com/iam/docs/roles-permissions lists the roles"
+    )
     if not re.fullmatch(r"roles/\w[\w.]*", name):
-        return Answer.NO
+        return none
     try:
         await target.gcloud.read("gcloud iam roles describe", name, quiet=True)
     except Refused as refused:
-        text = refused.text.lower()
-        return Answer.NO if "not found" in text or "not_found" in text else Answer.UNKNOWN
-    return Answer.YES
+        return none if is_not_found(refused) else ""
+    return ""
+
+
+def is_not_found(refused: Refused) -> bool:
+    text = refused.text.lower()
+    return "not found" in text or "not_found" in text

@@ -20,6 +20,7 @@ class Line(NamedTuple):
     name: str
     invoked_by: tuple[str, ...]
     may_use: tuple[str, ...]
+    missing: tuple[str, ...] = ()  # what is said of each $NAME in it that has no value
 
 
 SAMPLE = "sample"  # the name of an app whose trust-map names none
@@ -34,7 +35,7 @@ def app_name(text: str) -> str:
 def parsed(
     text: str, environment: Environment = NO_ENVIRONMENT, prefix: str = ""
 ) -> tuple[list[Line], list[str]]:
-    """The lines of a trust-map, and what is wrong with them."""
+    """The lines of a trust-map, and what is wrong with them but for names without a value."""
     values = {**environment.values, "PREFIX": prefix}
     environment = environment._replace(values=values)
     lines: list[Line] = []
@@ -61,12 +62,12 @@ def parsed(
             )
         else:
             words = [environment.expanded(column, left=("PROJECT",)) for column in (callers, uses)]
-            problems += [
-                f"line {number}: column {place}, ${name}: {environment.nowhere(name)}"
-                for place, column in enumerate(words, 2) for name in column.missing
-            ]
+            missing = tuple(
+                f"line {number}: column {place}, ${missed}: {environment.nowhere(missed)}"
+                for place, column in enumerate(words, 2) for missed in column.missing
+            )
             invoked_by, may_use = (tuple(column.text.split(",")) for column in words)
-            lines.append(Line(number, name, invoked_by, may_use))
+            lines.append(Line(number, name, invoked_by, may_use, missing))
     known = [line.name for line in lines]
     for line in lines:
         problems += wrong_words(line, known)

@@ -96,11 +96,14 @@ def reason(cell: Cell) -> str:
 
 
 def calls(cells: Iterable[Cell]) -> str:
-    """The calls, those to one function together."""
-    by_function: dict[str, list[str]] = {}
+    """The calls, those to one function together, and functions with the same callers together."""
+    callers: dict[str, list[str]] = {}
     for cell in cells:
-        by_function.setdefault(cell.function, []).append(cell.caller)
-    return ", ".join(f"{' and '.join(who)} -> {name}" for name, who in by_function.items())
+        callers.setdefault(cell.function, []).append(cell.caller)
+    functions: dict[str, list[str]] = {}
+    for name, who in callers.items():
+        functions.setdefault(" and ".join(who), []).append(name)
+    return ", ".join(f"{who} -> {' and '.join(names)}" for who, names in functions.items())
 
 
 async def verify(

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from local_toy import Local
 from recorded_cloud import binding
 from test_deploy_commands import value
 from tool.deploy import environment
@@ -178,8 +179,10 @@ def demanding(cloud):
 
 NOT_FOUND = {"stderr": "ERROR: (gcloud) NOT_FOUND: it was not found.\n", "status": 1}
 MISSING = {
+    "flag": "functions/back/flags: --memory=9Zi is not a size",
     "variable": "functions/front/variables: PAYMENTS_URL=$PAY, but PAY is not set in this shell",
     "secret": "the secret payments-key has no enabled version. Make it: printf VALUE | gcloud secrets create payments-key --data-file=- --project=p-1",
+    "version": "the secret payments-key has no enabled version. Make it: printf VALUE | gcloud secrets versions add payments-key --data-file=- --project=p-1",
     "account": "trust-map names the service account nightly@p-1.iam.gserviceaccount.com, which is not there. Make it: gcloud iam service-accounts create nightly --project=p-1",
     "role": "trust-map names the role roles/pubsub.publishr, which does not exist",
     "billing": "project p-1 has no billing account",
@@ -189,9 +192,15 @@ MISSING = {
 
 def lacks(cloud, kinds):
     """Supplies all but these."""
+    if "flag" in kinds:
+        write(cloud, "functions/back/flags", "--memory=9Zi\n")
     if "variable" not in kinds:
         cloud.env["PAY"] = "https://payments.example"
-    cloud.answer("secrets versions list payments-key", [] if "secret" in kinds else [{"name": "1"}])
+    cloud.answer("secrets versions list payments-key", [{"name": "1"}])
+    if "secret" in kinds:
+        cloud.answer("secrets versions list payments-key", **NOT_FOUND)
+    if "version" in kinds:
+        cloud.answer("secrets versions list payments-key", [])
     if "account" not in kinds:
         email = "nightly@p-1.iam.gserviceaccount.com"
         cloud.write(f"accounts/{email}", {"email": email})
@@ -212,11 +221,41 @@ def test_what_is_missing_is_named_with_what_supplies_it(demanding, kind):
 
 
 def test_all_that_is_missing_is_named_at_once(demanding):
-    lacks(demanding, list(MISSING))
+    kinds = [kind for kind in MISSING if kind != "version"]
+    lacks(demanding, kinds)
     refused = demanding.deploy_sh()
     assert refused.returncode == 1 and demanding.changes() == []
-    for said in MISSING.values():
-        assert said in refused.stderr
+    for kind in kinds:
+        assert MISSING[kind] in refused.stderr
+
+
+def test_in_a_new_project_the_commands_enable_the_api_that_they_need(demanding):
+    lacks(demanding, ["secret", "account"])
+    demanding.write("enabled", [])
+    said = demanding.deploy_sh().stderr
+    for api, kind in (("secretmanager", "secret"), ("iam", "account")):
+        command = MISSING[kind].partition("Make it: ")[2]
+        enables = f"gcloud services enable {api}.googleapis.com --project=p-1"
+        assert f"Make it: {enables} && {command}\n" in said
+
+
+def test_names_without_a_value_are_named_together_wherever_they_stand(cloud):
+    text = (cloud.app / "trust-map").read_text()
+    clock = "serviceAccount:$CLOCK@$PROJECT.iam.gserviceaccount.com"
+    write(cloud, "trust-map", text.replace("closed   -        -", f"closed   {clock}  roles/$ROLE"))
+    write(cloud, "functions/front/variables", "PAYMENTS_URL=$PAY\n")
+    write(cloud, "functions/front/flags", "--set-secrets=KEY=$KEY:latest,B=payments-key:latest\n")
+    cloud.enable("secretmanager")
+    cloud.answer("secrets versions list payments-key", **NOT_FOUND)
+    write(cloud, "environments/e", "")
+    refused = cloud.deploy_sh("--environment=e")
+    assert refused.returncode == 1 and cloud.changes() == []
+    named = re.findall(r"(\w+) is not set in this shell, nor in environments/e\.", refused.stderr)
+    assert named == ["CLOCK", "ROLE", "KEY", "PAY"]
+    # Nothing is to be made that has a $ in its name.
+    assert re.findall(r"Make it: (.*)", refused.stderr) == [MISSING["secret"].partition("Make it: ")[2]]
+    unknown = cloud.deploy_sh("verify", "--environment=e")
+    assert unknown.returncode == 1 and "column 2, $CLOCK: CLOCK is not set" in unknown.stderr
 
 
 def test_where_nothing_is_missing_it_is_deployed_and_asked_again_for_little(demanding):
@@ -227,6 +266,25 @@ def test_where_nothing_is_missing_it_is_deployed_and_asked_again_for_little(dema
     asked = [" ".join(c[1:4]) for c in demanding.commands()]
     assert asked.count("secrets versions list") == 1
     assert not any("regions" in a or "roles/pubsub" in a or "billing" in a for a in asked)
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ([], "Write it into .secrets/a-key, or as a line secret a-key=VALUE into environments/local\n"),
+        (["--environment=dev"], "Write it into .secrets/a-key\n"),  # environments/local is not read then
+    ],
+)
+def test_a_secret_of_this_machine_is_written_where_it_is_read(toy, words, said):
+    (toy / "functions/front/flags").write_text("--set-secrets=KEY=a-key:latest\n")
+    (toy / "environments").mkdir()
+    (toy / "environments/dev").write_text("PREFIX=dev-\n")
+    local = Local(toy)
+    try:
+        refused = local.deploy_sh(*words)
+    finally:
+        local.end()
+    assert refused.returncode == 1 and refused.stderr.endswith(f"no value on this machine. {said}")
 
 
 def test_what_cannot_be_seen_is_not_called_missing(demanding):
@@ -265,7 +323,7 @@ def test_a_dry_run_lists_what_must_be_there(demanding):
 def test_a_value_that_cloud_run_refuses_is_named_before_anything_is_made(cloud, flag, said):
     write(cloud, "functions/front/flags", flag)
     refused = cloud.deploy_sh()
-    assert refused.returncode == 1 and cloud.commands() == []
+    assert refused.returncode == 1 and cloud.changes() == []
     assert f"functions/front/flags: {said}" in refused.stderr
 
 

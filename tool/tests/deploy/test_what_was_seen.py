@@ -85,7 +85,7 @@ def test_where_no_answer_comes_it_is_not_known(deployed):
     curl(deployed, dict.fromkeys(NAMES, "000 "))
     verified = deployed.deploy_sh("verify")
     assert verified.returncode == 3
-    assert re.search(r"not known: anonymous and you and .* -> front, .*: no answer came\n", verified.stderr)
+    assert re.search(r"not known: anonymous and you and .* -> front and back and closed: no answer came\n", verified.stderr)
 
 
 def test_what_cannot_be_measured_behind_ingress_is_right_by_its_policy(deployed):
@@ -106,7 +106,7 @@ def test_the_last_sentence_names_what_is_right_by_policy_alone(deployed):
     said = succeeded(deployed.deploy_sh("verify")).stdout
     assert said.endswith(
         "Every call that could be made was answered as the map says. Not measured, right by"
-        " policy: back -> front, back -> back, back -> closed.\n"
+        " policy: back -> front and back and closed.\n"
     )
 
 
