@@ -45,7 +45,7 @@ class Progress:
             self.refused(refused)
             raise Stop(
                 f"{sentence}: not finished. What was done so far stays. Correct the error above,"
-                " and run this again: it goes on from there"
+                " and run this again: it continues from there"
             ) from None
         finally:
             open_line, self._line_is_open = self._line_is_open, False

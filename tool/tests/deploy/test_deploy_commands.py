@@ -255,7 +255,7 @@ def test_a_policy_that_cannot_be_read_is_unknown_and_not_wrong(deployed):
     verified = deployed.deploy_sh("verify")
     assert verified.returncode == 3 and "WRONG" not in verified.stdout
     assert "this is not what" not in verified.stderr
-    assert "whether all is as trust-map says is not known: the policy of closed cannot be read" in verified.stderr
+    assert "cannot tell whether everything is as trust-map says: the policy of closed cannot be read" in verified.stderr
 
 
 def another_revision(service):
@@ -512,7 +512,7 @@ def test_a_policy_that_is_refused_does_not_hide_that_the_function_is_deployed(de
     deployed.answer("set-iam-policy front", stderr=refusal, status=1)
     said = deployed.deploy_sh("--public")
     assert said.returncode == 1
-    assert "front is deployed, but its policy is not the one of trust-map" in said.stderr
+    assert "front is deployed, but its policy does not match trust-map" in said.stderr
     assert "front is not deployed" not in said.stderr
     assert said.stderr.count("ERROR") == 1
 
@@ -523,7 +523,7 @@ def test_where_the_organisation_forbids_you_you_are_named(cloud):
     deployed = cloud.deploy_sh()
     assert deployed.returncode == 1
     assert (
-        "forbids one of these as a member in the policy of front: user:dev@example.com"
+        "forbids one of these members in the policy of front: user:dev@example.com"
         in deployed.stderr
     )
     assert "allUsers" not in deployed.stderr

@@ -157,7 +157,7 @@ def test_a_step_that_fails_says_what_stays_and_what_to_do(cloud):
     denied = "ERROR: (gcloud.projects.add-iam-policy-binding) PERMISSION_DENIED: Permission 'resourcemanager.projects.setIamPolicy' denied\n"
     cloud.answer("projects add-iam-policy-binding", stderr=denied, status=1)
     said = cloud.deploy_sh().stderr
-    assert said.endswith("deploy.sh: Granting roles: not finished. What was done so far stays. Correct the error above, and run this again: it goes on from there\n")
+    assert said.endswith("deploy.sh: Granting roles: not finished. What was done so far stays. Correct the error above, and run this again: it continues from there\n")
 
 
 def test_a_failed_build_is_built_once_more_where_its_account_is_new_and_shows_its_log(cloud):

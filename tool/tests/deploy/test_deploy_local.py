@@ -444,7 +444,7 @@ def test_verify_names_what_is_granted_under_a_condition_that_holds_a_bar(drifted
     said = verified.stdout
     assert verified.returncode == 1
     assert "see the note under front, see the note under closed" in verified.stderr
-    assert "its policy is not the one of trust-map, which lets in: user:you@example.com. Run" in said
+    assert "its policy does not match trust-map, which lets in: user:you@example.com. Run" in said
     assert re.search(r"^  front +user:you@example.com \(if \|\)$", said, re.M)
     for number, title in enumerate(TITLES):
         assert f"user:mallory{number}@example.com (if {title})" in said

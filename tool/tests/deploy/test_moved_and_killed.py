@@ -260,7 +260,7 @@ def test_run_in_a_fresh_clone_deploys_first(tmp_path):
     local = Local(shutil.copytree(TOY, tmp_path / "fresh"))
     try:
         with in_a_terminal(local, "front") as process:
-            assert "everything is deployed first" in until(process, "front runs here")
+            assert "Deploying everything first" in until(process, "front runs here")
     finally:
         local.end()
 

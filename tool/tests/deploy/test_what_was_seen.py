@@ -56,7 +56,7 @@ def test_json_holds_all_that_the_text_says(deployed):
     assert found["verdict"] == "wrong"
     [closed] = [f for f in found["functions"] if f["function"] == "closed"]
     assert closed["policy"] == ["group:ops@example.com"]
-    assert closed["problems"][0].startswith("its policy is not the one of trust-map")
+    assert closed["problems"][0].startswith("its policy does not match trust-map")
     assert found["inherited"] == [{
         "member": "user:eve@example.com", "role": "roles/owner", "condition": None,
         "on": "project", "id": "p-1", "role_is_known": True,
@@ -85,7 +85,7 @@ def test_where_no_answer_comes_it_is_not_known(deployed):
     curl(deployed, dict.fromkeys(NAMES, "000 "))
     verified = deployed.deploy_sh("verify")
     assert verified.returncode == 3
-    assert re.search(r"not known: anonymous and you and .* -> front, .*: no answer came\n", verified.stderr)
+    assert re.search(r"trust-map says: anonymous and you and .* -> front, .*: no answer came\n", verified.stderr)
 
 
 def test_what_cannot_be_measured_behind_ingress_is_right_by_its_policy(deployed):
