@@ -68,7 +68,7 @@ async def deploy(
         raise Stop("not everything is deployed. Correct the errors above, and run this again")
     for left in await secret_grants.left(app, target, found):
         await secret_grants.take_back(target, left.secret, left.member)
-        say(f"  {left.function}: took the secret {left.secret} back, which no file asks for")
+        say(f"  {left.function}: took back the secret {left.secret}, which no file asks for")
     if rollout.has_changed:
         found = found._replace(services=await inventory.services(target, found))
     app = app.private(rollout.stay_private)
@@ -154,7 +154,7 @@ async def create_database(target: Target, found: Found) -> None:
             return
         if there is Database.OTHER_MODE:
             raise Refused(
-                f"  The database {target.database} is in Datastore mode, and Firestore's is needed."
+                f"  The database {target.database} is in Datastore mode, but must be in Firestore mode."
                 " Take another PREFIX, or delete it: gcloud firestore databases delete"
                 f" --database={target.database} --project={target.project}"
             )

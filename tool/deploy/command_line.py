@@ -182,7 +182,7 @@ def read_again(options: Options, target: Target) -> App:
 def no_function(app: App, name: str) -> Stop:
     near = difflib.get_close_matches(name, app.names, 1)
     question = f". Did you mean {near[0]}?" if near else ""
-    return Stop(f"there is no function {name}, but {' '.join(app.names)}{question}", 2)
+    return Stop(f"there is no function {name}, only {' '.join(app.names)}{question}", 2)
 
 
 async def must_be_deployed(app: App, target: Target) -> Found:

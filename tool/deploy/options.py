@@ -96,7 +96,7 @@ VALUES = ("project", "region", "app", "environment", "format", "propagation")
 
 class Words(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:  # argparse repeats words, and one may be a token
-        raise Stop(f"these words are not understood ({LISTS_THEM})", 2)
+        raise Stop(f"the arguments are not understood ({LISTS_THEM})", 2)
 
 
 LISTS_THEM = "./deploy.sh help lists them"

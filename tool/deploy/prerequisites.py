@@ -1,4 +1,4 @@
-"""What a deploy needs and does not make. All that is missing is named at once, before any change."""
+"""What a deploy needs but does not make. Everything missing is named at once, before any change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tool.deploy.target import Target
 
 
 class Needed(NamedTuple):
-    """What must be there: for a person, and how it is supplied."""
+    """Something that must exist, in words, and how to supply it."""
 
     what: str
     supplied_by: str
@@ -40,15 +40,15 @@ def roles(app: App) -> list[str]:
 
 
 def listed(app: App, target: Target) -> Iterator[str]:
-    """For a --dry-run: what would be looked for."""
+    """For a --dry-run: what a deploy would check for."""
     yield from (f"the secret {name}, with an enabled version" for name in secrets(app, target))
     yield from (f"the service account {email}" for email in accounts(app, target))
     yield from (f"the role {role}" for role in roles(app))
 
 
 async def missing(app: App, target: Target, found: Found) -> list[str]:
-    """What is not there, each with the command or the file that supplies it. What cannot be seen is
-    not called missing."""
+    """What is missing, each with the command or the file that supplies it. What cannot be seen does
+    not count as missing."""
     asked = [secret_is_there(target, found, name) for name in secrets(app, target)]
     asked += [account_is_there(target, found, email) for email in accounts(app, target)]
     asked += [role_is_there(target, role) for role in not_granted_yet(app, target, found)]
@@ -103,7 +103,7 @@ async def secret_is_there(target: Target, found: Found, name: str) -> Answer:
 def account(target: Target, email: str) -> Needed:
     name = email.partition("@")[0]
     command = printed("gcloud iam service-accounts create", name, f"--project={target.project}")
-    return Needed(f"trust-map names the service account {email}, which is not there", f"Make it: {command}")
+    return Needed(f"trust-map names the service account {email}, which does not exist", f"Make it: {command}")
 
 
 async def account_is_there(target: Target, found: Found, email: str) -> Answer:
@@ -122,7 +122,7 @@ def role(name: str) -> Needed:
 
 
 def not_granted_yet(app: App, target: Target, found: Found) -> list[str]:
-    """A role that an account has already is known to exist: no call is needed for it."""
+    """The roles to check: one that a service account already has must exist."""
     if not found.above:
         return roles(app)
     policy = found.above.of_project()

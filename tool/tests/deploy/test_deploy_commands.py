@@ -134,7 +134,7 @@ def test_an_added_function_rebuilds_itself_and_its_callers_alone(deployed):
         ("flags", "--allow-unauthenticated", "write that into trust-map"),
         ("flags", "--no-invoker-iam-check", "write that into trust-map"),
         ("flags", "--service-account=x", "--service-account is set by deploy.sh"),
-        ("flags", "--set-env-vars=A=1", "variables stand in functions/front/variables"),
+        ("flags", "--set-env-vars=A=1", "variables belong in functions/front/variables"),
         ("variables", "A", "functions/front/variables: 'A' is not NAME=value"),
         (
             "variables",
@@ -408,7 +408,7 @@ def test_a_federated_person_is_a_member_as_they_are(cloud):
     "words, found, message",
     [
         ("auth list", [], "nobody is logged in. Run gcloud auth login"),
-        ("version", {"Google Cloud SDK": "400.0.0"}, "gcloud 400 is too old, 528 is needed"),
+        ("version", {"Google Cloud SDK": "400.0.0"}, "gcloud 400 is too old; 528 is needed"),
         ("billing projects describe", {}, "project p-1 has no billing account"),
     ],
 )
@@ -673,7 +673,7 @@ def test_roles_are_looked_into_wherever_they_are_kept(granted):
         "closed can be reached by",
         "user:dev@example.com",
         "may call closed (roles/owner on project p-1)",
-        "this is your own roles/owner: to take it away would lock you out",
+        "this is your own roles/owner: taking it away would lock you out",
     ]
     eves = "projects remove-iam-policy-binding p-1 --member=user:eve@example.com --role=projects/p-1/roles/opener"
     assert f"      this ends it: gcloud {eves}\n" in said.stdout
@@ -690,7 +690,7 @@ def test_roles_are_looked_into_wherever_they_are_kept(granted):
 def test_verify_lists_the_same(granted):
     said = granted.deploy_sh("verify").stdout
     assert "  user:eve@example.com  projects/p-1/roles/opener (project p-1)" in said
-    assert "organizations/9/roles/hidden, which cannot be looked into (organization 9)" in said
+    assert "organizations/9/roles/hidden, whose permissions cannot be read (organization 9)" in said
 
 
 AGENT = "serviceAccount:service-{}@gcp-sa-pubsub.iam.gserviceaccount.com"

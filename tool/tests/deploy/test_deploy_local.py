@@ -210,9 +210,9 @@ def test_an_opened_door_is_shown_with_what_closes_it(deployed):
     assert len(eve["ways"][0]["steps"]) == 2 and f"this ends it: {command}\n" in said
     succeeded(deployed.gcloud(command.removeprefix("gcloud ")))
     assert "user:eve" not in succeeded(deployed.deploy_sh("who", "back")).stdout
-    nobody = "Who can reach closed? Nobody was found, by the ways looked at.\n"
+    nobody = "Who can reach closed? Nobody was found.\n"
     assert succeeded(deployed.deploy_sh("who", "closed")).stdout.startswith(nobody)
-    assert "no function nothing, but front back closed" in deployed.deploy_sh("who", "nothing").stderr
+    assert "no function nothing, only front back closed" in deployed.deploy_sh("who", "nothing").stderr
     assert "who needs a function: front back closed" in deployed.deploy_sh("who").stderr
 
 

@@ -28,7 +28,7 @@ SCRIPTS = ["deploy.sh", "tool/python/venv", "tool/local/bin/gcloud", "tests/run"
         (["eyJhbGciOi.x"], "unknown verb (./deploy.sh help lists them)"),
         (["--eyJhbGciOi9.x"], "unknown option (./deploy.sh help lists them)"),
         (["run", "front"], "run goes with --local"),
-        (["deploy", "nothing", "--local"], "there is no function nothing, but"),
+        (["deploy", "nothing", "--local"], "there is no function nothing, only"),
         (["verify", "--cut"], "--cut goes with who, as text or json"),
         (["who", "front", "--cut", "--format=mermaid"], "--cut goes with who, as text or json"),
         (["who", "front", "--format=xml"], "--format is text, json or mermaid"),

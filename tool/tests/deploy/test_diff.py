@@ -58,7 +58,7 @@ def test_what_is_opened_is_named_and_fails(repository, line, after, opened):
 def test_what_opens_nothing_passes(repository, after, closed):
     (repository / "trust-map").write_text(after)
     said = succeeded(compared(repository, "HEAD")).stdout.splitlines()
-    assert said == [*closed, "Nothing is opened that HEAD does not have."]
+    assert said == [*closed, "Nothing is opened compared with HEAD."]
 
 
 def test_a_secret_is_a_door_too(repository):

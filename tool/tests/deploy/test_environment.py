@@ -64,7 +64,7 @@ def test_a_value_may_be_a_dollar_and_names_stand_anywhere():
         ("stagin", None, "there is no environments/stagin; did you mean staging?"),
         ("broken", b"\xff\xfeA\x00", "environments/broken cannot be read as text in UTF-8"),
         ("wrong", b"A=1\nB\n", "environments/wrong: line 2: it is not NAME=value"),
-        ("secret", b"secret k=v\n", "environments/secret: a line secret NAME=value is for --local alone"),
+        ("secret", b"secret k=v\n", "environments/secret: a line secret NAME=value is for --local only"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(cloud, name, content, said):
@@ -180,7 +180,7 @@ NOT_FOUND = {"stderr": "ERROR: (gcloud) NOT_FOUND: it was not found.\n", "status
 MISSING = {
     "variable": "functions/front/variables: PAYMENTS_URL=$PAY, but PAY is not set in this shell",
     "secret": "the secret payments-key has no enabled version. Make it: printf VALUE | gcloud secrets create payments-key --data-file=- --project=p-1",
-    "account": "trust-map names the service account nightly@p-1.iam.gserviceaccount.com, which is not there. Make it: gcloud iam service-accounts create nightly --project=p-1",
+    "account": "trust-map names the service account nightly@p-1.iam.gserviceaccount.com, which does not exist. Make it: gcloud iam service-accounts create nightly --project=p-1",
     "role": "trust-map names the role roles/pubsub.publishr, which does not exist",
     "billing": "project p-1 has no billing account",
     "region": "Cloud Run has no region us-east1; did you mean us-east4?",
@@ -287,7 +287,7 @@ def test_a_deploy_with_names_is_about_these_functions_only(deployed):
     assert set(deploys(deployed)) == {"back"} and "front is" not in said.stdout
     found = json.loads(succeeded(deployed.deploy_sh("verify", "--format=json")).stdout)
     assert len(found["calls"]) == 15
-    assert "no function bak, but front back closed. Did you mean back?" in deployed.deploy_sh("deploy", "bak").stderr
+    assert "no function bak, only front back closed. Did you mean back?" in deployed.deploy_sh("deploy", "bak").stderr
 
 
 def test_a_first_deploy_of_one_function_makes_the_accounts_that_its_policy_names(cloud):

@@ -365,7 +365,7 @@ def test_a_deleted_account_is_nobody_even_when_made_anew(local, urls, token_of):
         succeeded(local.gcloud(INVOKER.format("add", member)))
         found = explained(local, urls["closed"], sent)
         assert found.answer == asked(urls["closed"], sent) == "403"
-        assert "deleted, or made anew" in found.why
+        assert "deleted, or created again" in found.why
     finally:
         succeeded(local.gcloud(f"iam service-accounts delete passing{SUFFIX} --quiet"))
         local.set_policy("closed")
@@ -690,7 +690,7 @@ def test_without_google_s_certificates_no_token_is_called_good_or_bad(noting):
     noting.answer("run services list", [SERVICE])
     (noting.folder / "certificates").unlink()
     noting.program("curl", "#!/bin/sh\nexit 22\n")
-    assert "no certificates of Google came" in explained(noting, URL, adas()).why
+    assert "the certificates of Google could not be fetched" in explained(noting, URL, adas()).why
 
 
 def test_a_number_is_looked_up_among_the_service_accounts(noting):

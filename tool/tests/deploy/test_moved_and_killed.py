@@ -243,7 +243,7 @@ def test_what_is_saved_is_run_in_this_terminal_from_the_files_that_one_edits(dep
     try:
         with in_a_terminal(deployed, "back") as process:
             said = until(process, "back runs here")
-            assert "back: what is saved is newer than what runs, and is deployed first" in said
+            assert "back: the saved files are newer than what runs, and are deployed first" in said
             assert call(deployed, "back").text == str(main)
         assert call(deployed, "back").text != str(main)
         with in_a_terminal(deployed, "back") as process:

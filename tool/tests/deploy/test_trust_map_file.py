@@ -45,7 +45,7 @@ def test_a_wrong_line_is_named_with_its_column_and_what_is_allowed(toy, old, new
     "name, message",
     [
         ("absent", "trust-map names absent, but there is no functions/absent/main.py"),
-        ("builder", "builder cannot be a function's name: it is taken"),
+        ("builder", "builder cannot be a function's name: it is reserved"),
         ("ab", "ab cannot be a function's name: it needs 3 to 27"),
         ("a" * 28, "cannot be a function's name: it needs 3 to 27"),
     ],

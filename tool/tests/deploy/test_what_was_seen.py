@@ -150,7 +150,7 @@ def test_what_an_api_that_is_off_hides_is_said(deployed, api, what):
     deployed.write("enabled", enabled)
     destroyed = deployed.deploy_sh("destroy", "--quiet")
     assert destroyed.returncode == 1
-    assert f"{what} cannot be seen, and may be left: the API is off" in destroyed.stderr
+    assert f"{what} cannot be seen, and may still exist: the API is off" in destroyed.stderr
     assert f"gcloud services enable {api}.googleapis.com --project=p-1" in destroyed.stderr
 
 

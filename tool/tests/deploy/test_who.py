@@ -135,7 +135,7 @@ PERHAPS = {
         [f"may act as {BACK}", f"could be in {DOMAIN}, and so deploy other code as back"], f"who is in {DOMAIN} is not known",
     ),
     "a condition": ([on("function", "r/back", EVE, "invoke", "only at night")], ["may call back"], "a condition decides"),
-    "a role that nobody may read": ([on("project", "p", EVE, "hidden")], ["may call back"], "a role cannot be looked into"),
+    "a role that nobody may read": ([on("project", "p", EVE, "hidden")], ["may call back"], "the permissions of a role cannot be read"),
 }  # fmt: skip
 
 
@@ -183,7 +183,7 @@ def test_what_leads_nowhere_is_not_shown(lines):
 
 def test_a_sentence_says_that_nobody_was_found_and_never_that_nobody_can():
     said = text()
-    assert said.startswith("Who can reach back? Nobody was found, by the ways looked at.\n")
+    assert said.startswith("Who can reach back? Nobody was found.\n")
     assert all(f"\n  {what}" in said for what in NOT_LOOKED_AT)
 
 
@@ -405,7 +405,7 @@ def test_your_own_owner_role_is_never_proposed():
     yours = [on("project", "p", "user:You@Example.com", "owner"), on("project", "p", YOU, "invoke")]
     you = shown(*yours, function="r/other")[YOU]
     assert [command.partition("--role=")[2] for command in you["ends"]] == ["roles/invoke"]
-    assert "this is your own roles/owner: to take it away would lock you out" in text(*yours, function="r/other")
+    assert "this is your own roles/owner: taking it away would lock you out" in text(*yours, function="r/other")
     assert cut_of(*yours, function="r/other")["commands"] == you["ends"]
     # Another's is.
     assert "roles/owner" in shown(on("project", "p", EVE, "owner"))[EVE]["ends"][0]
