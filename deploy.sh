@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Deploys the functions, and makes exactly those calls possible that trust-map lists.
-# "./deploy.sh help" tells how to use it. What a deploy does, in this order, and where:
+# Deploys the functions, and allows exactly the calls that trust-map lists.
+# "./deploy.sh help" says how to use it. What a deploy does, in this order, and where:
 #   reads trust-map, flags and variables     tool/deploy/app.py
-#   looks at what is there                   tool/deploy/preflight.py
+#   checks the project                       tool/deploy/preflight.py
 #   enables APIs; makes service accounts     tool/deploy/apply.py
 #   makes the database; grants roles         tool/deploy/apply.py
 #   builds and starts each function          tool/deploy/rollout.py
@@ -12,7 +12,7 @@
 set -euo pipefail
 unset CDPATH
 self=${BASH_SOURCE[0]}
-while [ -L "$self" ]; do   # called by a link to it
+while [ -L "$self" ]; do   # called through a link
     link=$(readlink "$self")
     case $link in /*) self=$link ;; *) self=$(dirname "$self")/$link ;; esac
 done
@@ -26,5 +26,5 @@ for python in ${PYTHON:+"$PYTHON"} "$root/.venv/bin/python" python3 python3.14 p
     if runs "$python"; then exec "$python" -I "$root/tool/deploy/__main__.py" "$@"; fi
 done
 case " $* " in *' --local '*) ;; *) python=$(from_gcloud) && runs "$python" && exec "$python" -I "$root/tool/deploy/__main__.py" "$@" ;; esac
-echo "deploy.sh: Python 3.11 or newer is needed. See https://www.python.org/downloads/, or name one that is there: PYTHON=/path/to/python3 ./deploy.sh" >&2
+echo "deploy.sh: Python 3.11 or newer is needed. See https://www.python.org/downloads/, or name one that you have: PYTHON=/path/to/python3 ./deploy.sh" >&2
 exit 1

@@ -1,4 +1,4 @@
-"""The one way into deploy.sh's Python: python -I tool/deploy/__main__.py WORD...
+"""The entry point of deploy.sh's Python: python -I tool/deploy/__main__.py WORD...
 
 -I keeps the caller's folder and PYTHON* variables out of it.
 """
@@ -12,7 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent))
 
 
 def as_it_can_be_printed(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Bytes of a path that are no text stay as they are; what this terminal does not know is a "?"."""
+    """Keeps bytes of a path that are not text; prints a "?" for what this terminal cannot show."""
     assert isinstance(error, UnicodeEncodeError)
     try:
         return codecs.lookup_error("surrogateescape")(error)
@@ -28,4 +28,4 @@ if __name__ == "__main__":
 
     status = command_line.main(sys.argv[1:])
     sys.stdout.flush()
-    os._exit(status)  # nothing is left to be done, and taking Python apart takes time
+    os._exit(status)  # nothing is left to do, and shutting Python down takes time

@@ -20,7 +20,7 @@ TAKEN = ("builder", "you", "anonymous")
 
 
 class Wrong(Exception):
-    """The app cannot be deployed as its files are: all that is wrong, a sentence each."""
+    """The app's files cannot be deployed: everything that is wrong, a sentence each."""
 
     def __init__(self, problems: list[str]):
         super().__init__("\n".join(problems))
@@ -64,7 +64,7 @@ class Function(NamedTuple):
 
     @property
     def variable(self) -> str:
-        """What the variables about it begin with."""
+        """How the variables about it begin, such as NAME_URL."""
         return self.in_map.upper().replace("-", "_")
 
     def flag(self, name: str, default: str) -> str:
@@ -89,7 +89,7 @@ YOU = Caller(Kind.YOU, "you")
 class App(NamedTuple):
     prefix: str
     functions: tuple[Function, ...]
-    only: tuple[str, ...] = ()  # the functions that a deploy is about; none: all
+    only: tuple[str, ...] = ()  # the functions to deploy; none: all
     missing: tuple[str, ...] = ()  # what is said of names in trust-map that have no value
 
     @property
@@ -114,7 +114,7 @@ class App(NamedTuple):
         return sorted(callers)
 
     def in_project(self, project: str) -> App:
-        """With the project's id where a member says $PROJECT."""
+        """Replaces $PROJECT in members with the project's id."""
         return self._with_callers(
             lambda _, callers: tuple(
                 caller._replace(name=caller.name.replace("$PROJECT", project)) for caller in callers
@@ -122,14 +122,14 @@ class App(NamedTuple):
         )
 
     def public(self) -> App:
-        """Everyone may call what "you" may call."""
+        """Lets everyone call what "you" may call."""
         return self._with_callers(
             lambda _, callers: (*callers, EVERYONE)
             if YOU in callers and EVERYONE not in callers else callers
         )  # fmt: skip
 
     def private(self, names: Iterable[str]) -> App:
-        """Without everyone, for these functions."""
+        """Takes everyone out of these functions' callers."""
         return self._with_callers(
             lambda name, callers: tuple(c for c in callers if c != EVERYONE)
             if name in names else callers
@@ -155,8 +155,8 @@ def folder_name(in_map: str) -> str:
 
 
 def read(prefix: str, environment: Environment, complete: bool = True) -> App:
-    """The app in this folder. Members may still say $PROJECT, see App.in_project; flags and variables
-    any $NAME, see `expanded`. Unless it is to be `complete`, trust-map may, too, see App.missing."""
+    """The app in this folder. Members may still contain $PROJECT (see App.in_project), flags and
+    variables any $NAME (see `expanded`). Unless `complete`, trust-map may, too (see App.missing)."""
     folder = pathlib.Path()
     file = folder / "trust-map"
     if not file.exists():
@@ -169,7 +169,7 @@ def read(prefix: str, environment: Environment, complete: bool = True) -> App:
         raise Wrong(["\n".join(["trust-map cannot be used:", *(f"  {p}" for p in problems)])])
     if not NAME.fullmatch(f"{prefix}builder"):
         too_long = f"PREFIX={prefix} is too long: the builder's service account, {prefix}builder-sa,"
-        problems.append(f"{too_long} may have 30 characters")
+        problems.append(f"{too_long} may have at most 30 characters")
     known = {line.name for line in lines}
     urls = {f"{name.upper().replace('-', '_')}_URL" for name in known}
     functions = []
@@ -184,7 +184,7 @@ def read(prefix: str, environment: Environment, complete: bool = True) -> App:
 
 
 def expanded(app: App, environment: Environment) -> tuple[App, list[str]]:
-    """With the values of the environment in flags and variables, and the names that have none."""
+    """The app with the environment's values in flags and variables, and the names that have none."""
     problems = list(app.missing)
 
     def value_of(file: str, line: str, text: str, is_chosen: bool) -> str:

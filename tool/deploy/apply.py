@@ -1,4 +1,4 @@
-"""deploy: makes the project what trust-map and functions/ say. Reading order is running order."""
+"""deploy: makes the project match trust-map and functions/. Reading order is running order."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ APIS = "run cloudbuild artifactregistry logging iam iamcredentials cloudresource
 
 class Deployed(NamedTuple):
     measured: Measured
-    found: Found  # what is there now
+    found: Found  # what the project has now
 
 
 async def deploy(
     options: Options, app: App, target: Target, work: pathlib.Path, missing: list[str]
 ) -> Deployed | None:
-    """Deploys the functions and their bindings, then measures them. `work`: a folder of this run's.
-    `missing`: what the files need and the environment does not have.
+    """Deploys the functions and their bindings, then measures them. `work`: a folder of this run's own.
+    `missing`: what the files need and the environment lacks.
 
-    Returns nothing where a --dry-run only printed it.
+    Returns nothing if a --dry-run only printed it.
     """
     progress, local = target.progress, target.local
     for sentence in lock.stale_of_app():
@@ -44,7 +44,7 @@ async def deploy(
     found = show_needed(app, target, missing) if options.dry_run else await preflight(app, target, missing)
     target.gcloud.accounts = tuple(holder.email for holder in holders(app, target))
 
-    # ---- Up to here, nothing has been changed.
+    # ---- Nothing has been changed up to here.
 
     with progress.step("Enabling the APIs"):
         found = await enable_apis(app, target, found)
@@ -68,7 +68,7 @@ async def deploy(
         raise Stop("not everything is deployed. Correct the errors above, and run this again")
     for left in await secret_grants.left(app, target, found):
         await secret_grants.take_back(target, left.secret, left.member)
-        say(f"  {left.function}: took the secret {left.secret} back, which no file asks for")
+        say(f"  {left.function}: took back the secret {left.secret}, which no file asks for")
     if rollout.has_changed:
         found = found._replace(services=await inventory.services(target, found))
     app = app.private(rollout.stay_private)
@@ -77,7 +77,7 @@ async def deploy(
 
 
 def show_needed(app: App, target: Target, missing: list[str]) -> Found:
-    """--dry-run: what is looked for before the first change."""
+    """--dry-run: what a deploy checks for before the first change."""
     if missing:
         raise Wrong(missing)
     if needed := list(prerequisites.listed(app, target)):
@@ -115,7 +115,7 @@ async def create_accounts(app: App, target: Target, found: Found) -> None:
             await gcloud.change(
                 "gcloud iam service-accounts enable", holder.email, f"--project={target.project}"
             )
-        # An account that was just deleted may still be listed. Where a function runs, its account is there.
+        # A service account that was just deleted may still be listed. If its function runs, it does exist.
         if account and holder.name in running:
             continue
         made_at = int(time.time())
@@ -129,7 +129,7 @@ async def create_accounts(app: App, target: Target, found: Found) -> None:
 
 
 async def create_named_accounts(app: App, target: Target, found: Found) -> None:
-    """On this machine also those that the map names: a clone deploys with no step by hand."""
+    """On this machine also those that the map names, so that a clone deploys without manual steps."""
     for email in prerequisites.accounts(app, target):
         if not found.account(email):
             await target.gcloud.change(
@@ -140,7 +140,7 @@ async def create_named_accounts(app: App, target: Target, found: Found) -> None:
 
 
 def with_callers(app: App, target: Target) -> list[Holder]:
-    """The accounts that must be there: the functions' own, and those that their policies name."""
+    """The service accounts that must exist: the functions' own, and those that their policies name."""
     callers = {c.name for function in app.chosen for c in function.invoked_by}
     wanted = [f for f in app.functions if f in app.chosen or f.name in callers]
     return holders(app._replace(only=tuple(f.name for f in wanted)), target)
@@ -154,7 +154,7 @@ async def create_database(target: Target, found: Found) -> None:
             return
         if there is Database.OTHER_MODE:
             raise Refused(
-                f"  The database {target.database} is in Datastore mode, and Firestore's is needed."
+                f"  The database {target.database} is in Datastore mode, but must be in Firestore mode."
                 " Take another PREFIX, or delete it: gcloud firestore databases delete"
                 f" --database={target.database} --project={target.project}"
             )
@@ -163,16 +163,16 @@ async def create_database(target: Target, found: Found) -> None:
         f"--project={target.project}", f"--location={target.region}",
         "--type=firestore-native", "--format=none", done=is_there,
     )  # fmt: skip
-    # gcloud is back before the database is there.
+    # gcloud returns before the database exists.
     if not target.gcloud.dry_run and not await target.gcloud.comes_true("the database", is_there):
         raise Refused(f"  The database {target.database} is not there yet.")
 
 
 async def grant_roles(app: App, target: Target, found: Found) -> Above | None:
-    """Returns what it has read, where it has changed nothing of it."""
+    """Returns the policies that it read, if it has not changed them."""
     above = Above(()) if target.gcloud.dry_run else found.above or await inventory.above(target)
     changed = False
-    for holder in holders(app, target):  # two changes of one policy at the same time collide
+    for holder in holders(app, target):  # two simultaneous changes of one policy collide
         for member, role in holder.left_by_deleted(above.of_project()):
             await take_back(target, member, role)
             target.progress.note(f"took {role} back from {member}")
@@ -196,7 +196,7 @@ async def grant_roles(app: App, target: Target, found: Found) -> Above | None:
 
 
 async def take_back(target: Target, member: str, role: str) -> None:
-    """Whatever its condition."""
+    """Removes the role, whatever its condition."""
     await target.gcloud.change(
         "gcloud projects remove-iam-policy-binding", target.project, f"--member={member}",
         f"--role={role}", "--all", "--format=none", done=partial(is_taken_back, target, member, role),

@@ -1,7 +1,7 @@
-"""What is there already, and whose it is, as records.
+"""What a project contains, and whose it is, as records.
 
-A revision is named NAME-FINGERPRINT-TIME by a deploy. Whatever else changes a service makes a
-revision of another name, so that a change by hand shows. What makes none is compared itself.
+A deploy names a revision NAME-FINGERPRINT-TIME. Any other change to a service makes a revision with
+another name, so that a change by hand shows. Changes that make no revision are compared directly.
 What cannot be read is neither there nor gone: it is None here, or Answer.UNKNOWN.
 """
 
@@ -40,7 +40,7 @@ Policy = tuple[Binding, ...]
 
 
 class Level(enum.Enum):
-    """What a policy is the policy of."""
+    """What kind of resource a policy belongs to."""
 
     FUNCTION = "function"
     JOB = "job"
@@ -66,7 +66,7 @@ class Grant(NamedTuple):
 
 
 class Above(NamedTuple):
-    """The policies of the project and above it; what of them cannot be read, in words."""
+    """The policies of the project and above it; in words, which of them cannot be read."""
 
     grants: tuple[Grant, ...]
     hidden: str = ""
@@ -100,10 +100,10 @@ class Service(NamedTuple):
     name: str
     region: str
     made_by: str
-    app: str  # its name; "": an edition that did not note it
-    revision: str  # the name that was asked for last
+    app: str  # its name; "": an older edition did not note it
+    revision: str  # the name that was requested last
     created: str  # the newest revision
-    ready: str  # the newest that is ready
+    ready: str  # the newest one that is ready
     is_ready: bool
     traffic: tuple[Traffic, ...]
     tags: tuple[Tag, ...]
@@ -127,12 +127,12 @@ class Service(NamedTuple):
         return self.traffic == (Traffic(True, 100),)
 
     def is_revision(self, fingerprint: str) -> bool:
-        """Whether it was deployed from this source with these settings, and answers."""
+        """Whether it was deployed from this source with these settings, and serves."""
         named = self.revision.startswith(f"{self.name}-{fingerprint}-")
         return named and self.serves_the_newest
 
     def changed_by_hand(self, account: str, function: Function) -> list[str]:
-        """What is not as the files say; most of it shows by the revision's name."""
+        """What differs from the files; most of it shows in the revision's name."""
         found, ingress = [], function.flag("ingress", "all")
         if not re.fullmatch(rf"{self.name}-[0-9a-f]{{12}}-\d+", self.revision):
             found.append(f"its revision {self.created} was not made by deploy.sh")
@@ -165,14 +165,14 @@ class Account(NamedTuple):
 
     email: str
     number: str  # its uniqueId, the sub of its tokens
-    made_by: str  # "" where this script did not make it
+    made_by: str  # "" if this script did not make it
     made_at: float  # seconds since 1970
     disabled: bool
     app: str  # as of a service
 
 
 class Mark(NamedTuple):
-    """How what belongs to an app is known: by its labels and descriptions, never by its folder."""
+    """Tells what belongs to an app: by labels and descriptions, never by its folder."""
 
     made_by: str  # this script, with the prefix
     app: str
@@ -186,12 +186,12 @@ class Mark(NamedTuple):
         return self._is_on(account.made_by, account.app, name)
 
     def _is_on(self, made_by: str, app: str, name: str) -> bool:
-        """An edition that did not note the app: then trust-map has to list it."""
+        """If an older edition did not note the app, trust-map has to list it."""
         return made_by == self.made_by and (app == self.app or (not app and name in self.listed))
 
 
 class Found(NamedTuple):
-    """What is there in the project."""
+    """What the project contains."""
 
     apis: frozenset[str]
     services: tuple[Service, ...]
@@ -201,7 +201,7 @@ class Found(NamedTuple):
 
     @property
     def project_number(self) -> str:
-        """As a service says it. Nothing, where there is none."""
+        """According to a service; "" if there is none."""
         return self.services[0].project_number if self.services else ""
 
     def enabled(self, api: str) -> bool:
@@ -212,7 +212,7 @@ class Found(NamedTuple):
         return next(here, None)
 
     def ours(self, mark: Mark, region: str) -> list[str]:
-        """The services here that bear this mark."""
+        """The services here that have this mark."""
         return [s.name for s in self.services if mark.is_on_service(s) and s.region == region]
 
     def ours_elsewhere(self, mark: Mark, region: str) -> list[Service]:
@@ -237,13 +237,13 @@ class Found(NamedTuple):
 
 
 def principal(member: str) -> str:
-    """A member as it is compared: the case of an address means nothing."""
+    """A member in the form that is compared: the case of an address means nothing."""
     kind, colon, address = member.partition(":")
     return member if kind.startswith("principal") else kind + colon + address.lower()
 
 
 def checksum(content: bytes) -> int:
-    """As the command cksum of POSIX has it: names that were made by it must stay what they are."""
+    """The checksum of POSIX's cksum: names that were made with it must not change."""
     total, length = 0, len(content)
     while length:
         content += bytes([length & 0xFF])

@@ -69,7 +69,7 @@ def main(words: list[str]) -> int:
     except Stop as stop:
         error(f"deploy.sh: {stop}")
         return stop.status
-    except BrokenPipeError:  # whoever read has enough
+    except BrokenPipeError:  # the reader, such as head, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
 
@@ -118,8 +118,8 @@ async def of_app(
 ) -> int:
     """The verbs that read trust-map.
 
-    `folder`: of this run's, for two may run at the same time. `missing`: what a deploy needs, and the
-    environment does not have.
+    `folder`: this run's own, because two may run at the same time. `missing`: what a deploy needs and the
+    environment lacks.
     """
     if options.verb == "env":
         for line in await env.exported(app, target):
@@ -149,8 +149,7 @@ async def watch_files(
 
 
 def chosen_of(app: App, options: Options, environment: Environment) -> tuple[App, list[str]]:
-    """With the functions that a deploy is about, and what of their files has no value here, or a
-    wrong one."""
+    """The app with the functions to deploy, and what in their files has no value here, or a wrong one."""
     asked = options.names if options.verb == "deploy" else ()
     names = [app.prefix + name.removeprefix(app.prefix) for name in asked]
     for name in names:
@@ -167,10 +166,10 @@ def chosen_of(app: App, options: Options, environment: Environment) -> tuple[App
 
 
 def read_again(options: Options, target: Target) -> App:
-    """The app as its files are now, with all checks."""
+    """The app as its files say now, with all checks."""
     now, environment = options_in_environment(options)
     if now.prefix != options.prefix:
-        raise Stop("PREFIX has changed. End the watching, and deploy again")
+        raise Stop("PREFIX has changed. Stop watching with Ctrl-C, and deploy again")
     target.environment = environment
     app, missing = chosen_of(the_app.read(now.prefix, environment), now, environment)
     if missing:
@@ -200,7 +199,7 @@ def not_deployed(target: Target, name: str) -> Stop:
 
 
 def show(measured: Measured, target: Target, form: Form) -> None:
-    """Prints what was measured. Raises Stop where it is not what the map says, or not known."""
+    """Prints what was measured. Raises Stop if it is not what the map says, or not known."""
     if form is Form.JSON:
         say(table.as_json(measured))
     else:
@@ -212,7 +211,7 @@ def show(measured: Measured, target: Target, form: Form) -> None:
 
 
 async def print_who(options: Options, app: App, target: Target) -> int:
-    """Returns the exit status: 3 where a policy that decides cannot be read."""
+    """Returns the exit status: 3 if a policy that decides cannot be read."""
     if not options.name:
         raise Stop(f"who needs a function: {' '.join(app.names)}", 2)
     name = app.prefix + options.name.removeprefix(app.prefix)
@@ -236,7 +235,7 @@ def who_lines(found: cut.Found, options: Options) -> Iterable[str]:
 
 
 async def explain(target: Target, options: Options) -> int:
-    from tool.deploy import explaining  # it needs a package of the clone's environment
+    from tool.deploy import explaining  # it needs a package from the clone's environment
 
     return await explaining.explained(target, options.name)
 
@@ -248,7 +247,7 @@ async def run_here(
         raise Stop("run needs a function: ./deploy.sh run NAME --local", 2)
     name = options.prefix + options.name.removeprefix(options.prefix)
     if app.function(name) and isinstance(target, ThisMachine) and not target.is_there:
-        say("Nothing is deployed on this machine yet: everything is deployed first.")
+        say("Nothing is deployed on this machine yet. Deploying everything first.")
         await work(options._replace(verb="deploy", names=()), environment)
     await target.begin(app)
     await run.deploy_what_is_saved(app.in_project(target.project), name, target)
@@ -256,7 +255,7 @@ async def run_here(
 
 
 def in_environment(words: list[str], options: Options) -> None:
-    """explain checks signatures, with a package of the clone's environment: it goes on there."""
+    """explain checks signatures with a package from the clone's environment, so it continues there."""
     ours = ROOT / ".venv"
     if options.local and not ours.exists() or pathlib.Path(sys.prefix) == ours:
         return

@@ -16,13 +16,13 @@ OWNERS = ("roles/owner", "roles/admin")
 
 
 class Finding(NamedTuple):
-    """What was found of one principal."""
+    """What was found about one principal."""
 
     principal: str
     distance: Distance
     by_map: Way | None  # as trust-map says
-    ways: tuple[Way, ...]  # all that is more than that, the best way for each grant
-    kept: tuple[Way, ...]  # what stays: by your own owner role, or as an agent of Google's
+    ways: tuple[Way, ...]  # all beyond that, the best way for each grant
+    kept: tuple[Way, ...]  # what stays: by your own owner role, or as one of Google's agents
     cut: tuple[Removal, ...]  # without these, only by_map and kept are left
 
     @property
@@ -33,18 +33,18 @@ class Finding(NamedTuple):
 
     @property
     def rank(self) -> tuple[bool, Distance, tuple[Sureness, int], str]:
-        """Perhaps comes last; before that the farthest from the project, then the surest and shortest way."""
+        """"Perhaps" comes last; the rest by distance, farthest first, then by the surest and shortest way."""
         return self.best[0] is Sureness.PERHAPS, self.distance, self.best, self.principal
 
 
 class Found(NamedTuple):
-    """All that was found of one function."""
+    """All that was found about one function."""
 
     facts: Facts
     function: str
     findings: tuple[Finding, ...]
-    agents: tuple[str, ...]  # of Google's, by a role on the project or above it
-    cut: tuple[Removal, ...] = ()  # for all of them; where it was asked for
+    agents: tuple[str, ...]  # Google's own, by a role on the project or above it
+    cut: tuple[Removal, ...] = ()  # for all of them, if it was asked for
 
 
 def found_by(facts: Facts, function: str) -> Found:
@@ -62,7 +62,7 @@ def is_agent(facts: Facts, finding: Finding) -> bool:
 
 
 def with_cut(found: Found) -> Found:
-    """With one list for the whole function, from which nothing can be left out."""
+    """Adds one list for the whole function, from which nothing can be left out."""
     paths = Search(Graph(found.facts, found.function))
     kept = kept_bindings(found.facts)
     longest_first = sorted(found.findings, key=lambda f: f.rank, reverse=True)
@@ -136,9 +136,9 @@ def best_by_grant(ways: Iterable[Way]) -> tuple[Way, ...]:
 
 
 def first_removal(way: Way, kept: frozenset[Removal]) -> Removal | None:
-    """What is taken away to end it: what the principal itself holds, before what comes later.
+    """What to take away to end it: what the principal itself holds, before what comes later.
 
-    A binding that trust-map makes is left: the next deploy would make it again.
+    A binding that trust-map makes stays: the next deploy would make it again.
     """
     for edge in (step.edge for step in way.steps if not step.edge.is_of_map):
         for removal in edge.removals:
@@ -150,7 +150,7 @@ def first_removal(way: Way, kept: frozenset[Removal]) -> Removal | None:
 def irreducible(
     removals: Iterable[Removal], is_enough: Callable[[frozenset[Removal]], bool]
 ) -> list[Removal]:
-    """Leaves out one after the other, as long as the rest is enough."""
+    """Drops one removal after another, as long as the rest is enough."""
     left = dict.fromkeys(removals)
     for removal in list(left):
         if is_enough(frozenset(left.keys() - {removal})):
@@ -174,7 +174,7 @@ def written(removal: Removal) -> tuple[str, ...]:
 
 
 def without(facts: Facts, removals: Iterable[Removal]) -> Facts:
-    """The facts after the commands that take these away."""
+    """The facts after these have been taken away."""
     gone = set(removals)
     functions = {
         name: function._replace(is_open=function.is_open and OpenCheck(name) not in gone)
@@ -189,5 +189,5 @@ def without(facts: Facts, removals: Iterable[Removal]) -> Facts:
 
 
 def after_cut(found: Found) -> Found:
-    """What is found when the commands have been applied to what was read."""
+    """What would be found after the commands of the cut."""
     return found_by(without(found.facts, found.cut), found.function)

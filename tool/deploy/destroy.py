@@ -1,7 +1,7 @@
 """destroy: removes what the labels and descriptions say was made by this script.
 
-It needs no trust-map, and no functions/ here. In its order no policy is left with a member that no
-longer exists.
+It needs neither trust-map nor functions/. Its order leaves no policy with a member that no longer
+exists.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ async def destroy(options: Options, target: Target, environment: Environment) ->
 async def destroy_one(
     options: Options, target: Target, found: Found, name: str
 ) -> None:
-    """One function with its account, for instance one that has left the map."""
+    """Removes one function with its service account, for instance one that has left the map."""
     email = target.email(name)
     there = name in found.ours(target.mark, target.region)
     account = found.account(email)
@@ -102,7 +102,7 @@ async def destroy_one(
 
 
 async def show(options: Options, target: Target, environment: Environment) -> None:
-    """--dry-run: what a deploy by the present map would have made."""
+    """--dry-run: prints the commands that remove what the map, as it is now, makes."""
     the_app = app.read(options.prefix, environment).in_project(target.project)
     made = holders(the_app, target)
     with target.progress.step("Deleting the functions"):
@@ -120,7 +120,7 @@ async def show(options: Options, target: Target, environment: Environment) -> No
 
 
 def removable(target: Target, found: Found) -> list[str]:
-    """The addresses of the app's service accounts. The builder may build for another app, too."""
+    """The addresses of the app's service accounts, without the builder's if it builds for another app."""
     builder = target.email(target.builder)
     emails = [a.email for a in found.our_accounts(target.mark) if a.email != builder]
     account = found.account(builder)
@@ -132,7 +132,7 @@ def removable(target: Target, found: Found) -> list[str]:
 def ask_first(
     target: Target, functions: list[str], emails: list[str] | None, database: str
 ) -> None:
-    """`emails`: None, where the service accounts are kept."""
+    """`emails`: None if the service accounts are kept."""
     say(f"This removes from project {target.project}, region {target.region}:")
     say(f"  functions: {' '.join(functions) or 'none'}")
     if emails is not None:
@@ -154,7 +154,7 @@ async def delete_functions(target: Target, names: list[str]) -> None:
             return refused
         return None
 
-    # One that is refused does not keep the others.
+    # One refusal does not stop the others.
     refusals = [r for r in await side_by_side(*map(refusal, names)) if r]
     for refused in refusals[1:]:
         target.progress.refused(refused)
@@ -172,7 +172,7 @@ async def delete_function(target: Target, name: str) -> None:
 async def take_back_roles(
     target: Target, found: Found, emails: list[str]
 ) -> None:
-    """Also what a deleted account of this name has left behind."""
+    """Also takes back what deleted service accounts of these names have left behind."""
     above = await inventory.above(target)
     for email in emails:
         taken: set[tuple[str, str]] = set()
@@ -186,7 +186,7 @@ async def take_back_roles(
 
 
 def is_about(member: str, email: str) -> bool:
-    """Whether it is this account, or a deleted one of this name."""
+    """Whether it is this service account, or a deleted one of this name."""
     alive = f"serviceAccount:{email}"
     deleted = f"deleted:{alive}?".lower()
     return principal(member) == principal(alive) or member.lower().startswith(deleted)
@@ -217,7 +217,7 @@ async def delete_accounts(target: Target, emails: Iterable[str]) -> None:
         )  # fmt: skip
 
 
-# ---- what is left at the end
+# ---- at the end
 
 
 async def end_or_keep(target: ThisMachine, found: Found) -> None:
@@ -238,12 +238,12 @@ async def end_local_project(target: ThisMachine) -> None:
 async def keep_or_delete_database(options: Options, target: Target, found: Found) -> None:
     if not found.enabled("firestore"):
         if options.delete_data:
-            error(f"Whether there is a database {target.database} cannot be seen: the API is off.")
+            error(f"Cannot see whether there is a database {target.database}: the API is off.")
         return
     try:
         there = await inventory.database(target)
     except Refused:
-        error(f"Whether there is a database {target.database} cannot be seen.")
+        error(f"Cannot see whether there is a database {target.database}.")
         if options.delete_data:
             raise Stop(
                 f"the database {target.database} may still be there. The role"

@@ -24,7 +24,7 @@ class Edge(NamedTuple):
 
 
 def diff(commit: str, environment: Environment) -> None:
-    """Prints what is opened and closed there. Raises Stop where something is opened."""
+    """Prints what was opened and closed since. Raises Stop if something was opened."""
     if not commit:
         raise Stop("compared with which commit? For instance ./deploy.sh diff main", 2)
     if git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}") is None:
@@ -43,7 +43,7 @@ def diff(commit: str, environment: Environment) -> None:
 
 
 def at(commit: str, now: Environment) -> Environment:
-    """The environment as its file said it then."""
+    """The environment as its file was at that commit."""
     if not now.name:
         return now
     values, secrets, _ = environment.parsed(git("show", f"{commit}:./environments/{now.name}") or "")
@@ -81,7 +81,7 @@ def files_at(commit: str) -> dict[str, str]:
 
 
 def git(*words: str) -> str | None:
-    """What git says; None, where it fails."""
+    """What git prints; None if it fails."""
     try:
         done = subprocess.run(["git", *words], capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError):

@@ -15,7 +15,7 @@ from tool.deploy.this_machine import ThisMachine
 
 
 async def exported(app: App, target: Target) -> list[str]:
-    """The lines. A function that is not deployed has none; that is said on standard error."""
+    """The lines. A function that is not deployed has none, and standard error says so."""
     found = await inventory.look(target)
     there = [f for f in app.functions if found.service(f.name, target.region)]
     for function in app.functions:

@@ -1,8 +1,8 @@
 """environments/NAME: what differs from one environment to another, and what $NAME means.
 
-Lines NAME=value; # comments. PREFIX, PROJECT and REGION are the tool's own. Any other name is what
-$NAME means in trust-map, in flags and in variables: the file says it, else the shell. $$ is a dollar.
-For this machine alone there are lines secret NAME=value, too.
+Its lines are NAME=value or # comments. PREFIX, PROJECT and REGION are the tool's own. Any other name
+gives $NAME a value in trust-map, flags and variables; without a line, the shell does. $$ is a dollar.
+An environment for this machine may have lines secret NAME=value, too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DOLLAR = re.compile(rf"\$(?:(\$)|({NAME})|\{{({NAME})\}})")
 
 
 class Environment(NamedTuple):
-    """What an environment says. `name`: "" where there is none."""
+    """What an environment says. `name`: "" if there is none."""
 
     name: str
     values: Mapping[str, str]
@@ -33,7 +33,7 @@ class Environment(NamedTuple):
         return self.values.get(name, self.shell.get(name))
 
     def setting(self, name: str) -> str:
-        """PREFIX, PROJECT or REGION: what a person or a job gives wins."""
+        """PREFIX, PROJECT or REGION: the shell's value wins."""
         return self.shell.get(name) or self.values.get(name, "")
 
     def expanded(self, text: str, left: tuple[str, ...] = ()) -> Expanded:
@@ -52,7 +52,7 @@ class Environment(NamedTuple):
         return Expanded(DOLLAR.sub(value_of, text), tuple(missing))
 
     def nowhere(self, name: str) -> str:
-        """What is said of a name that has no value, and where to write it."""
+        """The message for a name without a value: where to write one."""
         if not self.name:
             return (
                 f"{name} is not set in this shell. Or write {name}=VALUE into environments/NAME, and"
@@ -71,7 +71,7 @@ NO_ENVIRONMENT = Environment("", {}, {}, {})
 
 
 def read(name: str, shell: Mapping[str, str], local: bool) -> tuple[Environment, list[str]]:
-    """The environment of this name, and what is wrong with its file; --local has one by itself."""
+    """The environment of this name, by default environments/local with --local, and what is wrong with it."""
     by_itself = not name and local and (FOLDER / LOCAL).is_file()
     name = LOCAL if by_itself else name
     if not name:
@@ -88,13 +88,13 @@ def read(name: str, shell: Mapping[str, str], local: bool) -> tuple[Environment,
         return Environment(name, {}, {}, shell), [f"{file} cannot be read as text in UTF-8"]
     values, secrets, problems = parsed(text)
     if secrets and not local:
-        problems.append((0, "a line secret NAME=value is for --local alone: here secrets are kept by Google"))
+        problems.append((0, "a line secret NAME=value is for --local only: on Google Cloud, Secret Manager keeps secrets"))
     said = [f"{file}{f': line {number}' if number else ''}: {problem}" for number, problem in problems]
     return Environment(name, values, secrets, shell), said
 
 
 def parsed(text: str) -> tuple[dict[str, str], dict[str, str], list[tuple[int, str]]]:
-    """Values, secrets, and problems with the number of their line. No value is ever repeated."""
+    """Values, secrets, and problems with their line numbers. No value is ever repeated."""
     values: dict[str, str] = {}
     secrets: dict[str, str] = {}
     problems: list[tuple[int, str]] = []

@@ -1,4 +1,4 @@
-"""What an error of gcloud's means: it passes by itself, or it is final, and which role is missing.
+"""What an error from gcloud means: whether waiting helps, and which role is missing.
 
 errors.txt and roles.txt hold what is known, with one line for each kind of error.
 """
@@ -12,19 +12,19 @@ import re
 from typing import NamedTuple
 
 HERE = pathlib.Path(__file__).resolve().parent
-NEW = 180  # seconds for which an account is new
+NEW = 180  # seconds that a service account counts as new
 FOREVER = 999_999
 
 
 class Patience(NamedTuple):
     """How long to wait for something, and for what."""
 
-    seconds: int  # 0: it does not pass
-    what: str = ""  # what is waited for; where it does not pass, what helps
+    seconds: int  # 0: waiting does not help
+    what: str = ""  # what to wait for; if waiting does not help, what does
 
 
 class Situation(NamedTuple):
-    """What must be known besides the text of an error."""
+    """What matters besides the text of an error."""
 
     youngest_account: float  # its age in seconds
     apis_known: bool  # it is known which APIs are enabled: this run may have enabled one
@@ -43,12 +43,12 @@ class Needed(NamedTuple):
     """A line of roles.txt."""
 
     role: str
-    permissions: str  # what their names begin with
+    permissions: str  # how their names begin
     commands: str
 
 
 def table(name: str) -> list[list[str]]:
-    """The lines of a table, its columns parted by |."""
+    """The lines of a table, split into columns at |."""
     lines = (HERE / name).read_text("utf-8").splitlines()
     return [
         [column.strip() for column in line.split("|")]
@@ -67,14 +67,14 @@ def needed() -> list[Needed]:
 
 
 def error_in(said: str) -> str:
-    """What gcloud said from its first ERROR on, for a warning is no error."""
+    """What gcloud said from its first ERROR on, without warnings."""
     lines = said.splitlines()
     first = next((i for i, line in enumerate(lines) if line.startswith("ERROR")), 0)
     return "\n".join(line for line in lines[first:] if not line.startswith("WARNING"))
 
 
 def patience(said: str, now: Situation) -> Patience:
-    """What to do about it. The first line of errors.txt that matches decides."""
+    """How long to wait for it to pass. The first line of errors.txt that matches decides."""
     text = " ".join(error_in(said).lower().split("\n"))
     for line in known():
         if not fnmatch.fnmatchcase(text, f"*{line.words}*"):
@@ -89,12 +89,12 @@ def patience(said: str, now: Situation) -> Patience:
 
 
 def names_only_strangers(text: str, ours: tuple[str, ...]) -> bool:
-    """Whether it is about accounts, and none of them is one of ours."""
+    """Whether it names service accounts, but none of ours."""
     return "@" in text and not any(email in text for email in ours)
 
 
 def missing_package(text: str, folder: str) -> str:
-    """What to write where a function imports what is not installed."""
+    """The advice for a function that imports a package which is not installed."""
     found = re.search(r"No module named '([\w-]+)", text)
     if not found:
         return ""
@@ -105,10 +105,10 @@ def missing_package(text: str, folder: str) -> str:
 
 
 def missing_role(said: str, project: str) -> str:
-    """Which role holds the permission that the deployer lacks, as a sentence; or nothing."""
+    """A sentence that names the role with the permission that you lack; "" if none is known."""
     text = error_in(said)
     small = text.lower()
-    if "service agent" in small:  # one of Google's own, and not you
+    if "service agent" in small:  # one of Google's own, not you
         return ""
     grants = "an owner of the project can grant it."
     found = re.search(r"[Pp]ermission[: ]*'?([a-zA-Z]*\.[a-zA-Z.]*[a-zA-Z])'?", text)

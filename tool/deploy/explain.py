@@ -1,7 +1,7 @@
 """Why the platform would answer a call with 401, 403 or 404, or let it in.
 
 The rules are Cloud Run's, in its order: service, path, ingress, everyone, token, policy. What
-cannot be known from here is "unknown", and never guessed.
+cannot be known from here is "unknown", never guessed.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from tool.deploy.explain_known import Grant, Known, Reply, Verdict
 from tool.deploy.explain_token import Refused, check, shown, token_in
 from tool.deploy.gcloud import Answer
 
-# Google keeps some other paths that end in z to itself, too, and does not list them.
+# Google reserves some other paths that end in z, too, without listing them.
 RESERVED = re.compile(r"/healthz|/eventlog|/_ah/.*", re.S)
-HIDDEN = ("group", "domain", "principalset")  # who is in these is not seen here
+HIDDEN = ("group", "domain", "principalset")  # their members are not visible here
 NOT_LOOKED_AT = (
     "Not looked at, and each of these may refuse the call: Identity-Aware Proxy (IAP), deny"
     " policies, VPC Service Controls"
@@ -24,7 +24,7 @@ NOT_LOOKED_AT = (
 
 
 def verdict(url: str, sent: str, known: Known, now: float) -> Verdict:
-    """What the platform answers to a call of `url` with the token that was `sent`."""
+    """How the platform answers a call of `url` with the token that was `sent`."""
     found = verdict_of(url, sent, known, now)
     if found.answer is Reply.LET_IN and known.signer == "Google":
         return found._replace(why=f"{found.why}. {NOT_LOOKED_AT}")
@@ -60,7 +60,7 @@ def verdict_of(url: str, sent: str, known: Known, now: float) -> Verdict:
 
 
 def verdict_on(sent: str, known: Known, now: float) -> Verdict:
-    """What the platform answers to a token, where not everyone is let in."""
+    """How the platform answers a token, if not everyone is let in."""
     name = known.name
     claims: dict[str, Any] = {}
     token = token_in(sent)
@@ -74,7 +74,7 @@ def verdict_on(sent: str, known: Known, now: float) -> Verdict:
         found = Verdict(refused.answer, f"the token {refused.why}")
         if refused.answer is not Reply.UNAUTHORIZED:
             return found
-        # Of a token that is proven, it is known whether a better one would do.
+        # For a proven token, it is known whether a better one would be let in.
         if claims.get("email") and not any(grant_for(principal_named(claims), known)):
             why = f"One for {name} would be answered 403: {principal_named(claims)} may not call it"
             found = found._replace(why=f"{found.why}. {why}")
@@ -95,7 +95,7 @@ def verdict_on(sent: str, known: Known, now: float) -> Verdict:
 
 
 def with_new_token(found: Verdict, email: str, known: Known) -> Verdict:
-    """With the command for a better token, and for the binding that would be lacking still."""
+    """Adds the command for a better token, and for the binding that would still be missing."""
     command = new_token(email, known)
     is_account = email.endswith(".gserviceaccount.com")
     principal = principal_named({"email": email}) if is_account else known.you
@@ -108,11 +108,11 @@ def with_new_token(found: Verdict, email: str, known: Known) -> Verdict:
 
 
 def principal_of(number: str, email: Any, known: Known) -> str:
-    """Whom a policy would name. A token always has the number (sub), and often the address."""
+    """The principal as a policy names it. A token always has the number (sub), often the address."""
     if known.accounts and number in known.accounts:
         return f"serviceAccount:{known.accounts[number]}"
     if not isinstance(email, str) or not email:
-        why = "names its principal by number only, and this finds none with that uniqueId: gcloud"
+        why = "names its principal only by number, and none with that uniqueId is shown by: gcloud"
         raise Refused(Reply.UNKNOWN, f"{why} iam service-accounts list --project={known.project}")
     if known.accounts is not None and email.lower().endswith(known.ours.lower()):
         # Whether Google refuses the last tokens of a deleted account at once is not documented.
@@ -128,9 +128,9 @@ def principal_named(claims: dict[str, Any]) -> str:
 
 
 def grant_for(principal: str | None, known: Known) -> tuple[Grant | None, list[str]]:
-    """What lets the principal in (None: everyone); if nothing does, what cannot be known of it."""
+    """The grant that lets the principal in (None: everyone); if there is none, the doubts about that."""
     names = {"allusers", *(("allauthenticatedusers", principal.lower()) if principal else ())}
-    # IAM is said to take allUsers in no policy above a service; this is not verified.
+    # IAM reportedly accepts allUsers in no policy above a service; this is not verified.
     doubts = [
         f"the policy of {unread.where} cannot be read"
         for unread in known.unread

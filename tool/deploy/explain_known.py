@@ -1,4 +1,4 @@
-"""What is known of a call, and what the platform answers to it."""
+"""What is known about a call, and how the platform answers it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Known(NamedTuple):
     region: str
     ours: str  # how the addresses of the project's own service accounts end
     at_platform: bool  # whether the host of the URL is one of the platform's
-    name: str  # the service; "" where there is none
+    name: str  # the service; "" if there is none
     urls: tuple[str, ...]
     more_audiences: tuple[str, ...]
     ingress: str
@@ -59,4 +59,4 @@ class Verdict(NamedTuple):
     answer: Reply
     why: str
     command: tuple[str, ...] = ()  # what changes it
-    then: tuple[tuple[str, ...], ...] = ()  # what is needed after that, for it would be refused still
+    then: tuple[tuple[str, ...], ...] = ()  # what is needed after that, because it would still be refused

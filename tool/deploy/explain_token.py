@@ -18,15 +18,15 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from tool.deploy.explain_known import Known, Reply
 
 ISSUER = "https://accounts.google.com"
-OLD_ISSUER = "accounts.google.com"  # Google's own libraries take it, too
-GCLOUD = "32555940559.apps.googleusercontent.com"  # gcloud's own audience: every service takes it
-APPLICATION_DEFAULT = "764086051850-"  # how that of "gcloud auth application-default" begins
+OLD_ISSUER = "accounts.google.com"  # Google's own libraries accept it, too
+GCLOUD = "32555940559.apps.googleusercontent.com"  # gcloud's own audience: every service accepts it
+APPLICATION_DEFAULT = "764086051850-"  # how the audience of "gcloud auth application-default" begins
 ACCOUNT = re.compile(r"[a-z0-9-]+@[a-z0-9.-]+\.gserviceaccount\.com")
 LARGEST = 16384  # characters of a token; Google's own limit is not documented
 
 
 class Refused(Exception):
-    """How a token is answered, and why. `account`: whoever says of itself that it signed the token."""
+    """How a token is answered, and why. `account`: the service account that claims to have signed the token."""
 
     def __init__(self, answer: Reply, why: str, account: str = ""):
         super().__init__(why)
@@ -34,9 +34,9 @@ class Refused(Exception):
 
 
 def token_in(sent: str) -> str:
-    """The token in what was pasted: a header, a JSON answer of a token endpoint, or itself."""
+    """The token in what was pasted: a header, a token endpoint's JSON answer, or the token itself."""
     sent = re.sub(r"(?i)^(x-serverless-)?authorization:\s*", "", sent.strip())
-    # What the platform answers to another scheme than Bearer is not documented.
+    # How the platform answers a scheme other than Bearer is not documented.
     sent = re.sub(r"(?i)^bearer(\s+|$)", "", sent)
     if not sent.startswith("{"):
         return sent
@@ -64,7 +64,7 @@ def check(token: str, claims: dict[str, Any], known: Known, now: float) -> None:
         raise Refused(Reply.UNAUTHORIZED, why, issuer)
     is_old = issuer == OLD_ISSUER and known.signer == "Google"
     if issuer != ISSUER and not is_old:
-        raise Refused(Reply.UNAUTHORIZED, f"has another issuer (iss) than {ISSUER}")
+        raise Refused(Reply.UNAUTHORIZED, f"has an issuer (iss) other than {ISSUER}")
     if known.certificates is None:
         raise Refused(Reply.UNKNOWN, f"cannot be checked: no certificates of {known.signer} came")
     certificate = known.certificates.get(str(header.get("kid")))
@@ -84,12 +84,12 @@ def check(token: str, claims: dict[str, Any], known: Known, now: float) -> None:
     if not isinstance(claims.get("sub"), str):
         raise Refused(Reply.UNAUTHORIZED, "names nobody in its sub")
     if is_old:
-        why = f"has the issuer (iss) {OLD_ISSUER}. Whether the platform takes it for {ISSUER} is not documented"
+        why = f"has the issuer (iss) {OLD_ISSUER}. Whether the platform accepts it as {ISSUER} is not documented"
         raise Refused(Reply.UNKNOWN, why)
 
 
 def parts(token: str) -> tuple[dict[str, Any], dict[str, Any], str, bytes]:
-    """Header, claims, what was signed, and the signature; as RFC 7515, 7519 and 8725 want them.
+    """Header, claims, what was signed, and the signature, as RFC 7515, 7519 and 8725 require.
 
     How strict Google is with a malformed token is not documented.
     """
@@ -112,7 +112,7 @@ def parts(token: str) -> tuple[dict[str, Any], dict[str, Any], str, bytes]:
 def decoded(part: str) -> bytes:
     content = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
     if base64.urlsafe_b64encode(content).rstrip(b"=").decode() != part:
-        raise ValueError  # not the one way to write this
+        raise ValueError  # not the canonical encoding
     return content
 
 
@@ -148,14 +148,14 @@ def check_audience(audience: Any, known: Known) -> None:
     if audience in [*answers_to, *(f"{url}/" for url in known.urls), GCLOUD]:
         return
     why = f"is made for {shown(audience)}, and {known.name} answers to {', '.join(answers_to)}"
-    # Of these two it is not documented whether Google takes them.
+    # Whether Google accepts these two is not documented.
     with_path = any(re.match(re.escape(url) + "/[^?#]*$", str(audience)) for url in known.urls)
     if known.signer == "Google" and (with_path or str(audience).startswith(APPLICATION_DEFAULT)):
-        raise Refused(Reply.UNKNOWN, f"{why}. Whether Google takes it all the same is not documented")
+        raise Refused(Reply.UNKNOWN, f"{why}. Whether Google accepts it anyway is not documented")
     raise Refused(Reply.UNAUTHORIZED, why)
 
 
 def shown(value: Any) -> str:
-    """A claim, or a path, so that it can do nothing to a terminal."""
+    """A claim or a path, made safe to print to a terminal."""
     text = value if isinstance(value, str) else json.dumps(value)
     return "".join(c if c.isprintable() else "?" for c in text[:300])

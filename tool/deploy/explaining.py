@@ -1,4 +1,4 @@
-"""explain URL: collects what is known of the service behind a URL, reads a token, and judges it."""
+"""explain URL: collects what is known about the service behind a URL, reads a token, and judges it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tool.deploy.this_machine import ThisMachine
 from tool.deploy.verify import INVOKE
 
 GOOGLE = "https://www.googleapis.com/oauth2/v1/certs"
-LONGEST = 100_000  # bytes that are read of a token
+LONGEST = 100_000  # bytes of a token
 
 
 async def explained(target: Target, url: str) -> int:
@@ -29,8 +29,8 @@ async def explained(target: Target, url: str) -> int:
     known = await collected(target, url)
     if sys.stdin.isatty():
         error(
-            "Paste a token, which the terminal will show, and end it with Enter and Ctrl-D. No"
-            " token: Ctrl-D"
+            "Paste a token (the terminal will show it), then press Enter and Ctrl-D. Without a"
+            " token, just Ctrl-D"
         )
     with interruption.while_typing():
         sent = sys.stdin.buffer.read(LONGEST).decode("utf-8", "replace")
@@ -80,12 +80,12 @@ def host_of(target: Target, url: str) -> str:
     host = urlsplit(url).netloc.lower()
     if target.local:
         return re.sub("^localhost:", "127.0.0.1:", host)
-    # The URL of a tag, TAG---HOST, is its service's.
+    # TAG---HOST, the URL of a tag, belongs to the same service.
     return host.removesuffix(":443").rpartition("---")[2]
 
 
 async def behind(target: Target, url: str) -> Service | None:
-    """The service that has this URL, wherever in the project it is."""
+    """The service that has this URL, in whatever region."""
     try:
         listed = await target.gcloud.read("gcloud run services list", f"--project={target.project}")
     except Refused as refused:
@@ -100,9 +100,9 @@ async def behind(target: Target, url: str) -> Service | None:
 
 
 def is_function_at(service: Service, host: str, url: str) -> bool:
-    """Whether it is the function that has this URL at cloudfunctions.net, where its path tells which.
+    """Whether it is the function with this URL at cloudfunctions.net, where the path names the function.
 
-    Whoever deploys by the Functions API gets such a URL, and the service takes it as an audience.
+    A deploy through the Functions API gives it such a URL, which it accepts as an audience.
     """
     first = urlsplit(url).path.split("/")[1:2]
     its_own = (urlsplit(audience) for audience in service.more_audiences)
@@ -112,7 +112,7 @@ def is_function_at(service: Service, host: str, url: str) -> bool:
 
 
 def is_of_platform(target: Target, url: str) -> bool:
-    """Whether the host of the URL can be nobody else's; also of a function that was deleted."""
+    """Whether the URL's host can only be the platform's, even if the function was deleted."""
     host = host_of(target, url)
     if isinstance(target, ThisMachine):
         return f"http://{host}" in (address.url for address in target.addresses.values())
@@ -120,7 +120,7 @@ def is_of_platform(target: Target, url: str) -> bool:
 
 
 async def numbers(target: Target) -> dict[str, str] | None:
-    """Addresses of the service accounts by their numbers. None: the list is not for you."""
+    """The addresses of the service accounts by number. None: you may not list them."""
     where = f"--project={target.project}"
     listed = await target.gcloud.look("gcloud iam service-accounts list", where)
     if listed is None:
@@ -129,7 +129,7 @@ async def numbers(target: Target) -> dict[str, str] | None:
 
 
 async def certificates(target: Target) -> dict[str, str] | None:
-    """What tokens are signed with, PEM by key id. None: it did not come."""
+    """The certificates that check tokens, PEM by key id. None: they could not be fetched."""
     url = GOOGLE
     if isinstance(target, ThisMachine):
         url = f"http://127.0.0.1:{target.token_port()}/oauth2/v1/certs"
@@ -144,7 +144,7 @@ async def certificates(target: Target) -> dict[str, str] | None:
 async def grants(
     target: Target, service: Service
 ) -> tuple[tuple[Grant, ...], tuple[Unread, ...]]:
-    """Everybody who is named in the policy of the service or above it; what could not be read."""
+    """Every grant in the policy of the service or above it, and what could not be read."""
     roles = inventory.Roles(target.gcloud)
     async with together() as group:
         reading = group.create_task(inventory.policy_or_none(target, service.name, service.region))

@@ -1,4 +1,4 @@
-"""who FUNCTION: collects the policies and roles of a project, in which the ways are searched."""
+"""who FUNCTION: collects the policies and roles of a project, to find the ways in them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tool.deploy.target import Target
 
 
 async def collected(app: App, target: Target, found: Found, name: str) -> Facts:
-    """All that can be read. `name`: the function that is asked about."""
+    """Everything that can be read. `name`: the function in question."""
     jobs = await jobs_of(target)
     above = found.above or await inventory.above_or_hidden(target)
     grants, unread = await granted(target, resources(found, jobs or ()))
@@ -55,7 +55,7 @@ def by_map(app: App, target: Target) -> frozenset[tuple[str, str]]:
 
 
 def in_words(above: Above, jobs: list[Job] | None, target: Target, unread: list[Resource]) -> list[str]:
-    """What may not be read."""
+    """What you may not read."""
     return [
         *([above.hidden] if above.hidden else []),
         *([] if jobs is not None else [f"the jobs of project {target.project}"]),
@@ -64,7 +64,7 @@ def in_words(above: Above, jobs: list[Job] | None, target: Target, unread: list[
 
 
 def resources(found: Found, jobs: list[Job] | tuple[()]) -> list[Resource]:
-    """All that have policies of their own."""
+    """Everything that has a policy of its own."""
     return [
         *(Resource(Level.FUNCTION, f"{s.region}/{s.name}") for s in found.services),
         *(Resource(Level.JOB, f"{job.region}/{job.name}") for job in jobs),

@@ -1,4 +1,4 @@
-"""Values of flags that Cloud Run is known to refuse. They are named before anything is changed."""
+"""Values of flags that Cloud Run is known to refuse, named before anything is changed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
 def wrong(function: Function) -> Iterator[str]:
-    """What is wrong with a function's flags, where that is certain. `default` is a word of gcloud's."""
-    if any("$" in function.flag(name, "") for name in LOOKED_AT):  # it has no value yet, see `expanded`
+    """What is certainly wrong with a function's flags; `default` is a value that gcloud knows."""
+    if any("$" in function.flag(name, "") for name in LOOKED_AT):  # no value yet, see `expanded`
         return
     memory, cpu = function.flag("memory", "512Mi"), function.flag("cpu", "1")
     size = bytes_in(memory)
@@ -42,7 +42,7 @@ def wrong(function: Function) -> Iterator[str]:
 
 
 def bytes_in(size: str) -> int:
-    """0: it is no size."""
+    """The size in bytes; 0 if it is not a size."""
     found = re.fullmatch(r"(\d{1,12})([KMG]i?|)", size)
     return int(found[1]) * UNITS[found[2]] if found else 0
 

@@ -110,7 +110,7 @@ def account_from(shown: dict[str, Any]) -> Account:
 
 
 def grants_from(shown: Iterable[dict[str, Any]]) -> tuple[Grant, ...]:
-    """What get-ancestors-iam-policy says."""
+    """The grants that get-ancestors-iam-policy prints."""
     return tuple(
         Grant(binding, Resource(Level(one["type"]), one["id"]))
         for one in shown

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 BY_DEPLOY = "is set by deploy.sh"
-IN_MAP = "would let everyone in or nobody; write that into trust-map"
+IN_MAP = "lets in everyone or nobody; write that into trust-map"
 NOT_YOURS = {
     **dict.fromkeys(
         "--source --function --base-image --service-account --build-service-account --region"
@@ -25,8 +25,8 @@ RESERVED = re.compile(r"PORT|K_.*|X_GOOGLE_.*|GOOGLE_CLOUD_PROJECT|THREADS|STORE
 
 
 def lines_of(file: pathlib.Path) -> tuple[list[str], list[str]]:
-    """The lines of flags or variables, without comments and without blanks around a line; and why
-    there are none."""
+    """The lines of flags or variables, stripped and without comments; and why the file cannot be read,
+    if it cannot."""
     try:
         return lines_in(file.read_text("utf-8-sig")), []
     except FileNotFoundError:
@@ -48,7 +48,7 @@ def wrong_flags(flags: list[str], where: str) -> Iterable[str]:
         elif name in NOT_YOURS:
             yield f"{name} {NOT_YOURS[name]}"
         elif name in VARIABLES.split():
-            yield f"variables stand in {where}/variables"
+            yield f"variables belong in {where}/variables"
         elif name in SECRETS.split():
             yield f"write --set-secrets instead of {name}: a function reads exactly what it names"
         elif re.match(r"--[a-z0-9-]+\s", line):

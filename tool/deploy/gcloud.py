@@ -1,4 +1,4 @@
-"""Runs gcloud: reads its JSON, makes changes, and waits for what passes by itself."""
+"""Runs gcloud: reads its JSON, makes changes, and waits out errors that pass by themselves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LONGEST_PAUSE = 16  # seconds
 
 
 class Answer(enum.Enum):
-    """What is known of something: it is so, it is not, or nobody can tell from here."""
+    """The answer to a question: it is so, it is not, or nobody can tell from here."""
 
     YES = "yes"
     NO = "no"
@@ -32,11 +32,11 @@ def answer(is_so: bool) -> Answer:
 
 
 class Gcloud:
-    """gcloud as it is called here. A command is given as a shell has it, then argument by argument:
+    """Calls gcloud. A command is given as in a shell, then argument by argument:
 
         await gcloud.change("gcloud run services delete", name, f"--project={project}")
 
-    `patience` is the longest time in seconds for which something that must come true is waited for.
+    `patience`: how many seconds to wait at most for something to come true.
     """
 
     def __init__(
@@ -45,24 +45,24 @@ class Gcloud:
     ):  # fmt: skip
         self.program, self.env, self.progress = program, env, progress
         self.patience, self.dry_run = patience, dry_run
-        # What a verb learns on its way, and an error may depend on.
+        # What a verb learns as it works, and an error may depend on.
         self.project = ""
         self.accounts: tuple[str, ...] = ()
         self.accounts_made: list[float] = []  # seconds since 1970
         self.apis_known = False
 
     async def read(self, command: str, *arguments: str, quiet: bool = False) -> Any:
-        """What the command says as JSON. Raises Refused; `quiet`: nothing is said while it waits."""
+        """The command's output as JSON. Raises Refused; `quiet`: waits without saying so."""
         said = await self._attempt(command, (*arguments, "--format=json"), quiet=quiet)
         return json.loads(said or "null")
 
     async def look(self, command: str, *arguments: str) -> Any:
-        """The same, for what may be hidden or switched off: None, at once, where it cannot be read."""
+        """The same, for what may be hidden or switched off: None, at once, if it cannot be read."""
         finished = await self._run(command, (*arguments, "--format=json"))
         return None if finished.status else json.loads(finished.out or "null")
 
     async def text(self, command: str, *arguments: str) -> str | None:
-        """What the command prints, for example a token. None: it did not."""
+        """What the command prints, for example a token; None if it fails."""
         finished = await self._run(command, arguments)
         return None if finished.status else finished.out.strip()
 
@@ -71,7 +71,7 @@ class Gcloud:
     ) -> None:
         """Changes something, or with --dry-run prints the command. Raises Refused.
 
-        `done` asks whether the change was made though the command failed: its answer can be lost.
+        `done` asks whether the change was made although the command failed: its answer can get lost.
         """
         if self.dry_run:
             say(printed(command, *arguments))
@@ -81,7 +81,7 @@ class Gcloud:
     async def comes_true(
         self, what: str, question: Question, about: str = "", began: float | None = None
     ) -> bool:
-        """Asks until the answer is yes, for as long as the patience lasts (from `began` on)."""
+        """Asks until the answer is yes, or the patience (counted from `began`) ends."""
         began, pause = began or time.monotonic(), 1
         while await question() is not Answer.YES:
             if time.monotonic() - began >= self.patience:
@@ -100,7 +100,7 @@ class Gcloud:
         self, command: str, arguments: tuple[str, ...],
         done: Question | None = None, about: str = "", quiet: bool = False,
     ) -> str:  # fmt: skip
-        """Its output. What passes by itself is waited for, within a limit of time."""
+        """The command's output. Waits out errors that pass by themselves, up to a time limit."""
         pause, began, said = 1, 0.0, ""
         while (finished := await self._run(command, arguments)).status:
             if done and await done() is Answer.YES:
@@ -122,12 +122,12 @@ class Gcloud:
         return errors.Situation(self.youngest_account(), self.apis_known, self.accounts)
 
     def youngest_account(self) -> float:
-        """The age in seconds of the youngest of the app's own accounts."""
+        """The age in seconds of the youngest of the app's own service accounts."""
         return time.time() - max(self.accounts_made, default=0)
 
 
 def printed(command: str, *arguments: str) -> str:
-    """A command as a shell reads it. What is not known in a --dry-run stays a variable."""
+    """A command as a shell reads it. What a --dry-run does not know stays a variable."""
     return " ".join([command, *(quoted(word) for word in arguments)])
 
 

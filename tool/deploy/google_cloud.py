@@ -16,7 +16,7 @@ from tool.deploy.target import Target
 
 
 class GoogleCloud(Target):
-    PATIENCE = 420  # seconds: it may take so long until a changed binding works everywhere
+    PATIENCE = 420  # seconds: a changed binding may take this long to work everywhere
 
     async def begin(self, app: App | None) -> None:
         path = without_stand_in(os.environ.get("PATH", ""))
@@ -43,7 +43,7 @@ class GoogleCloud(Target):
             self.project = (await self.described())["projectId"]
         self.gcloud.project = self.project
         if self.options.dry_run and self.options.verb == "deploy":
-            # Nobody is asked: what is not known stays a variable.
+            # Nothing is looked up: what is not known stays a variable.
             self.number, self.you = "$PROJECT_NUMBER", "$YOU"
             print(VARIABLES.format(project=self.project))
 
@@ -88,7 +88,7 @@ class GoogleCloud(Target):
             needs_you = app and any(c.kind is Kind.YOU for f in app.functions for c in f.invoked_by)
             if not you and needs_you:
                 raise Stop(
-                    "who you are is not in the credentials. Write members, such as"
+                    "the credentials do not say who you are. Write members, such as"
                     ' serviceAccount:..., instead of "you" into trust-map'
                 )
         token_file = os.environ.get("CLOUDSDK_AUTH_ACCESS_TOKEN_FILE") or await self._token_file(you)
@@ -106,7 +106,7 @@ case $YOU in *.gserviceaccount.com) YOU=serviceAccount:$YOU ;; *://*) ;; *) YOU=
 
 
 def account_in(file: str) -> str:
-    """Whom a file of credentials is for: the account of a key, or the one that is impersonated."""
+    """Whom a credentials file is for: the service account of a key, or the impersonated one."""
     try:
         content = json.loads(pathlib.Path(file).read_text("utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Who holds which permission on what, by the policies and roles of a project that were read."""
+"""Who holds which permission on what, according to the policies and roles that were read."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ class Function(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What was read of a project. Functions and jobs by REGION/NAME, addresses in small letters."""
+    """What was read about a project: functions and jobs by REGION/NAME, addresses in lower case."""
 
     project: str
     functions: Mapping[str, Function]
     accounts: frozenset[str]
     grants: tuple[Grant, ...]
-    roles: Mapping[str, frozenset[str] | None]  # what they allow; None: it cannot be looked into
+    roles: Mapping[str, frozenset[str] | None]  # what they allow; None: cannot be read
     jobs: Mapping[str, str] = dataclasses.field(default_factory=dict)  # the account that each runs as
     by_map: frozenset[tuple[str, str]] = frozenset()  # (function, principal) that trust-map opens
     you: str = ""
     number: str = ""  # the project's
-    unread: tuple[str, ...] = ()  # what the caller may not read
-    hidden: tuple[str, ...] = ()  # of that, what decides: the policies of the project and the function
+    unread: tuple[str, ...] = ()  # what you may not read
+    hidden: tuple[str, ...] = ()  # the part of it that decides: the policies of the project and the function
 
     @functools.cached_property
     def under_condition(self) -> dict[Resource, set[tuple[str, str]]]:
-        """By policy: members and roles of bindings that have a condition."""
+        """By resource: members and roles of bindings that have a condition."""
         found: dict[Resource, set[tuple[str, str]]] = defaultdict(set)
         for binding, on in self.grants:
             if binding.condition:
@@ -47,7 +47,7 @@ class Facts:
 
 
 class Doubt(enum.Enum):
-    """Why a way is only perhaps one."""
+    """Why a way is only "perhaps"."""
 
     CONDITION = enum.auto()
     ROLE = enum.auto()
@@ -83,7 +83,7 @@ class Held(NamedTuple):
 
 
 class Index:
-    """Who holds which permission on what: one list for each resource, and one for all above."""
+    """Who holds which permission on what: one list for each resource, and one for everything above."""
 
     def __init__(self, facts: Facts):
         self._held: dict[tuple[str, Resource | None], list[Held]] = defaultdict(list)
@@ -93,7 +93,7 @@ class Index:
         everything = leading(None)
         for held in every:
             binding, on = held.grant
-            # A binding of the map's with a condition beside the one without gives nothing more.
+            # Beside the map's own binding, the same one with a condition gives nothing more.
             if binding.member.startswith("deleted:") or (binding.condition and held.removal in of_map):
                 continue
             where = None if on.level in ABOVE else on
@@ -109,12 +109,12 @@ class Index:
 
 
 def leading(allowed: frozenset[str] | None) -> list[str]:
-    """Of what a role allows, what leads somewhere. What cannot be looked into may allow all."""
+    """The permissions of a role that lead somewhere; a role that cannot be read may have them all."""
     return sorted(LEADING if allowed is None else allowed & LEADING)
 
 
 def written(grant: Grant) -> tuple[str, ...]:
-    """Sorts grants: the order in which policies are read means nothing."""
+    """A key to sort grants by: the order in which policies are read means nothing."""
     binding, on = grant
     condition = binding.condition or ("", "")
     return binding.role, on.level.value, on.id, binding.member, *condition

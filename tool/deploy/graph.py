@@ -1,7 +1,7 @@
-"""The graph of ways to a function: places, and edges that each name the grant which makes them.
+"""The graph of ways to a function: places, and edges that each name the grants behind them.
 
-Facts in, a graph out, no text. It holds what leads to the function and nothing else. A place that
-follows from another by itself (whoever runs code as an account has its tokens) is no edge.
+Facts in, a graph out, no text. It holds only what leads to the function. A place that follows from
+another by itself (code that runs as an account has its tokens) needs no edge.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from tool.deploy.permissions import (
 )
 from tool.deploy.principals import EVERYONE, email_of, is_set
 
-EVERY = "*"  # function, or account, of the project: what a role on the project gives
+EVERY = "*"  # every function or account of the project, as a role on the project gives them
 
 
 class Sureness(enum.IntEnum):
     CERTAIN = 0
-    THROUGH_CODE = 1  # as far as the code of a function, or of a job, goes
+    THROUGH_CODE = 1  # if the code of a function or a job goes there
     PERHAPS = 2
 
 
@@ -56,7 +56,7 @@ class Edge(NamedTuple):
 
     @property
     def is_of_map(self) -> bool:
-        """Whether trust-map itself makes it. What a function's code does is the app's own."""
+        """Whether trust-map itself opens it; what a function's code does is up to the app."""
         if self.does is Does.GO_THROUGH_CODE:
             return True
         return self.does is Does.CALL and self.by[0].is_of_map
@@ -75,7 +75,7 @@ def edge(
 
 
 def user(held: Held, using: Kind) -> Place:
-    """Where one must be to use a grant: of an account, its token is enough."""
+    """The place from which a grant can be used: for an account, having its token is enough."""
     email = email_of(held.principal)
     return Place(using, email) if email else Place(Kind.BEING, held.principal)
 
@@ -88,9 +88,9 @@ class Graph:
         self._index = Index(facts)
         self._starters = self._who_may_start_code()
         self.edges_to: dict[Place, list[Edge]] = {}
-        self.givers: dict[Place, list[Place]] = {}  # from where one is there without a step
-        self.edges: dict[Place, list[Edge]] = defaultdict(list)  # by where they start
-        self.follows: dict[Place, list[Place]] = defaultdict(list)  # the other way round
+        self.givers: dict[Place, list[Place]] = {}  # the places that lead there without a step
+        self.edges: dict[Place, list[Edge]] = defaultdict(list)  # by their start
+        self.follows: dict[Place, list[Place]] = defaultdict(list)  # givers, the other way round
         ahead = [self.goal]
         for place in ahead:
             if place not in self.givers:
@@ -113,7 +113,7 @@ class Graph:
     # ---- what follows by itself
 
     def _gives(self, place: Place) -> Iterator[Place]:
-        """From where one has come to this place, without a further step."""
+        """The places that lead to this one without a further step."""
         kind, what = place
         if kind is Kind.REACHING and what == EVERY:
             yield from (Place(Kind.POLICY_ABOVE, level.value) for level in ABOVE)
@@ -182,7 +182,7 @@ class Graph:
                 yield edge(user(held, Kind.ACCESS_TOKEN), place, Does.CHANGE_POLICY_ABOVE, held)
 
     def _to_inside(self, place: Place) -> Iterator[Edge]:
-        """Deploying other code needs two permissions. Where a set holds one, it is perhaps."""
+        """Deploying other code needs two permissions; if a set holds one of them, it is "perhaps"."""
         account = self.facts.functions[place.what].account
         acts = self._index.on(ACT_AS, Resource(Level.ACCOUNT, account))
         updates = self._index.on(UPDATE, Resource(Level.FUNCTION, place.what))
@@ -207,7 +207,7 @@ class Graph:
                 yield from self._by_rule(rule, place, grants, job)
 
     def _who_may_start_code(self) -> list[Held]:
-        """With actAs: by making something new, or by changing what a function or a job runs as."""
+        """Who needs only actAs: may make something new, or change what a function or a job runs as."""
         here = self._index.here
         found = [held for permission in sorted(CREATE) for held in here(permission, None)]
         changed = [(UPDATE, Level.FUNCTION, self.facts.functions), (UPDATE_JOB, Level.JOB, self.facts.jobs)]
@@ -218,7 +218,7 @@ class Graph:
         return sorted(dict.fromkeys(found), key=lambda held: (bool(held.doubts), written(held.grant)))
 
 
-# Who has come to the second has come to the first.
+# Having reached one of the second means having reached the first.
 GIVEN_BY = {
     Kind.REACHING: (Kind.INSIDE, Kind.FUNCTION_POLICY),
     Kind.ACCESS_TOKEN: (Kind.BEING,),
@@ -229,7 +229,7 @@ GIVEN_BY = {
 
 
 def same_holder(firsts: list[Held], seconds: list[Held], end: Place, does: Does) -> Iterator[Edge]:
-    """Two grants that one principal holds. What everyone holds, each principal holds."""
+    """Pairs of grants that one principal holds; what everyone holds, each principal holds."""
     by_holder: dict[str, list[Held]] = defaultdict(list)
     for second in seconds:
         by_holder[second.principal].append(second)
@@ -240,7 +240,7 @@ def same_holder(firsts: list[Held], seconds: list[Held], end: Place, does: Does)
 
 
 def as_member(half: Place, others: list[Held], end: Place, does: Does) -> Iterator[Edge]:
-    """The other half of a pair, where a set holds it: everyone has it then, or perhaps somebody."""
+    """The other half of a pair, if a set holds it: everyone has it, or perhaps somebody."""
     for held in others:
         if held.principal in EVERYONE:
             yield edge(half, end, does, held)

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: what was started is ended first, so that nothing changes afterwards."""
+"""Ctrl-C, SIGTERM and SIGHUP: first ends what was started, so that nothing changes afterwards."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(Exception):
-    """By this signal. All that was started has ended."""
+    """This signal came, and everything that was started has ended."""
 
     def __init__(self, number: signal.Signals):
         super().__init__(number.name)
@@ -20,7 +20,7 @@ class Interrupted(Exception):
 
 
 async def interruptible(work: Coroutine[Any, Any, int]) -> int:
-    """Does the work, or raises Interrupted. A second signal does not disturb the ending."""
+    """Does the work, or raises Interrupted. A second signal does not disturb the clean-up."""
     loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
     came: list[signal.Signals] = []
 
@@ -40,13 +40,13 @@ async def interruptible(work: Coroutine[Any, Any, int]) -> int:
 
 
 def heeded() -> list[signal.Signals]:
-    """Those that were not ignored when this was started, as nohup does."""
+    """The signals that were not ignored at the start, as nohup ignores SIGHUP."""
     return [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 @contextlib.contextmanager
 def while_typing() -> Iterator[None]:
-    """While a person is waited for nothing runs, and a signal may end this at once."""
+    """While this waits for a person, nothing runs, and a signal may end it at once."""
     before = {number: signal.getsignal(number) for number in heeded()}
     for number in before:
         signal.signal(number, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""Asks gcloud what is there. What is asked after a change is asked anew."""
+"""Asks gcloud what the project contains; after a change, asks again."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ async def look(target: Target) -> Found:
 
 
 async def above_if_enabled(target: Target, found: Found) -> Above | None:
-    """For verbs that need it: what is read side by side with the rest costs no time."""
+    """For verbs that need it: reading it side by side with the rest costs no time."""
     if target.options.verb not in ("deploy", "verify") or not found.enabled("cloudresourcemanager"):
         return None
     try:
         return await above(target)
     except Refused:
-        return None  # whoever needs it asks again, and says why
+        return None  # the code that needs it asks again, and says why
 
 
 async def database_if_enabled(target: Target, found: Found) -> Database | None:
@@ -108,7 +108,7 @@ async def policy_or_none(target: Target, name: str, region: str = "") -> Policy 
 
 
 async def now_serves(target: Target, name: str, revision: str) -> Answer:
-    """Asked anew, for what an operation says of its end proves nothing."""
+    """Asks the service itself, because the reported end of an operation proves nothing."""
     where = (f"--project={target.project}", f"--region={target.region}")
     try:
         described = await target.gcloud.read(
@@ -162,7 +162,7 @@ async def account_is_gone(target: Target, email: str) -> Answer:
 
 
 async def database(target: Target) -> Database:
-    """Raises Refused, where that cannot be read."""
+    """Raises Refused if it cannot be read."""
     what = (f"--database={target.database}", f"--project={target.project}")
     try:
         described = await target.gcloud.read(
@@ -187,7 +187,7 @@ async def database_is(target: Target, wanted: Database) -> Answer:
 
 
 async def above(target: Target) -> Above:
-    """The policies of the project and above it. Raises Refused where not even the project's shows."""
+    """The policies of the project and above it. Raises Refused if not even the project's is visible."""
     gcloud, project = target.gcloud, target.project
     shown = await gcloud.look("gcloud projects get-ancestors-iam-policy", project)
     if shown is not None:
@@ -209,14 +209,14 @@ async def above_or_hidden(target: Target) -> Above:
 
 
 class Roles:
-    """What roles allow, asked of Google, for lists of roles grow old. Each is asked for once."""
+    """What roles allow. Asks Google, because lists of roles go out of date, and once for each role."""
 
     def __init__(self, gcloud: Gcloud):
         self._gcloud = gcloud
         self._asked: dict[str, asyncio.Future[frozenset[str] | None]] = {}
 
     async def permissions(self, role: str) -> frozenset[str] | None:
-        """None: it cannot be looked into."""
+        """None if they cannot be read."""
         if role not in self._asked:
             self._asked[role] = asyncio.ensure_future(self._described(role))
         return await self._asked[role]
@@ -242,6 +242,6 @@ class Roles:
 
 
 async def readers_of(target: Target, secret: str) -> Policy:
-    """Who may do what with a secret; nobody, where its policy cannot be read."""
+    """Who may do what with a secret; nobody if its policy cannot be read."""
     where = f"--project={target.project}"
     return policy_from(await target.gcloud.look("gcloud secrets get-iam-policy", secret, where) or {})

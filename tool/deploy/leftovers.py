@@ -1,7 +1,7 @@
 """What a service keeps until a flag ends it: gcloud run deploy changes only what a flag names.
 
-So a line that is taken out of functions/NAME/flags would stay in the service. What Cloud Run sets by
-itself is not listed here.
+So a line that is taken out of functions/NAME/flags would keep its effect. What Cloud Run sets by itself
+is not listed here.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ MIN_INSTANCES = Kept("minimum instances", "autoscaling.knative.dev/minScale", ("
 
 
 def kept_by(service: dict[str, Any]) -> tuple[Kept, ...]:
-    """What a service has of it, as gcloud shows the service."""
+    """Which of these a service has, as gcloud shows it."""
     template = service["spec"]["template"]
     of_revision = template.get("metadata", {}).get("annotations", {})
     of_service = service["metadata"].get("annotations", {})

@@ -1,4 +1,4 @@
-"""verify --as-everyone: lets you act as each function's account, and takes that back."""
+"""verify --as-everyone: lets you act as each function's service account, and takes that back."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ TOKEN_CREATOR = "roles/iam.serviceAccountTokenCreator"
 
 @contextlib.asynccontextmanager
 async def acting_as_everyone(target: Target, app: App | None) -> AsyncIterator[None]:
-    """Until this is left, you may make tokens of the functions' accounts. No app: nothing is lent."""
+    """Inside this, you may make tokens of the functions' service accounts; without an app, nothing is lent."""
     if not app:
         yield
         return
     if not target.you:
-        raise Stop("who you are is not in the credentials, so nothing can be granted to you")
+        raise Stop("the credentials do not say who you are, so nothing can be granted to you")
     error(
         "Until verify ends, you may make tokens of the accounts of the functions"
         f" ({TOKEN_CREATOR})."
@@ -41,7 +41,7 @@ async def acting_as_everyone(target: Target, app: App | None) -> AsyncIterator[N
             if not await give_back(target, email):
                 kept.append(email)
     if kept:
-        raise Stop("what was lent could not be taken back. See above")
+        raise Stop("what was granted could not be taken back. See above")
 
 
 async def lend(target: Target, name: str, lent: list[str]) -> None:
@@ -50,7 +50,7 @@ async def lend(target: Target, name: str, lent: list[str]) -> None:
         makers = await makers_of(target, email)
     except Refused as refused:
         target.progress.refused(refused)
-        raise Stop(f"who may make tokens of {email} cannot be seen") from None
+        raise Stop(f"cannot see who may make tokens of {email}") from None
     if is_among(target.you, makers):
         return
     lent.append(email)  # noted first: whatever happens, it is taken back
@@ -77,7 +77,7 @@ async def wait_for_tokens(target: Target, name: str) -> None:
 
 
 async def makers_of(target: Target, email: str) -> Policy:
-    """The policy of an account: who may do what as it."""
+    """The policy of a service account: who may do what as it."""
     where = f"--project={target.project}"
     return policy_from(
         await target.gcloud.read(

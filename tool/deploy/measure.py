@@ -16,7 +16,7 @@ from tool.deploy.gcloud import Answer, answer
 from tool.deploy.processes import side_by_side
 from tool.deploy.target import Target
 
-SETS = ("group:", "domain:", "principalSet:")  # who is in these is not seen here
+SETS = ("group:", "domain:", "principalSet:")  # their members are not visible here
 LONGEST = 30  # seconds for one call
 DENIED = "Your client does not have permission"  # on the platform's own pages
 NOT_FOUND = "was not found on this server"
@@ -33,16 +33,16 @@ class Said(enum.Enum):
 class Expected(enum.Enum):
     IN = "in"
     REFUSED = "refused"
-    EITHER = "either"  # a set decides, whose members nobody sees here
+    EITHER = "either"  # a set decides, and its members are not visible here
 
 
 class How(enum.Enum):
-    """How it is known."""
+    """How the answer is known."""
 
     CALLED = "called"
     THROUGH_THE_CALLER = "through the caller"
-    BY_POLICY = "by policy"  # it was not called
-    BEHIND_INGRESS = "behind ingress"  # calls from here end before the policy is asked
+    BY_POLICY = "by policy"  # not called
+    BEHIND_INGRESS = "behind ingress"  # calls from here end before the policy decides
 
 
 class Verdict(enum.Enum):
@@ -54,7 +54,7 @@ class Verdict(enum.Enum):
 
 class Call(NamedTuple):
     said: Said
-    status: str  # of HTTP, or none
+    status: str  # HTTP's, or none
 
 
 class Cell(NamedTuple):
@@ -70,7 +70,7 @@ class Cell(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A function as it is measured."""
+    """A function to measure."""
 
     name: str
     members: tuple[str, ...]  # whom the map lets in, as a policy names them
@@ -79,7 +79,7 @@ class Column(NamedTuple):
 
 
 def expected(member: str, members: Iterable[str]) -> Expected:
-    """What the map says of a member (allUsers: nobody in particular; "": nobody knows who)."""
+    """What the map says about a member (allUsers: nobody in particular; "": unknown)."""
     if not member:
         return Expected.EITHER
     allowed = set(map(principal, members))
@@ -95,7 +95,7 @@ def fits(said: Said, wanted: Expected) -> bool:
 
 
 class Measuring:
-    """Measures calls. `your_token`: yours, or None; `you_inherit`: you may call every function."""
+    """Measures calls. `your_token`: an ID token or None; `you_inherit`: you may call every function."""
 
     def __init__(
         self, target: Target, work: pathlib.Path,
@@ -103,13 +103,13 @@ class Measuring:
     ):  # fmt: skip
         self.target, self.work = target, work
         self.your_token, self.you_inherit = your_token, you_inherit
-        self.began = time.monotonic()  # one patience for all calls
+        self.began = time.monotonic()  # one time limit for all calls
         self._pages = itertools.count()
 
     async def row(
         self, caller: Caller, columns: list[Column], hook: pathlib.Path | None
     ) -> list[Cell]:
-        """The cells of a caller. `hook`: the caller's own way to ask through it."""
+        """The cells of a caller. `hook`: the caller's own script to ask through it."""
         wanted = [expected(self.target.member(caller), column.members) for column in columns]
         token = await self.token_of(caller)
         if token is not None:
@@ -127,7 +127,7 @@ class Measuring:
     async def called(
         self, caller: Caller, column: Column, wanted: Expected, first: Call, token: str
     ) -> Cell:
-        """While a right policy does not work yet, it is called again."""
+        """Calls again for as long as a correct policy has not taken effect."""
         inherits = caller.kind is Kind.YOU and self.you_inherit
 
         async def again() -> Call:
@@ -156,7 +156,7 @@ class Measuring:
     async def not_called(
         self, caller: Caller, column: Column, wanted: Expected, hook: pathlib.Path | None
     ) -> Cell:
-        """Where you may not act as the caller: what the caller itself can tell, else the policy."""
+        """If you may not act as the caller: what the caller itself can tell, else the policy."""
         if hook and caller.name != column.name:
 
             async def again() -> Call:
@@ -177,7 +177,7 @@ class Measuring:
         self, caller: Caller, column: Column, wanted: Expected, first: Call,
         again: Callable[[], Awaitable[Call]],
     ) -> Call:  # fmt: skip
-        """The first call that is as the map says; else the last, when the patience has ended."""
+        """The first call that is as the map says; else the last one before the time limit."""
         calls = [first]
         if fits(first.said, wanted) or not column.policy_is_right:
             return first
@@ -193,11 +193,11 @@ class Measuring:
         return calls[-1]
 
     async def token_of(self, caller: Caller) -> str | None:
-        """An ID token of the caller, "" for nobody in particular; None where you cannot have one.
+        """An ID token of the caller, "" for nobody in particular; None if you cannot have one.
 
-        Its audience is gcloud's own, which every service accepts (of service accounts this is
-        inferred: gcloud functions call does so). What is measured here are the bindings; that
-        audiences are right shows in the calls that the functions make themselves.
+        Its audience is gcloud's own, which every service accepts (for service accounts this is
+        inferred: gcloud functions call does so). This measures the bindings; the calls that the
+        functions make themselves show that the audiences are right.
         """
         if caller.kind is Kind.EVERYONE:
             return ""
@@ -212,12 +212,12 @@ class Measuring:
         )  # fmt: skip
 
     async def call(self, token: str, names: list[str]) -> list[Call]:
-        """Calls them all with one curl, which uses the certificates and the proxy of the system.
+        """Calls them all with one curl, which uses the system's certificates and proxy.
 
-        OPTIONS changes nothing in a function that keeps to HTTP. It does run the function's code.
+        OPTIONS changes nothing in a function that follows HTTP. It does run the function's code.
         """
         pages = [f"page.{next(self._pages)}" for _ in names]
-        # The token goes in by standard input: ps shows arguments to everyone.
+        # The token is sent on standard input: ps shows arguments to everyone.
         config = [f'header = "Authorization: Bearer {token}"'] if token else []
         for name, page in zip(names, pages, strict=True):
             config += [f'url = "{self.target.url(name)}/"', f'output = "{page}"']
@@ -241,7 +241,7 @@ class Measuring:
         return calls + [Call(Said.UNKNOWN, "none")] * (len(names) - len(calls))
 
     async def ask_through(self, hook: pathlib.Path, caller: str, name: str) -> Call:
-        """What the caller itself was answered; functions/CALLER/verify knows how to ask."""
+        """The answer that the caller itself got; functions/CALLER/verify knows how to ask."""
         header = f'header = "Authorization: Bearer {self.your_token}"\n' if self.your_token else ""
         env = {**self.target.gcloud.env, "URL": self.target.url(caller)}
         in_map = name.removeprefix(self.target.prefix)
@@ -254,7 +254,7 @@ class Measuring:
 
 
 def judged(status: str, content_type: str, page: pathlib.Path) -> Call:
-    """The platform's own pages tell that it refused a call; whatever else came is the function's."""
+    """The platform's own pages show that it refused a call; any other answer is the function's."""
     if not status.isdecimal() or status == "000":
         return Call(Said.UNKNOWN, "none")
     if "text/html" not in content_type:

@@ -1,4 +1,4 @@
-"""What was typed: a verb, names, options. What may be a token is never repeated."""
+"""What was typed: a verb, names, options. Never repeats a word that may be a token."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Options(NamedTuple):
     local: bool = False
     project: str = ""
     region: str = ""
-    app: str = ""  # as it was typed; "": the folder of deploy.sh
+    app: str = ""  # as typed; "": the folder of deploy.sh
     public: bool = False
     dry_run: bool = False
     as_everyone: bool = False
@@ -43,7 +43,7 @@ class Options(NamedTuple):
     check: bool = False
     cut: bool = False
     environment: str = ""
-    prefix: str = ""  # before every name
+    prefix: str = ""  # put before every name
     typed_prefix: str = ""  # the shell's PREFIX
 
     @property
@@ -58,35 +58,35 @@ usage: ./deploy.sh [VERB] [NAME...] [OPTION...]
                    run again. With names: only these functions
   verify           call every function as every caller, and print the trust map as measured
   who FUNCTION     print every principal that could make the function run, how, and what ends it;
-                   --cut: the commands after which nobody but the callers in the map is left
+                   --cut: the commands that leave only the callers in the map
   explain URL      say why the platform lets in a token (on standard input), or answers it with 401, 403 or 404
   diff COMMIT      print what trust-map and flags open and close, compared with that commit; fails if they open something
   env              print what a shell needs to try things out: eval "$(./deploy.sh env)"
   run FUNCTION     with --local: run a deployed function in this terminal, so that breakpoint() works
-  lock             lock the newest packages that go together; --check: say which lock is out of date
+  lock             lock the newest packages that work together; --check: say which lock is out of date
   destroy [FUNCTION]  remove what was deployed, or one function
   help             print this
 
   --local         on this machine instead of Google Cloud, with the same verbs
   --project=ID    default: gcloud's own, or local-project with --local
   --region=NAME   default: gcloud's own (run/region), or {REGION}
-  --environment=NAME   what environments/NAME says; with --local by itself environments/local, if there is one
-  --app=DIR       the folder of trust-map and functions/; default: the one of deploy.sh
-  --public        let everyone call what "you" may call; give it to verify, too
+  --environment=NAME   use environments/NAME; default with --local: environments/local, if it exists
+  --app=DIR       the folder with trust-map and functions/; default: deploy.sh's own
+  --public        let everyone call what "you" may call; pass it to verify, too
   --dry-run       print the commands that would change something, and run none
-  --as-everyone   with verify: let yourself act as each function's account, until verify ends
+  --as-everyone   with verify: let yourself act as each function's service account, until verify ends
   --format=FORM   with verify and who: text, json or mermaid
   --watch         with --local: deploy again whenever a file is saved, until Ctrl-C
-  --propagation=SECONDS   with --local: how long a change of a policy takes, as on Google Cloud
-  --quiet         destroy without asking first
-  --delete-data   with destroy: the database, too
+  --propagation=SECONDS   with --local: how long a policy change takes to work, as on Google Cloud
+  --quiet         with destroy: do not ask first
+  --delete-data   with destroy: delete the database, too
   --check         with lock: change nothing
   --cut           with who: print one list of commands for the function; they are not run
 
 PREFIX=dev- ./deploy.sh puts dev- before every name, so that several copies can live in one project.
 PREFIX, PROJECT and REGION: an option wins, then the shell, then environments/NAME.
-Exit status: 0 done, or as the map says; 1 failed, or wrong; 2 these words are not understood;
-3 not known (of explain: refused, too).
+Exit status: 0 done, or as the map says; 1 failed, or not as the map says; 2 wrong usage;
+3 not known (explain: refused, too).
 """
 VERBS = ("deploy", "verify", "who", "explain", "diff", "env", "run", "lock", "destroy", "help")
 TAKES_ONE = ("who", "explain", "diff", "run", "destroy")
@@ -96,14 +96,14 @@ VALUES = ("project", "region", "app", "environment", "format", "propagation")
 
 class Words(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:  # argparse repeats words, and one may be a token
-        raise Stop(f"these words are not understood ({LISTS_THEM})", 2)
+        raise Stop(f"the arguments are not understood ({LISTS_THEM})", 2)
 
 
 LISTS_THEM = "./deploy.sh help lists them"
 
 
 def parsed(words: list[str]) -> Options:
-    """The options. Raises Stop for a word that is none."""
+    """The options. Raises Stop for a word that is not one."""
     for word in words:
         check_option(word)
     parser = Words(add_help=False, allow_abbrev=False)
@@ -163,7 +163,7 @@ def verb_of(words: list[str]) -> tuple[str, list[str]]:
 
 
 def plain(word: str) -> bool:
-    """Whether it can be repeated: no token looks like this."""
+    """Whether it is safe to repeat: no token looks like this."""
     return bool(re.fullmatch(r"[A-Za-z][A-Za-z-]{0,30}", word))
 
 
@@ -174,7 +174,7 @@ def did_you_mean(word: str, known: list[str] | tuple[str, ...]) -> str:
 
 
 def check_together(options: Options) -> None:
-    """What goes together, and with which verb."""
+    """Checks which options go together, and with which verb."""
     deploys_here = options.verb == "deploy" and options.local
     for name, is_given, fits, needs in (
         ("--watch", options.watch, deploys_here, "--local, and with no verb but deploy"),
@@ -194,7 +194,7 @@ def check_together(options: Options) -> None:
 
 
 def in_environment(options: Options) -> tuple[Options, Environment]:
-    """The options with what the environment says. Raises Stop for a file that cannot be used."""
+    """The options, completed from the environment. Raises Stop for a file that cannot be used."""
     found, problems = environment.read(options.environment, os.environ, options.local)
     if problems:
         raise Stop("; ".join(problems))
@@ -213,7 +213,7 @@ def in_environment(options: Options) -> tuple[Options, Environment]:
 
 
 def check_url(url: str) -> None:
-    """Says what is wrong, and repeats nothing of it: it may be a token."""
+    """Says what is wrong without repeating any of it: it may be a token."""
     if not url:
         raise Stop(
             "explain needs the URL of the call, and a token: gcloud auth print-identity-token |"
@@ -224,5 +224,5 @@ def check_url(url: str) -> None:
         raise Stop("explain needs a URL that begins with http:// or https://", 2)
     try:
         urlsplit(url)
-    except ValueError:  # brackets, and no address of IPv6 in them
+    except ValueError:  # brackets without an IPv6 address in them
         raise Stop("explain needs a URL that begins with http:// or https://", 2) from None

@@ -1,7 +1,7 @@
-"""What each permission gives, as far as ways to a function go: data, and what it means.
+"""What each permission gives on the way to a function, as data.
 
 From Google's documentation of each permission, and public catalogues of ways to gain access
-(RhinoSecurityLabs/GCP-IAM-Privilege-Escalation, HackTricks). Where it is not documented what a
+(RhinoSecurityLabs/GCP-IAM-Privilege-Escalation, HackTricks). If it is not documented what a
 permission gives, the rule says so, and whatever it leads to is "perhaps".
 """
 
@@ -14,7 +14,7 @@ from tool.deploy.cloud import Level
 
 
 class Kind(enum.StrEnum):
-    """What kind of place in the graph somebody can have come to."""
+    """The kinds of place in the graph that somebody can have reached."""
 
     BEING = "being a principal"
     RUNNING = "running code as an account"
@@ -27,14 +27,14 @@ class Kind(enum.StrEnum):
     ACCOUNT_POLICY = "changing the policy of an account"
     POLICY_ABOVE = "changing the policy of the project, or one above it"
     REACHING = "reaching a function"
-    # Halves of a pair, where a set holds the other half.
+    # Halves of a pair, if a set holds the other half.
     STARTING = "starting code that runs as whatever account one may act as"
     UPDATING = "updating a function"
     ACTING = "acting as an account"
 
 
 class Does(enum.Enum):
-    """What somebody does to come from one place to another."""
+    """What somebody does to get from one place to another."""
 
     CALL = enum.auto()
     FIND_IT_OPEN = enum.auto()
@@ -62,7 +62,7 @@ class Does(enum.Enum):
 
 
 class Rule(NamedTuple):
-    """Whoever has the permission can come to the place. `using`: as what an account uses it."""
+    """The permission leads to the place. `using`: what an account must have to use it."""
 
     permission: str
     does: Does
@@ -88,7 +88,7 @@ RULES = {
     Kind.ACCESS_TOKEN: (
         Rule("iam.serviceAccounts.getAccessToken", Does.MAKE_ACCESS_TOKENS, Kind.ASKING),
     ),
-    Kind.BEING: (  # whoever signs as an account gets tokens of both kinds
+    Kind.BEING: (  # signing as an account gives tokens of both kinds
         Rule("iam.serviceAccounts.signJwt", Does.SIGN, Kind.ASKING),
         Rule("iam.serviceAccounts.signBlob", Does.SIGN, Kind.ASKING),
         Rule("iam.serviceAccountKeys.create", Does.MAKE_KEYS),
@@ -99,12 +99,12 @@ RULES = {
     Kind.ACCOUNT_POLICY: (
         Rule("iam.serviceAccounts.setIamPolicy", Does.CHANGE_ACCOUNT_POLICY),
     ),
-    # New services come: actAs alone is a finding, though how it runs code is not known.
+    # New services appear: actAs alone is a finding, even if it is not known how it runs code.
     Kind.RUNNING: (Rule(ACT_AS, Does.ACT_AS, documented=False),),
     Kind.UPDATING: (Rule(UPDATE, Does.HOLD_HALF),),
     Kind.ACTING: (Rule(ACT_AS, Does.HOLD_HALF),),
 }  # fmt: skip
-# On a job that runs as an account. Whether its code does as the arguments say is not known.
+# On a job that runs as an account. Whether its code follows the arguments is not known.
 OF_JOB = {
     Kind.RUNNING: (
         Rule("run.jobs.runWithOverrides", Does.OVERRIDE_JOB, documented=False),
@@ -113,14 +113,13 @@ OF_JOB = {
     ),
     Kind.CALLING: (Rule("run.jobs.run", Does.START_JOB),),
 }
-# On the project or above it, without actAs: it runs as an account of Google's making.
+# On the project or above it, without actAs: it runs as an account that Google made.
 DEFAULTS = {
     "{number}@cloudservices.gserviceaccount.com": "deploymentmanager.deployments.create",
     "{number}@cloudbuild.gserviceaccount.com": "cloudbuild.builds.create",
 }
 # With actAs, on the project or above it, each makes something new that runs code, or makes calls,
-# as the account. What only changes something that must be there is not here: actAs is enough for
-# "perhaps".
+# as the account. What can only change existing things is not here: actAs is enough for "perhaps".
 CREATE = frozenset(
     """
     aiplatform.customJobs.create aiplatform.hyperparameterTuningJobs.create
@@ -142,7 +141,7 @@ SET_POLICY = {
     Level.FOLDER: "resourcemanager.folders.setIamPolicy",
     Level.ORGANIZATION: "resourcemanager.organizations.setIamPolicy",
 }
-# All that can be a step on a way to a function.
+# Everything that can be a step on a way to a function.
 LEADING = frozenset(
     (
         *(rule.permission for rules in (*RULES.values(), *OF_JOB.values()) for rule in rules),

@@ -1,4 +1,4 @@
-"""What is looked at before a deploy changes anything."""
+"""What a deploy checks before it changes anything."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GCLOUD_NEEDED = 528
 
 
 async def preflight(app: App, target: Target, missing: list[str]) -> Found:
-    """What is there already. Raises Stop where something is in the way, or missing."""
+    """What the project contains. Raises Stop if something is in the way or missing."""
     found = await inventory.look(target)
     project = target.project
     if not target.local and not found.ours(target.mark, target.region):
@@ -56,8 +56,8 @@ async def preflight(app: App, target: Target, missing: list[str]) -> Found:
 
 
 async def first_time(target: Target, found: Found) -> list[str]:
-    """What is missing of that which is asked only where nothing is deployed yet, for each call of
-    gcloud takes a second."""
+    """What is missing, of what only a first deploy checks, because each call of gcloud takes a
+    second."""
     version, billing, there = await asyncio.gather(
         target.gcloud.look("gcloud version"),
         target.gcloud.look("gcloud billing projects describe", target.project),
@@ -70,7 +70,7 @@ async def first_time(target: Target, found: Found) -> list[str]:
             f"gcloud {number[0] if number else '?'} is too old, {GCLOUD_NEEDED} is needed. Run"
             " gcloud components update"
         )
-    # Whoever may not see the billing account is not stopped here.
+    # If you may not see the billing account, that does not stop you here.
     missing = []
     if billing is not None and not billing.get("billingEnabled"):
         missing.append(
@@ -85,7 +85,7 @@ async def first_time(target: Target, found: Found) -> list[str]:
 
 
 async def regions(target: Target, found: Found) -> list[str]:
-    """The regions of Cloud Run, where they can be known before its API is enabled."""
+    """The regions of Cloud Run; none if its API is not enabled yet."""
     if not found.enabled("run"):
         return []
     listed = await target.gcloud.look("gcloud run regions list", f"--project={target.project}")
@@ -93,6 +93,6 @@ async def regions(target: Target, found: Found) -> list[str]:
 
 
 def left_the_map(app: App, target: Target, found: Found) -> list[str]:
-    """Functions of ours that are deployed, and have no line any more."""
+    """Our deployed functions that no longer have a line."""
     ours = found.ours(target.mark, target.region)
     return [name for name in ours if not app.function(name)]

@@ -1,4 +1,4 @@
-"""What a deploy needs and does not make. All that is missing is named at once, before any change."""
+"""What a deploy needs but does not make. Everything missing is named at once, before any change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tool.deploy.progress import Refused
 from tool.deploy.roles import holders
 from tool.deploy.target import Target
 
-# What still has a $ in it is a name without a value, and that is said of it already.
+# A name that still contains a $ has no value; that is reported elsewhere.
 
 
 def secrets(app: App, target: Target) -> list[str]:
@@ -37,15 +37,15 @@ def roles(app: App) -> list[str]:
 
 
 def listed(app: App, target: Target) -> Iterator[str]:
-    """For a --dry-run: what would be looked for."""
+    """For a --dry-run: what a deploy would check for."""
     yield from (f"the secret {name}, with an enabled version" for name in secrets(app, target))
     yield from (f"the service account {email}" for email in accounts(app, target))
     yield from (f"the role {role}" for role in roles(app))
 
 
 async def missing(app: App, target: Target, found: Found) -> list[str]:
-    """What is not there, each with the command or the file that supplies it. What cannot be seen is
-    not called missing."""
+    """What is missing, each with the command or the file that supplies it. What cannot be seen does
+    not count as missing."""
     answers = await side_by_side(
         *(missing_secret(target, found, name) for name in secrets(app, target)),
         *(missing_account(target, found, email) for email in accounts(app, target)),
@@ -55,7 +55,7 @@ async def missing(app: App, target: Target, found: Found) -> list[str]:
 
 
 def made_by(target: Target, found: Found, api: str, command: str, *words: str, value: str = "") -> str:
-    """The command that makes something, whatever the project has enabled. `value`: its standard input."""
+    """The command that makes something, after enabling its API if necessary. `value`: its standard input."""
     project = f"--project={target.project}"
     enable = printed("gcloud services enable", f"{api}.googleapis.com", project)
     first = "" if found.enabled(api) else f"{enable} && "
@@ -107,14 +107,14 @@ async def missing_account(target: Target, found: Found, email: str) -> str:
     if target.local or is_there:  # on this machine, a deploy makes it
         return ""
     by = made_by(target, found, "iam", "gcloud iam service-accounts create", email.partition("@")[0])
-    return f"trust-map names the service account {email}, which is not there. {by}"
+    return f"trust-map names the service account {email}, which does not exist. {by}"
 
 
 # ---- roles
 
 
 def not_granted_yet(app: App, target: Target, found: Found) -> list[str]:
-    """A role that an account has already is known to exist: no call is needed for it."""
+    """The roles to check: one that a service account already has must exist."""
     if not found.above:
         return roles(app)
     policy = found.above.of_project()

@@ -7,7 +7,7 @@ import re
 from collections.abc import Set
 
 EVERYONE = ("allUsers", "allAuthenticatedUsers")
-SETS = ("group:", "domain:", "principalSet:")  # who is in these is not seen here
+SETS = ("group:", "domain:", "principalSet:")  # their members are not visible here
 # Anybody can make an account service-9 in a project of their own. Google's own agents have the
 # number of the project that they work for, and one of these domains.
 DOMAINS_OF_GOOGLE = re.compile(
@@ -22,7 +22,7 @@ DOMAINS_OF_GOOGLE = re.compile(
 
 
 class Distance(enum.IntEnum):
-    """How far a principal stands from the project; the farthest comes first."""
+    """How far a principal is from the project; the farthest comes first."""
 
     EVERYONE = 0
     STRANGER = 1
@@ -36,7 +36,7 @@ def is_set(member: str) -> bool:
 
 
 def email_of(member: str) -> str:
-    """The address of a service account; nothing, for any other member."""
+    """The address of a service account; "" for any other member."""
     kind, _, email = member.partition(":")
     return email if kind == "serviceAccount" else ""
 
@@ -60,7 +60,7 @@ def distance(member: str, accounts: Set[str], you: str) -> Distance:
 
 
 def is_agent_of_google(member: str, number: str) -> bool:
-    """`number`: of this project. Where it is not known, nobody is taken for an agent."""
+    """`number`: this project's. If it is not known, nobody counts as an agent."""
     name, _, domain = email_of(member).lower().partition("@")
     if not number or not domain:
         return False

@@ -1,7 +1,7 @@
 """The one place where deploy.sh starts processes: each in a group of its own, none outlives it.
 
-Who waits for a process and is cancelled (Ctrl-C, SIGTERM, SIGHUP) ends it first, with all that it
-has started, and goes on only when it is gone.
+A task that is cancelled (Ctrl-C, SIGTERM, SIGHUP) while it waits for a process first ends it, with all
+that it has started, and continues only when it is gone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import signal
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-LAST_SECONDS = 20  # that a process may take to end, once it is told to
+LAST_SECONDS = 20  # that a process may take to end once it is told to
 
 Result = TypeVar("Result")
 
@@ -31,7 +31,7 @@ async def run(
     sent: str = "",
     passes_on: bool = False,
 ) -> Finished:
-    """Runs a command to its end. `sent` is its standard input; `passes_on`: its output is ours."""
+    """Runs a command to its end. `sent` is its standard input; `passes_on`: it writes to our output."""
     async with started(*command, env=env, cwd=cwd, passes_on=passes_on) as process:
         out, err = await process.communicate(sent.encode())
     assert process.returncode is not None
@@ -88,7 +88,7 @@ async def together() -> AsyncIterator[asyncio.TaskGroup]:
 
 
 async def side_by_side(*work: Coroutine[Any, Any, Result]) -> list[Result]:
-    """What they all return, in their order."""
+    """Their results, in order."""
     async with together() as group:
         tasks = [group.create_task(one) for one in work]
     return [task.result() for task in tasks]

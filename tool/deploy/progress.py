@@ -17,7 +17,7 @@ class Stop(Exception):
 
 
 class Refused(Exception):
-    """gcloud said no, for good: its text, and the sentence about a role that is missing."""
+    """gcloud refused, and waiting does not help: its text, and a sentence about a missing role."""
 
     def __init__(self, text: str, role: str = ""):
         super().__init__(text)
@@ -31,7 +31,7 @@ class Progress:
 
     @contextlib.contextmanager
     def step(self, sentence: str) -> Iterator[None]:
-        """Work with a line of its own, which shows its time in the end."""
+        """Work with a line of its own, which ends with the time it took."""
         if self.dry_run:
             say(f"# {sentence}")
             yield
@@ -52,13 +52,13 @@ class Progress:
         say(f" {time.monotonic() - began:.0f} s" if open_line else "")
 
     def end_line(self) -> None:
-        """Before anything else is said."""
+        """Ends the open line before anything else is printed."""
         if self._line_is_open:
             self._line_is_open = False
             say("")
 
     def waiting(self, what: str, about: str = "") -> None:
-        """Below the line of a step; what runs beside others says for which function."""
+        """Prints what a step waits for; work that runs side by side says for which function."""
         self.note(f"waiting for {what}", about)
 
     def note(self, text: str, about: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Which roles the functions' service accounts shall have on the project, and which they have."""
+"""Which roles the functions' service accounts should have on the project, and which they have."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ DATA = "roles/datastore.user"
 
 
 class Role(NamedTuple):
-    """A role on the project, and under which condition."""
+    """A role on the project, and its condition."""
 
     name: str
     condition: Condition | None = None
 
 
 class Holder(NamedTuple):
-    """A service account that a deploy makes, and the roles on the project that it shall have."""
+    """A service account that a deploy makes, and the roles on the project that it should have."""
 
     name: str  # of the function, or the builder
     email: str
@@ -44,17 +44,17 @@ class Holder(NamedTuple):
         return list(dict.fromkeys(found))
 
     def too_many(self, held: Iterable[Role]) -> list[str]:
-        """The names of roles that it has and the map does not give it like that, each once."""
+        """The names of the roles that it has but the map does not give it in this form, each once."""
         return list(dict.fromkeys(role.name for role in held if role not in self.roles))
 
     def missing(self, held: Iterable[Role]) -> list[Role]:
-        """What the map gives it and it does not have."""
+        """What the map gives it but it does not have."""
         held = set(held)
         return [role for role in self.roles if role not in held]
 
 
 def holders(app: App, target: Target) -> list[Holder]:
-    """The service accounts of the functions that a deploy is about, and the builder's."""
+    """The service accounts of the functions to deploy, and the builder's."""
     functions = (holder(function, target) for function in app.chosen)
     return [*functions, Holder(target.builder, target.email(target.builder), (Role(BUILD),))]
 

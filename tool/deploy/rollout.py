@@ -1,4 +1,4 @@
-"""One function is deployed: its revision, and exactly the policy that trust-map gives it."""
+"""Deploys one function: its revision, and exactly the policy that trust-map gives it."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from tool.deploy.gcloud import Answer, answer, printed
 from tool.deploy.progress import Refused, error, say
 from tool.deploy.target import Target
 
-NEW_BUILDER = 600  # seconds for which the role of a new build account may not have taken effect
-PAUSE_FOR_BUILDER = 60  # seconds before it is tried again
+NEW_BUILDER = 600  # seconds that the role of a new build account may need to take effect
+PAUSE_FOR_BUILDER = 60  # seconds before the next try
 
 
 class Rollout:
-    """The functions of one deploy, and what is learnt while they are deployed side by side."""
+    """The functions of one deploy, and what it learns while it deploys them side by side."""
 
     def __init__(self, app: App, target: Target, found: Found, work: pathlib.Path):
         self.app, self.target, self.found = app, target, found
         self.gcloud = target.gcloud
         self.staged = pathlib.Path(".build") if target.gcloud.dry_run else work
-        self.has_changed = False  # a service, which is then read anew
-        self.policies_are_right = False  # it is known, and need not be read
+        self.has_changed = False  # a service, which is then read again
+        self.policies_are_right = False  # known, so they need not be read
         self.policies: dict[str, Policy] = {}
         self.stay_private: set[str] = set()  # an organisation forbids allUsers
         self.missing_roles: set[str] = set()
-        self.mended: frozenset[str] = frozenset()  # their deploy before this one failed
+        self.mended: frozenset[str] = frozenset()  # their last deploy failed
 
     async def deploy(self, function: Function) -> bool:
-        """Whether it is deployed with its policy; if not, it has said why."""
+        """Whether it is deployed with its policy; if not, this has said why."""
         name, began = function.name, time.monotonic()
         try:
             settings, fingerprint = self.stage(function)
@@ -44,7 +44,7 @@ class Rollout:
             error(f"  {problem}")
             return False
         service = self.found.service(name, self.target.region)
-        # What is there already is put right first: a build takes minutes.
+        # An existing policy is corrected first: a build takes minutes.
         is_right = self.policies_are_right or not service or await self.put_policy_right(function, service)
         deployed = "as it was" if name in self.mended else "unchanged"
         label = await secret_versions.newest(self.target, function)
@@ -67,7 +67,7 @@ class Rollout:
         return True
 
     async def show(self, function: Function) -> None:
-        """What a --dry-run prints of it."""
+        """What a --dry-run prints about it."""
         name = function.name
         settings, fingerprint = self.stage(function)
         say(f"# Deploying {name}, of these files")
@@ -80,7 +80,7 @@ class Rollout:
         await self.set_policy(function, file)
 
     def stage(self, function: Function) -> tuple[list[str], str]:
-        """The folder and the settings that it is deployed with, and their fingerprint."""
+        """Stages the folder. Returns the settings to deploy with, and the fingerprint of both."""
         folder = self.staged / function.name
         for left in staging.stage(function, folder):
             error(f"  {function.name}: {left.path} {left.why}")
@@ -102,7 +102,7 @@ class Rollout:
             except Refused as refused:
                 if not await self.new_builder_failed(name, refused):
                     raise
-                # Its role takes effect after minutes: that is worth one more build.
+                # Its role takes minutes to take effect: that is worth one more build.
                 error(f"  {name}: building once more, because the build account is new")
                 await asyncio.sleep(float(os.environ.get("PATIENCE_FOR_BUILDER") or PAUSE_FOR_BUILDER))
                 await self.run_deploy(function, settings, revision, label)
@@ -117,7 +117,7 @@ class Rollout:
             return True
         error(
             f"  {name} is not deployed. gcloud reported success, but revision {revision} is not"
-            f" seen to serve: gcloud run services describe {name} --region={self.target.region}"
+            f" shown as serving: gcloud run services describe {name} --region={self.target.region}"
             f" --project={self.target.project}"
         )
         return False
@@ -140,7 +140,7 @@ class Rollout:
             )  # fmt: skip
 
     def refused(self, name: str, refused: Refused) -> None:
-        """Says so; which role is missing is said once for all functions."""
+        """Says so; a missing role is reported once for all functions."""
         self.target.progress.refused(Refused(refused.text), name)
         if refused.role:
             self.missing_roles.add(refused.role)
@@ -152,10 +152,10 @@ class Rollout:
         return {"bindings": [{"role": INVOKER, "members": members}] if members else []}
 
     async def put_policy_right(self, function: Function, service: Service | None) -> bool:
-        """Makes the policy exactly what the map says; one that is right is not touched."""
+        """Makes the policy exactly what the map says; does not touch one that is right."""
         name, target = function.name, self.target
         try:
-            if service and service.invoker_check_is_off:  # no policy means anything then
+            if service and service.invoker_check_is_off:  # then the policy means nothing
                 await self.gcloud.change(
                     "gcloud run services update", name, f"--project={target.project}",
                     f"--region={target.region}", "--invoker-iam-check", "--quiet", "--format=none",
@@ -180,11 +180,11 @@ class Rollout:
             self.policies[name] = await inventory.policy_of(target, name)
             return answer(is_exactly(self.policies[name], target.members(function)))
 
-        # Right after a change, the policy from before may still be read.
+        # Right after a change, gcloud may still return the old policy.
         what = f"the policy of {name} to be readable"
         if await self.gcloud.comes_true(what, is_read_back, name):
             return True
-        error(f"  The policy of {name} is not the one that was just set. Does somebody else change it?")
+        error(f"  The policy of {name} is not the one that was just set. Is somebody else changing it?")
         return False
 
     async def set_policy(self, function: Function, file: pathlib.Path) -> None:
@@ -195,7 +195,7 @@ class Rollout:
         )  # fmt: skip
 
     async def policy_refused(self, function: Function, refused: Refused) -> bool:
-        """An organisation may forbid some members; without allUsers the rest can be set."""
+        """An organisation may forbid some members; without allUsers, the rest can be set."""
         name, project = function.name, self.target.project
         self.refused(name, refused)
         if missing := re.search(r"(?i)(service account|user|group) (\S+) does not exist", refused.text):
@@ -224,10 +224,10 @@ class Rollout:
             )
         return False
 
-    # ---- a deploy that failed
+    # ---- a failed deploy
 
     async def new_builder_failed(self, name: str, refused: Refused) -> bool:
-        """Whether a build failed that may only have come too early for its new account."""
+        """Whether a build may have failed only because its service account is too new."""
         if self.target.local or "build failed" not in refused.text.lower():
             return False
         if self.gcloud.youngest_account() >= NEW_BUILDER:
@@ -236,9 +236,9 @@ class Rollout:
         return not log or "permission" in log or "denied" in log
 
     async def build_log(self, name: str) -> str:
-        """The end of the log of its last build, where it can be read."""
+        """The end of the log of its last build, if it can be read."""
         where = (f"--region={self.target.region}", f"--project={self.target.project}")
-        # That the path of the source begins like this is taken from gcloud's code.
+        # According to gcloud's code, the path of the source begins like this.
         builds = await self.gcloud.look(
             "gcloud builds list", *where, f"--filter=source.storageSource.object~^services/{name}/",
             "--sort-by=~createTime", "--limit=1",
@@ -249,9 +249,9 @@ class Rollout:
         return last_lines(log or "")
 
     async def show_log(self, name: str, refused: Refused) -> None:
-        """That it is not deployed, with the end of the log in which the cause stands."""
+        """Says that it is not deployed, and prints the end of the log that shows the cause."""
         error(f"  {name} is not deployed.")
-        if self.target.local:  # there, the error itself names the cause
+        if self.target.local:  # here, the error itself names the cause
             return
         where = (f"--region={self.target.region}", f"--project={self.target.project}")
         text = refused.text.lower()
@@ -271,12 +271,12 @@ ALL_USERS_FORBIDDEN = """\
   {name} stays private: your organisation forbids allUsers (domain-restricted sharing). Leave out \
 --public, or "anonymous" in trust-map; or ask its administrator. Google's own alternative is to \
 switch off the invoker check of this one service (gcloud run services update {name} \
---no-invoker-iam-check --project={project} --region={region}). This script does not do that, for \
+--no-invoker-iam-check --project={project} --region={region}). This script does not do that, because \
 then no policy shows that the function is open."""
 
 
 def is_exactly(policy: Policy, members: list[str]) -> bool:
-    """Whether these may invoke the service, and nothing else is in its policy."""
+    """Whether the policy lets these invoke the service, and says nothing else."""
     return set(map(as_compared, policy)) == {(principal(member), INVOKER, None) for member in members}
 
 

@@ -1,4 +1,4 @@
-"""run FUNCTION: in this terminal, as it is saved."""
+"""run FUNCTION: runs it in this terminal, as it is saved."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tool.deploy.this_machine import LOCAL_MAIN, VENV_PYTHON
 
 
 async def deploy_what_is_saved(app: App, name: str, target: Target) -> None:
-    """Where the files are newer than what runs, they are deployed first."""
+    """Deploys the files first if they are newer than what runs."""
     function = app.function(name)
     if not function:  # deployed by hand
         return
@@ -27,11 +27,11 @@ async def deploy_what_is_saved(app: App, name: str, target: Target) -> None:
         service = found.service(name, target.region)
         if service and rollout.is_as_deployed(function, service, fingerprint):
             return
-        say(f"  {name}: what is saved is newer than what runs, and is deployed first")
+        say(f"  {name}: the saved files are newer than what runs, and are deployed first")
         if not await rollout.deploy(function):
-            raise Stop(f"{name} as it is saved cannot run. Correct the errors above")
+            raise Stop(f"{name} cannot run as it is saved. Correct the errors above")
 
 
 def here(target: Target, name: str) -> NoReturn:
-    """Takes the place of deploy.sh: a debugger wants the terminal for itself."""
+    """Takes the place of deploy.sh: a debugger needs the terminal to itself."""
     os.execve(VENV_PYTHON, [VENV_PYTHON, "-I", LOCAL_MAIN, "run", name], dict(target.gcloud.env))

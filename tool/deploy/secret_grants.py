@@ -1,4 +1,4 @@
-"""Secrets that a function read once, and that no file asks for any more: who may still read them."""
+"""Which functions may still read secrets that no file asks for any more."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Left(NamedTuple):
 
 
 async def left(app: App, target: Target, found: Found) -> list[Left]:
-    """Asked only where secrets can be used at all. The revisions tell which secrets there were."""
+    """The grants that are left, if secrets can be used at all; revisions tell which secrets there were."""
     if not found.enabled("secretmanager"):
         return []
     where = (f"--project={target.project}", f"--region={target.region}")

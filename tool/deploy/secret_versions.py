@@ -1,6 +1,6 @@
 """Which versions of its secrets a function has: with :latest it keeps those from when it was started.
 
-A deploy notes them in a label of the service. Where there are newer ones, a new revision is due.
+A deploy notes them in a label of the service. If there are newer ones, a new revision is due.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LABEL = "secrets"
 
 
 def latest(flags: Iterable[str]) -> list[str]:
-    """The secrets that a function gets as variables in their newest version. A file is always read anew."""
+    """The secrets whose newest version a function gets as a variable; a file is always read anew."""
     values = [flag.partition("=")[2] for flag in flags if flag.startswith("--set-secrets=")]
     pairs = [pair.partition("=") for value in values for pair in listed(value)]
     found = [which.partition(":") for variable, _, which in pairs if not variable.startswith("/")]
@@ -26,7 +26,7 @@ def latest(flags: Iterable[str]) -> list[str]:
 
 
 async def newest(target: Target, function: Function) -> str:
-    """What the label says of a function that starts now; "" without such secrets, or where that is hidden."""
+    """The label of a function that starts now; "" without such secrets, or if they are hidden."""
     names = latest(function.flags)
     numbers = await side_by_side(*(number(target, name) for name in names))
     if not names or not all(numbers):
@@ -45,10 +45,10 @@ async def number(target: Target, secret: str) -> str:
 
 
 def why_anew(function: Function, service: Service | None, label: str) -> str:
-    """Why a function is deployed again whose files are as they were; "": it is not."""
+    """Why a function with unchanged files is deployed again; "" if it is not."""
     if not service or not label or service.secret_versions == label:
         return ""
     names = ", ".join(latest(function.flags))
     if not service.secret_versions:
-        return f"which values of {names} it has is not known, so a new revision starts"
+        return f"it is not known which values of {names} it has, so a new revision starts"
     return f"there is a new value of {names}, so a new revision starts"

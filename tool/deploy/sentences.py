@@ -1,4 +1,4 @@
-"""What a step, a way and a command of "who" are called, in words."""
+"""The words for a step, a way and a command of "who"."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tool.deploy.permissions import Does, Kind
 from tool.deploy.principals import EVERYONE, email_of, is_set
 from tool.deploy.who import Step, Way
 
-# docs/troubleshooting.md says of each what it means and where to look.
+# docs/troubleshooting.md explains what each means and where to look.
 NOT_LOOKED_AT = (
     "deny policies",
     "changes to what a role allows",
@@ -56,7 +56,7 @@ HALVES = {
 }
 DOUBTS = {
     Doubt.CONDITION: "a condition decides",
-    Doubt.ROLE: "a role cannot be looked into",
+    Doubt.ROLE: "the permissions of a role cannot be read",
     Doubt.METHOD: "it is not documented that this permission is enough",
     Doubt.MEMBER: "who is in {sets} is not known",
 }
@@ -70,7 +70,7 @@ def name_of(function: str) -> str:
 
 
 def sentence(step: Step, facts: Facts) -> str:
-    """What somebody does in a step, without who it is."""
+    """What somebody does in a step, without naming who."""
     edge, to = step.edge, step.to
     text = HALVES[edge.end.kind] if edge.does is Does.HOLD_HALF else DOES[edge.does]
     holder = edge.by[0].principal if edge.by else ""
@@ -124,7 +124,7 @@ def doubt_of(doubt: Doubt, way: Way) -> str:
 
 
 def command(removal: Removal, facts: Facts) -> str:
-    """The command that takes something away, as a shell reads it."""
+    """The shell command that takes something away."""
     if isinstance(removal, OpenCheck):
         region, _, name = removal.function.partition("/")
         return shlex.join(
@@ -149,9 +149,9 @@ def command(removal: Removal, facts: Facts) -> str:
 
 
 def conditions(removal: RoleBinding, facts: Facts) -> tuple[str, ...]:
-    """gcloud asks which binding is meant, as soon as any binding of that policy has a condition.
+    """gcloud asks which binding is meant if any binding of that policy has a condition.
 
-    Jobs take no conditions, and gcloud no such option for them.
+    Jobs take no conditions, and gcloud has no such option for them.
     """
     there = facts.under_condition.get(removal.on, set())
     if (removal.member, removal.role) in there:
@@ -160,7 +160,7 @@ def conditions(removal: RoleBinding, facts: Facts) -> tuple[str, ...]:
 
 
 def warnings(removals: Iterable[Removal], facts: Facts) -> Iterator[str]:
-    """Where a command may lock you out, because you are an owner by a set only."""
+    """Warns if a command may lock you out, because you are an owner only through a set."""
     owns = any(b.principal == facts.you and b.role in OWNERS for b, _ in facts.grants)
     for removal in removals:
         if isinstance(removal, RoleBinding) and removal.role in OWNERS and is_set(removal.member) and not owns:
@@ -171,7 +171,7 @@ def why_kept(way: Way, facts: Facts) -> str:
     first = way.steps[0].edge
     if first.by and first.by[0].principal == facts.you:
         role = first.by[0].grant.binding.role
-        return f"this is your own {role}: to take it away would lock you out"
+        return f"this is your own {role}: taking it away would lock you out"
     return "no command is given for this"
 
 

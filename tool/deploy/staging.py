@@ -75,7 +75,7 @@ def settings(app: App, function: Function, target: Target) -> list[str]:
 def stated(function: Function, service: Service | None) -> list[str]:
     """The flags that end what an earlier deploy, or somebody by hand, may have left in the service.
 
-    They are not in the fingerprint: a service that has nothing of it needs no new revision.
+    They are not in the fingerprint: a service without any of it needs no new revision.
     """
     flags = [] if function.secrets else ["--clear-secrets"]
     left = not_asked_for(service.kept if service else (), function.flags)
@@ -86,7 +86,7 @@ def stated(function: Function, service: Service | None) -> list[str]:
 
 
 def joined(variables: Mapping[str, str]) -> str:
-    """As one value of gcloud's, with a separator that does not occur in it."""
+    """The variables as one value for gcloud, with a separator that does not occur in them."""
     pairs = [f"{name}={value}" for name, value in variables.items()]
     separators = ("##", "@@", ";;", "%%", "::", "||")
     separator = next((s for s in separators if not any(s in pair for pair in pairs)), "||")
@@ -94,10 +94,9 @@ def joined(variables: Mapping[str, str]) -> str:
 
 
 def stage(function: Function, folder: pathlib.Path) -> list[LeftOut]:
-    """The folder that is deployed: the function, a copy of shared/, one requirements.txt.
+    """Fills the folder that is deployed: the function, a copy of shared/, one requirements.txt.
 
-    Returns what was left out of it, for example because a private key is in it, whatever the file is
-    called.
+    Returns what was left out of it, for example a file with a private key in it, whatever its name.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -128,12 +127,12 @@ def stage(function: Function, folder: pathlib.Path) -> list[LeftOut]:
 
 
 def holds_private_key(file: pathlib.Path) -> bool:
-    """A key in PEM, also inside the JSON of a service account's key."""
+    """Whether it contains a key in PEM, also inside the JSON of a service account's key."""
     return bool(re.search(PRIVATE_KEY, file.read_bytes()))
 
 
 def requirements(own: pathlib.Path) -> bytes:
-    """Those of the app and of the function, in UTF-8, however an editor or PowerShell wrote them."""
+    """The requirements of the app and the function, in UTF-8, however an editor or PowerShell wrote them."""
     files = [file for file in (pathlib.Path("requirements.txt"), own / "requirements.txt") if file.exists()]
     lines = [line for file in files for line in decoded(file).splitlines()]
     return "".join(line + "\n" for line in lines).encode("utf-8", "surrogateescape")
@@ -147,10 +146,10 @@ def decoded(file: pathlib.Path) -> str:
 
 
 def tracked(*folders: str) -> list[pathlib.Path]:
-    """Their files that git tracks or would track; without git, all but dotfiles and caches.
+    """The files in these folders that git tracks or would track; without git, all but dotfiles and caches.
 
-    A repository around this one may ignore all of it, as it does with what is cloned into it: then
-    only what is ignored here counts.
+    A repository around this one may ignore all of it, as one does that ignores its clones: then only
+    what is ignored here counts.
     """
     names = listed("--cached", *folders)
     if names is not None and listed_none(names, folders[0]):
@@ -167,7 +166,7 @@ def tracked(*folders: str) -> list[pathlib.Path]:
 
 
 def listed(*words: str, git: tuple[str, ...] = ("git",)) -> set[str] | None:
-    """What git lists; None where there is no git, or no repository."""
+    """What git lists; None if there is no git, or no repository."""
     listing = [*git, "ls-files", "-z", "--others", "--exclude-standard", *words]
     try:
         names = subprocess.run(listing, capture_output=True, check=True).stdout
@@ -197,20 +196,20 @@ def is_venv(*path: str) -> bool:
 
 
 def is_of_the_app(name: str) -> bool:
-    """Whether it is staged where there is no git, which knows better what is a part of the app."""
+    """Whether to stage it if there is no git, which knows better what belongs to the app."""
     hidden = name.startswith(".") or name in ("__pycache__", "node_modules")
     return not (hidden or name.endswith(".pyc") or OF_EDITORS.fullmatch(name))
 
 
 def files_in(folder: pathlib.Path) -> list[str]:
-    """What is staged, with the name of the folder before each."""
+    """The staged files, each with the name of the folder in front."""
     paths = (path.relative_to(folder.parent) for path in folder.rglob("*") if path.is_file())
     return sorted(map(str, paths), key=os.fsencode)
 
 
 def fingerprint(folder: pathlib.Path, settings: list[str], project_number: str) -> str:
-    """Changes when a staged file does, or a setting; not with the project's number, which a
-    --dry-run does not know."""
+    """Changes with any staged file or setting, but not with the project's number, which a --dry-run
+    does not know."""
     digest = hashlib.sha256()
     for name in files_in(folder):
         content = hashlib.sha256((folder.parent / name).read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""The measured trust map as a text, as JSON and as a picture."""
+"""The measured trust map as text, as JSON and as a picture."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tool.deploy.principals import is_agent_of_google
 from tool.deploy.target import Target
 from tool.deploy.verify import Inherited, Measured
 
-GAP = 3  # blanks between two columns
-FILE_WIDTH = 200  # of the table, where it is not printed to a terminal
+GAP = 3  # spaces between two columns
+FILE_WIDTH = 200  # of the table, if it is not printed to a terminal
 MARKS = {Verdict.OK: " ok", Verdict.WRONG: " WRONG", Verdict.INHERITED: " inherited", Verdict.UNKNOWN: ""}
 
 
@@ -65,12 +65,12 @@ def as_text(measured: Measured, target: Target) -> Iterator[str]:
 
 
 def longest_line() -> int:
-    """Characters that fit into a line."""
+    """How many characters fit on a line."""
     return os.get_terminal_size().columns if sys.stdout.isatty() else FILE_WIDTH
 
 
 def by_function(measured: Measured) -> Iterator[str]:
-    """Where the table is too wide: a line for each function, and all that is not as the map says."""
+    """For a table that is too wide: a line for each function, and all that is not as the map says."""
     yield "The trust map as measured: who was let in"
     width = max(len(report.name) for report in measured.functions) + GAP
     for report in measured.functions:
@@ -95,7 +95,7 @@ def inherited_line(one: Inherited, project_number: str) -> str:
 
 
 def explained(measured: Measured, target: Target) -> Iterator[str]:
-    """What the marks in the table mean, where they occur."""
+    """What the marks in the table mean, for those that occur."""
     cells = measured.cells
     if any(cell.how is How.THROUGH_THE_CALLER for cell in cells):
         yield "* asked through the caller itself, by its file verify"
@@ -104,17 +104,17 @@ def explained(measured: Measured, target: Target) -> Iterator[str]:
             "inherited: you may call every function of this project, by a role on it or above it"
         )
     if any(cell.how is How.CALLED and cell.said is Said.UNKNOWN for cell in cells):
-        yield "? the call got no answer from which one could tell"
+        yield "? the call got no conclusive answer"
     if any(cell.how is How.BEHIND_INGRESS for cell in cells):
         yield "ingress: the function takes no calls from here, as its flags say; see its policy below"
     if not measured.you_have_a_token:
         yield "you: there is no ID token for you. See gcloud auth print-identity-token"
     by_policy = dict.fromkeys(c.caller for c in cells if c.how is How.BY_POLICY and c.caller != "you")
     if any(":" in caller for caller in by_policy):
-        yield "by policy: not measured, for nobody can call as another person or as a group"
+        yield "by policy: not measured, because nobody can call as another person or as a group"
     functions = [caller for caller in by_policy if ":" not in caller]
     if functions:
-        yield "by policy: not measured, for you may not act as that caller. This lets you:"
+        yield "by policy: not measured, because you may not act as that caller. This lets you:"
         yield (
             f"  for name in {' '.join(functions)}; do gcloud iam service-accounts"
             f" add-iam-policy-binding $name-sa{target.accounts_end} --project={target.project}"
@@ -123,7 +123,7 @@ def explained(measured: Measured, target: Target) -> Iterator[str]:
 
 
 def as_json(measured: Measured) -> str:
-    """All that the text says, in the words of the enums."""
+    """Everything that the text says, with the values of the enums."""
     calls = [
         {
             "caller": cell.caller, "function": cell.function, "answer": cell.said.value,
@@ -162,7 +162,7 @@ def shown_grant(grant: Grant) -> dict[str, str | None]:
 
 
 def as_mermaid(measured: Measured) -> Iterator[str]:
-    """An arrow for each call that is let in, dotted where that was not measured."""
+    """An arrow for each call that is let in, dotted if that was not measured."""
     yield "flowchart LR"
     called: set[str] = set()
     open_to_everyone: set[str] = set()

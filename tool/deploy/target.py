@@ -1,4 +1,4 @@
-"""Google Cloud or this machine: all that differs between the two."""
+"""Google Cloud or this machine: everything that differs between the two."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tool.deploy.options import Options
 from tool.deploy.progress import Progress
 from tool.deploy.trust_map import SAMPLE
 
-# Settings of gcloud's that a person may have made, and that would change what it says here.
+# Settings of gcloud that you may have changed, and that would change what it says here.
 SETTINGS = {
-    "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",  # no question, and no API enabled by the way
+    "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",  # no questions, and no API enabled in passing
     "CLOUDSDK_CORE_USER_OUTPUT_ENABLED": "true",
     "CLOUDSDK_CORE_VERBOSITY": "warning",
     "CLOUDSDK_RUN_PLATFORM": "managed",
@@ -24,12 +24,12 @@ SETTINGS = {
 
 
 class Target:
-    """Where deploy.sh deploys to. `begin` completes it; `gcloud` is how it is asked and changed."""
+    """Where deploy.sh deploys to. `begin` completes it; `gcloud` reads and changes it."""
 
     local = False
 
     async def begin(self, app: App | None) -> None:
-        """`app`: where the verb needs one; its map may need to know who you are."""
+        """`app`: given if the verb needs one; its map may need to know who you are."""
         raise NotImplementedError
 
     async def know_number(self, known: str = "") -> None:
@@ -41,7 +41,7 @@ class Target:
         raise NotImplementedError
 
     def store(self) -> str:
-        """What a function that uses the database finds as STORE."""
+        """The value of STORE for a function that uses the database."""
         raise NotImplementedError
 
     def __init__(
@@ -53,14 +53,14 @@ class Target:
         self.app_name, self.listed, self.environment = app_name, listed, environment
         self.project, self.region = options.project, options.region
         self.prefix = options.prefix
-        self.you = ""  # as a policy names whoever deploys
+        self.you = ""  # the person who deploys, as a policy names them
         self.number = ""  # the project's
-        self.newest_versions: dict[str, str] = {}  # of secrets, as far as they were asked for
+        self.newest_versions: dict[str, str] = {}  # of secrets, as far as they were looked up
         self.gcloud: Gcloud
 
     @property
     def builder(self) -> str:
-        """It builds the functions, with a service account of its own."""
+        """The name of what builds the functions, with a service account of its own."""
         return f"{self.prefix}builder"
 
     @property
@@ -83,7 +83,7 @@ class Target:
 
     @property
     def database(self) -> str:
-        # A checksum in its name: nobody else's has it by accident, so what has it is ours.
+        # No other database has this checksum in its name by accident, so one that has it is ours.
         app = "" if self.app_name == SAMPLE else f" {self.app_name}"
         return f"{self.prefix}data-{checksum(f'{self.made_by} {self.project}{app}'.encode())}"
 

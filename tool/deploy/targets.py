@@ -1,4 +1,4 @@
-"""Which of the two targets it is."""
+"""Chooses one of the two targets."""
 
 from __future__ import annotations
 

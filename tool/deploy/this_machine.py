@@ -39,7 +39,7 @@ class ThisMachine(Target):
         self.state, self.state_is_own = state_folder(self.project)
         here = pathlib.Path.cwd()
         folders = {
-            "LOCAL_APP": str(here),  # so that errors name the files that one edits
+            "LOCAL_APP": str(here),  # so that errors name the files that you edit
             "LOCAL_STATE": str(self.state),
             "LOCAL_SECRETS": os.environ.get("LOCAL_SECRETS") or str(here / ".secrets"),
             "LOCAL_GROUPS": os.environ.get("LOCAL_GROUPS") or str(here / ".groups"),
@@ -79,7 +79,7 @@ class ThisMachine(Target):
             self.progress.note(line.strip())
 
     async def know_number(self, known: str = "") -> None:
-        """Its URLs have no number in them."""
+        """Does nothing: its URLs contain no number."""
 
     def url(self, name: str) -> str:
         return self.addresses[name].url if name in self.addresses else ""
@@ -116,14 +116,14 @@ class ThisMachine(Target):
 
 
 async def make_environment(*files: str) -> None:
-    """The clone's virtual environment, with what the tool and these requirement files need."""
+    """Makes the clone's virtual environment, with what the tool and these requirement files need."""
     made = await processes.run(str(ROOT / "tool" / "python" / "venv"), *files, passes_on=True)
     if made.status:
         raise Stop("the virtual environment could not be made. See the error above")
 
 
 def state_folder(project: str) -> tuple[pathlib.Path, bool]:
-    """Where the local project is kept; whether that is the folder which this app has by itself."""
+    """Where the local project is kept, and whether that is this app's default folder."""
     given, of = os.environ.get("LOCAL_STATE", ""), os.environ.get("LOCAL_STATE_OF", "")
     if given and not (of and given.startswith(f"{of}/.local")):  # "env" has set it, for that clone
         return pathlib.Path(given).absolute(), False

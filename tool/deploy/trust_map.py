@@ -1,4 +1,4 @@
-"""Reads trust-map: three columns, # comments. What is wrong is named with line, column and what is allowed."""
+"""Reads trust-map: three columns, # comments. Errors name the line, the column and what is allowed."""
 
 from __future__ import annotations
 

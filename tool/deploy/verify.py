@@ -23,25 +23,25 @@ from tool.deploy.roles import holder
 from tool.deploy.rollout import is_exactly
 from tool.deploy.target import Target
 
-# The roles that deploy.sh itself gives do not hold run.routes.invoke. All others are looked into.
+# The roles that deploy.sh itself grants do not include run.routes.invoke. All others are looked up.
 GIVEN = ("roles/run.builder", "roles/datastore.user", "roles/iam.serviceAccountTokenCreator")
 INVOKE = "run.routes.invoke"
 
 
 class Inherited(NamedTuple):
-    """Who may call every function, by a role on the project or above it."""
+    """Somebody who may call every function, through a role on the project or above it."""
 
     grant: Grant
-    is_known: bool  # the role could be looked into
+    is_known: bool  # the role's permissions could be read
 
 
 class Report(NamedTuple):
-    """What is known of a function besides its calls."""
+    """What is known about a function besides its calls."""
 
     name: str
-    allowed: tuple[str, ...]  # whom its policy lets in, with a condition in brackets
-    problems: tuple[str, ...]  # what is not as a deploy makes it
-    notes: tuple[str, ...]  # what is left alone
+    allowed: tuple[str, ...]  # whom its policy lets in, conditions in brackets
+    problems: tuple[str, ...]  # what differs from what a deploy makes
+    notes: tuple[str, ...]  # what a deploy leaves alone
     policy_is_read: bool
 
 
@@ -57,7 +57,7 @@ class Measured(NamedTuple):
 
     @property
     def wrong(self) -> list[str]:
-        """What is not as trust-map says."""
+        """What differs from trust-map."""
         calls = [f"{c.caller} -> {c.function}" for c in self.cells if c.verdict is Verdict.WRONG]
         return calls + [f"see the note under {f.name}" for f in self.functions if f.problems]
 
@@ -72,13 +72,13 @@ class Measured(NamedTuple):
 
     @property
     def by_policy(self) -> list[Cell]:
-        """What was not measured, and is right by the policies that were read."""
+        """What was not measured, but is right according to the policies that were read."""
         not_called = (How.BY_POLICY, How.BEHIND_INGRESS)
         return [c for c in self.cells if c.how in not_called and c.verdict is Verdict.OK]
 
 
 def grouped(cells: Iterable[Cell], verdict: Verdict) -> dict[str, list[Cell]]:
-    """The cells of this verdict, by why they are."""
+    """The cells with this verdict, grouped by the reason."""
     found: dict[str, list[Cell]] = {}
     for cell in cells:
         if cell.verdict is verdict:
@@ -92,7 +92,7 @@ def reason(cell: Cell) -> str:
         return "not called, and the policy is not the one of trust-map"
     if cell.status == "none":
         return "no answer came" if shutil.which("curl") else "curl is not installed"
-    return f"the answer {cell.status} does not tell"
+    return f"the answer {cell.status} is inconclusive"
 
 
 def calls(cells: Iterable[Cell]) -> str:
@@ -110,8 +110,8 @@ async def verify(
     options: Options, app: App, target: Target, work: pathlib.Path,
     found: Found, above: Above | None, policies: dict[str, Policy],
 ) -> Measured:  # fmt: skip
-    """Measures the map. `above` and `policies`: what was read just now, and need not be read again."""
-    # What has left the map can still be called.
+    """Measures the map. `above` and `policies`: what was just read, and need not be read again."""
+    # A function that has left the map can still be called.
     names = [function.name for function in app.chosen]
     names += [] if app.only else left_the_map(app, target, found)
     async with acting_as_everyone(target, app if options.as_everyone else None):
@@ -146,7 +146,7 @@ def callers(app: App, target: Target) -> list[Caller]:
 
 
 def hook(app: App, caller: Caller) -> pathlib.Path | None:
-    """The caller's own way to ask through it, where it has one."""
+    """The caller's own script to ask through it, if it has one."""
     function = app.function(caller.name) if caller.kind is Kind.FUNCTION else None
     file = pathlib.Path(function.folder) / "verify" if function else None
     return file if file and os.access(file, os.X_OK) else None
@@ -181,7 +181,7 @@ async def inherited(
 
 
 def is_yours(target: Target, inherited: Inherited) -> bool:
-    """Or may be, if you are in a group."""
+    """Whether it is you, or may be, if you are in a group."""
     member = inherited.grant.binding.member
     return member.lower() == target.you.lower() or member.startswith(SETS[:2])
 
@@ -212,7 +212,7 @@ def with_secrets(report: Report, left: list[secret_grants.Left], target: Target)
 
 
 def notes_on(function: Function, service: Service) -> list[str]:
-    """What a deploy leaves alone: it lets nobody in."""
+    """What a deploy leaves alone, because it lets nobody in."""
     found = [f"the tag {tag.name} keeps {tag.revision} at a URL of its own" for tag in service.tags]
     return found + [
         f"it has {kept.what}, which no file asks for. No flag ends that: write"
@@ -226,7 +226,7 @@ def problems_of(
     options: Options, app: App, target: Target, found: Found, above: Above,
     column: Column, policy: Policy | None,
 ) -> list[str]:  # fmt: skip
-    """What is not as a deploy makes it, with the command that puts it right."""
+    """What differs from what a deploy makes, each with the command that corrects it."""
     name, run = column.name, f"Run {target.again()}"
     function, service = app.function(name), found.service(column.name, target.region)
     if not function:
@@ -243,7 +243,7 @@ def problems_of(
     if service:
         by_hand = service.changed_by_hand(target.email(name), function)
         problems += [f"{change}. {run}" for change in by_hand]
-    # A deploy has just put the roles right, and may still read them as they were before.
+    # A deploy has just corrected the roles, and may still read the old ones.
     if options.verb == "verify" and not above.project_hidden:
         mine = holder(function, target)
         held = mine.held(above.of_project())
@@ -259,7 +259,7 @@ def problems_of(
 
 
 def conclude(measured: Measured) -> str:
-    """The last sentence. Raises Stop where all is not as the map says, or that is not known."""
+    """The last sentence. Raises Stop if something is not as the map says, or not known."""
     if measured.wrong:
         raise Stop(f"this is not what trust-map says: {', '.join(measured.wrong)}")
     if measured.unknown:

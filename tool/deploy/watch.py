@@ -1,7 +1,7 @@
 """--watch: deploys again what a saved file changes, until Ctrl-C.
 
-It looks at the files again and again. What a system tells by itself is not enough: network folders and
-WSL tell nothing, a link's target lies elsewhere, and watches can be used up.
+It polls the files. The system's own notifications are not enough: network folders and WSL send none, a
+link's target is elsewhere, and watches can run out.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from tool.deploy.this_machine import ThisMachine
 from tool.deploy.verify import Measured
 from tool.python import lock
 
-PAUSE = 0.04  # seconds between two looks; longer where a look takes long
+PAUSE = 0.04  # seconds between two looks; longer if a look takes long
 SETTLES = 0.02  # seconds: what an editor does in several steps is one change
-LONGEST = 2  # seconds for which steps that follow each other are waited for
+LONGEST = 2  # seconds to wait at most for further steps
 ALSO = ("trust-map", "requirements.txt")
 Seen = dict[str, tuple[int, int, int]]
 
 
 def seen() -> Seen:
-    """Every file that a deploy reads, with what tells that it was saved; of a link, its target's."""
+    """Every file that a deploy reads, with what shows that it was saved; for a link, its target's."""
     found: Seen = {}
     for path in (*ALSO, *staging.untracked("functions", "shared", "environments")):
         try:
@@ -44,7 +44,7 @@ def seen() -> Seen:
 
 
 async def settled(before: Seen) -> Seen:
-    """What is there once nothing changes any more."""
+    """What there is once nothing changes any more."""
     end = time.monotonic() + LONGEST
     while True:
         await asyncio.sleep(SETTLES)
@@ -60,7 +60,7 @@ def changed(before: Seen, now: Seen) -> list[pathlib.PurePath]:
 
 
 class Watching:
-    """What is deployed, and what of it failed. `read`: the app, checked as a deploy checks it."""
+    """What is deployed, and what failed. `read`: the app, checked as a deploy checks it."""
 
     def __init__(
         self, options: Options, target: ThisMachine, work: pathlib.Path, app: App,
@@ -74,7 +74,7 @@ class Watching:
         self.was_wrong = False  # the app could not be read
 
     async def watch(self, found: Found) -> None:
-        """`found`: what is there after the deploy before this."""
+        """`found`: what the project contains after the first deploy."""
         self.found, before = found, seen()
         say(
             "Watching. Save a file, and what it changes is deployed again. Ctrl-C ends the"
@@ -94,7 +94,7 @@ class Watching:
             say("")
 
     async def again(self, saved: list[pathlib.PurePath]) -> None:
-        """Deploys what was saved. Where that fails, the version from before goes on answering."""
+        """Deploys what was saved. If that fails, the previous version keeps answering."""
         if any(path.name == "requirements.in" for path in saved):
             for sentence in lock.stale_of_app():
                 error(f"  {sentence}")
@@ -116,7 +116,7 @@ class Watching:
             self.was_wrong = True
 
     async def deploy(self, app: App) -> None:
-        """All of it: the bindings, and the measuring."""
+        """Deploys everything, with the bindings, and measures."""
         await self.target.begin(app)
         deployed: Deployed | None = await deploy(self.options, app, self.target, self.work, [])
         assert deployed
@@ -126,7 +126,7 @@ class Watching:
 
     async def roll_out(self, app: App, functions: list[Function]) -> None:
         rollout = Rollout(app, self.target, self.found, self.work)
-        rollout.policies_are_right = True  # the map is as it was, and the deploy before this set them
+        rollout.policies_are_right = True  # the map is unchanged, and the last deploy set them
         names = {function.name for function in functions}
         rollout.mended = frozenset(names if self.was_wrong else self.failed & names)
         done = await side_by_side(*map(rollout.deploy, functions))
@@ -135,14 +135,14 @@ class Watching:
         self.failed -= names
         self.failed |= {f.name for f, is_done in zip(functions, done, strict=True) if not is_done}
         if self.was_wrong and not functions:
-            say("  all is as it was")
+            say("  nothing has changed")
         if rollout.has_changed:
             services = await inventory.services(self.target, self.found)
             self.found = self.found._replace(services=services)
 
 
 def concerned(app: App, saved: Iterable[pathlib.PurePath]) -> list[Function]:
-    """The functions that are made of what was saved."""
+    """The functions that contain what was saved."""
     saved = list(saved)
     of_all = any(path.parts[0] in ("shared", "requirements.txt") for path in saved)
     return [

@@ -18,7 +18,7 @@ NOWHERE: frozenset[Place] = frozenset()
 
 class Step(NamedTuple):
     edge: Edge
-    to: Place  # where it has led: of all functions or accounts, the one through which it goes on
+    to: Place  # where it leads; of all functions or accounts, the one on this way
 
 
 class Way(NamedTuple):
@@ -38,23 +38,23 @@ class Way(NamedTuple):
 
     @property
     def order(self) -> tuple[tuple[Sureness, int], list[int]]:
-        """The rank; of equal ones, what is told more simply comes first."""
+        """The rank; among equals, the one that is simpler to tell comes first."""
         return self.rank, [step.edge.does.value for step in self.steps]
 
 
-Trail = tuple[Place | Edge, ...]  # what one passes, from where one is to the function
-Hops = dict[Place, tuple[Place, Edge | None] | None]  # where each place goes on to, and how
+Trail = tuple[Place | Edge, ...]  # what a way passes, from its start to the function
+Hops = dict[Place, tuple[Place, Edge | None] | None]  # the next place from each place, and the edge to it
 
 
 class Search:
-    """The ways in a graph. `removed`: what is taken away from it for this question."""
+    """The ways in a graph. `removed`: what is taken out of it for this question."""
 
     def __init__(self, graph: Graph):
         self.graph = graph
         self._next = {level: self._nearest(as_sure_as(level)) for level in Sureness}
 
     def own_places(self, principal: str) -> dict[Place, None]:
-        """Where a principal is without a step. They are in the order in which they follow."""
+        """The places that a principal has without taking a step, in the order in which they follow."""
         places = {Place(Kind.BEING, principal): None}
         for place in (ahead := list(places)):
             for follows in self.graph.follows.get(place, ()):
@@ -64,7 +64,7 @@ class Search:
         return places
 
     def way_by_map(self, principal: str) -> Way | None:
-        """The way that trust-map makes, if it makes one."""
+        """The way that trust-map opens, if it opens one."""
         start = Place(Kind.BEING, principal)
         trail = self._trail(start, lambda edge: edge.is_of_map, NOWHERE)
         return way(trail) if trail else None
@@ -72,7 +72,7 @@ class Search:
     def ways(
         self, principal: str, wanted: bool, removed: frozenset[Removal], kept: Set[Removal] = NOTHING
     ) -> Iterator[Way]:
-        """The best way by each step that the principal can take. See first_steps."""
+        """The best way for each first step that the principal can take; see first_steps."""
         own = self.own_places(principal)
         for edge in self.first_steps(own, wanted, removed | kept):
             for level in Sureness:
@@ -83,7 +83,7 @@ class Search:
     def reaches(
         self, principal: str, wanted: bool, removed: frozenset[Removal], kept: Set[Removal] = NOTHING
     ) -> bool:
-        """Whether there is any such way. Before it says no, it has tried everything."""
+        """Whether there is any such way. It tries everything before it says no."""
         own = self.own_places(principal)
         ahead = [edge.end for edge in self.first_steps(own, wanted, removed | kept)]
         nearest = self._next[Sureness.PERHAPS]
@@ -104,7 +104,7 @@ class Search:
     def first_steps(
         self, own: dict[Place, None], wanted: bool, removed: frozenset[Removal] | Set[Removal]
     ) -> Iterator[Edge]:
-        """What a principal can do. Of one that the map wants to get there: what is more than that."""
+        """What a principal can do; for one that the map lets in, only what goes beyond that."""
         for place in own:
             for edge in self.graph.edges.get(place, ()):
                 leads_on = edge.end not in own and removed.isdisjoint(edge.removals)
@@ -114,7 +114,7 @@ class Search:
     def _rest(
         self, start: Place, level: Sureness, removed: frozenset[Removal], own: dict[Place, None]
     ) -> Trail | None:
-        """The shortest way on that is as sure as this, and does not come back to the principal."""
+        """The shortest way on that is as sure as this and does not return to the principal."""
         if start not in self._next[level]:
             return None
         trail = walked(self._next[level], start)
@@ -127,17 +127,17 @@ class Search:
         return self._trail(start, usable, own.keys())
 
     def who_reaches(self, removed: frozenset[Removal]) -> set[str]:
-        """Every principal that has any way at all, also one as trust-map says."""
+        """Every principal that has any way at all, including those that trust-map opens."""
         hops = self._nearest(lambda edge: removed.isdisjoint(edge.removals))
         return {place.what for place in hops if place.kind is Kind.BEING}
 
     def _nearest(self, usable: Callable[[Edge], bool]) -> Hops:
-        """The shortest ways from everywhere, found backwards from the function."""
+        """The shortest ways from every place, searched backwards from the function."""
         hops: Hops = {self.graph.goal: None}
         layer = [self.graph.goal]
         while layer:
             here, ahead, layer = [], layer[::-1], []
-            while ahead:  # and from where one is there without a step
+            while ahead:  # and the places that lead here without a step
                 here.append(place := ahead.pop())
                 for giver in self.graph.givers[place]:
                     if giver not in hops:
@@ -153,11 +153,11 @@ class Search:
     def _trail(
         self, start: Place, usable: Callable[[Edge], bool], avoided: Set[Place]
     ) -> Trail | None:
-        """The shortest from here to the function, layer by layer."""
+        """The shortest way from here to the function, searched layer by layer."""
         came: Hops = {start: None}
         layer = [start]
         while layer:
-            for place in layer:  # grows by what follows without a step
+            for place in layer:  # grows by the places that follow without a step
                 for follows in self.graph.follows.get(place, ()):
                     if follows not in came and follows not in avoided:
                         came[follows] = (place, None)
@@ -186,7 +186,7 @@ def walked(hops: Hops, place: Place) -> Trail:
 
 
 def is_free(trail: Trail, removed: frozenset[Removal], own: dict[Place, None]) -> bool:
-    """Whether it goes by nothing that is removed, and by no place of the principal itself."""
+    """Whether it avoids everything that is removed, and the principal's own places."""
     return all(
         removed.isdisjoint(one.removals) if isinstance(one, Edge) else one not in own for one in trail
     )

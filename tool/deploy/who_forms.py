@@ -1,4 +1,4 @@
-"""What was found of a function, as JSON and as a picture."""
+"""What was found about a function, as JSON and as a picture."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def cut_as_json(found: Found) -> str:
 
 
 def as_mermaid(found: Found) -> Iterator[str]:
-    """A graph with an arrow for each step, dotted where it is not certain."""
+    """A graph with an arrow for each step, dotted if it is not certain."""
     yield "flowchart LR"
     drawn: dict[str, None] = {}
     for finding in found.findings:
@@ -107,7 +107,7 @@ def as_mermaid(found: Found) -> Iterator[str]:
 
 
 def arrows(way: Way, function: str) -> list[tuple[str, str, Sureness]]:
-    """From whom to whom. The two halves of a pair are one arrow."""
+    """Who reaches whom; the two halves of a pair are one arrow."""
     found: list[tuple[str, str, Sureness]] = []
     for step, following in zip(way.steps, (*way.steps[1:], None), strict=True):
         end = drawn_place(following.edge.start) if following else function

@@ -1,4 +1,4 @@
-"""What was found of a function, as a text; and one list of commands, as a shell reads it."""
+"""What was found about a function, as text; and one list of commands that a shell can run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def as_text(found: Found) -> Iterator[str]:
         agents = f"({len(found.agents)}), for instance {found.agents[0]}"
         yield f"  Google's own service agents of this project {agents}"
     yield from (f"Not known: {what}" for what in unknown(found))
-    yield "Not looked at (docs/troubleshooting.md says more of each):"
+    yield "Not looked at (docs/troubleshooting.md says more about each):"
     yield from (f"  {what}" for what in NOT_LOOKED_AT)
 
 
@@ -73,12 +73,12 @@ def ends_of(finding: Finding, facts: Facts) -> Iterator[str]:
 
 
 def cut_as_text(found: Found) -> Iterator[str]:
-    """Commands, and comments: a shell can read it."""
+    """Commands and comments, as a shell reads them."""
     facts, name = found.facts, name_of(found.function)
     yield from (f"# {line}" for line in first_of_all(facts, name))
     if found.cut:
-        how_many = f"These {len(found.cut)} commands leave" if len(found.cut) > 1 else "This command leaves"
-        yield f"# {how_many} {name} to those below. None can be left out."
+        these = f"these {len(found.cut)} commands" if len(found.cut) > 1 else "this command"
+        yield f"# After {these}, only those below can reach {name}. None can be left out."
     else:
         yield f"# There is nothing to take away from {name}."
     yield from (command(removal, facts) for removal in found.cut)

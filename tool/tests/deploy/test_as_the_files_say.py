@@ -105,7 +105,7 @@ def with_secret(deployed):
 def test_a_secret_that_no_file_asks_for_is_neither_read_nor_granted(with_secret):
     write_flags(with_secret)
     said = succeeded(with_secret.deploy_sh())
-    assert "front: took the secret payments-key back" in said.stdout
+    assert "front: took back the secret payments-key" in said.stdout
     assert template(with_secret)["spec"]["containers"] == [{"env": []}]
     assert with_secret.read("secrets/payments-key")["bindings"] == []
     # The grant goes last: a revision that still serves may be reading it.
@@ -121,7 +121,7 @@ def test_a_new_version_of_a_secret_starts_a_new_revision_and_says_why(with_secre
     # As an edition left it that did not note the version.
     with_secret.change_service("front", lambda service: service["metadata"]["labels"].pop("secrets"))
     said = succeeded(with_secret.deploy_sh()).stdout
-    assert "front: which values of payments-key it has is not known, so a new revision starts" in said
+    assert "front: it is not known which values of payments-key it has, so a new revision starts" in said
     with_secret.forget()
     succeeded(with_secret.deploy_sh())
     assert deploys(with_secret) == []
@@ -335,7 +335,7 @@ def test_a_prefix_that_is_too_long_is_named_before_anything_is_made(cloud):
     cloud.env["PREFIX"] = "a" * 21 + "-"
     refused = cloud.deploy_sh()
     assert refused.returncode == 1 and cloud.commands() == []
-    assert "builder's service account" in refused.stderr and "may have 30 characters" in refused.stderr
+    assert "builder's service account" in refused.stderr and "may have at most 30 characters" in refused.stderr
 
 
 def test_the_first_deploy_states_what_an_earlier_one_may_have_left(first_deploy):

@@ -134,7 +134,7 @@ def test_an_added_function_rebuilds_itself_and_its_callers_alone(deployed):
         ("flags", "--allow-unauthenticated", "write that into trust-map"),
         ("flags", "--no-invoker-iam-check", "write that into trust-map"),
         ("flags", "--service-account=x", "--service-account is set by deploy.sh"),
-        ("flags", "--set-env-vars=A=1", "variables stand in functions/front/variables"),
+        ("flags", "--set-env-vars=A=1", "variables belong in functions/front/variables"),
         ("variables", "A", "functions/front/variables: 'A' is not NAME=value"),
         (
             "variables",
@@ -673,7 +673,7 @@ def test_roles_are_looked_into_wherever_they_are_kept(granted):
         "closed can be reached by",
         "user:dev@example.com",
         "may call closed (roles/owner on project p-1)",
-        "this is your own roles/owner: to take it away would lock you out",
+        "this is your own roles/owner: taking it away would lock you out",
     ]
     eves = "projects remove-iam-policy-binding p-1 --member=user:eve@example.com --role=projects/p-1/roles/opener"
     assert f"      this ends it: gcloud {eves}\n" in said.stdout

@@ -65,7 +65,7 @@ def test_a_value_may_be_a_dollar_and_names_stand_anywhere():
         ("stagin", None, "there is no environments/stagin; did you mean staging?"),
         ("broken", b"\xff\xfeA\x00", "environments/broken cannot be read as text in UTF-8"),
         ("wrong", b"A=1\nB\n", "environments/wrong: line 2: it is not NAME=value"),
-        ("secret", b"secret k=v\n", "environments/secret: a line secret NAME=value is for --local alone"),
+        ("secret", b"secret k=v\n", "environments/secret: a line secret NAME=value is for --local only"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(cloud, name, content, said):
@@ -183,7 +183,7 @@ MISSING = {
     "variable": "functions/front/variables: PAYMENTS_URL=$PAY, but PAY is not set in this shell",
     "secret": "the secret payments-key has no enabled version. Make it: printf VALUE | gcloud secrets create payments-key --data-file=- --project=p-1",
     "version": "the secret payments-key has no enabled version. Make it: printf VALUE | gcloud secrets versions add payments-key --data-file=- --project=p-1",
-    "account": "trust-map names the service account nightly@p-1.iam.gserviceaccount.com, which is not there. Make it: gcloud iam service-accounts create nightly --project=p-1",
+    "account": "trust-map names the service account nightly@p-1.iam.gserviceaccount.com, which does not exist. Make it: gcloud iam service-accounts create nightly --project=p-1",
     "role": "trust-map names the role roles/pubsub.publishr, which does not exist",
     "billing": "project p-1 has no billing account",
     "region": "Cloud Run has no region us-east1; did you mean us-east4?",

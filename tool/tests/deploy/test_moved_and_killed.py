@@ -243,7 +243,7 @@ def test_what_is_saved_is_run_in_this_terminal_from_the_files_that_one_edits(dep
     try:
         with in_a_terminal(deployed, "back") as process:
             said = until(process, "back runs here")
-            assert "back: what is saved is newer than what runs, and is deployed first" in said
+            assert "back: the saved files are newer than what runs, and are deployed first" in said
             assert call(deployed, "back").text == str(main)
         assert call(deployed, "back").text != str(main)
         with in_a_terminal(deployed, "back") as process:
@@ -260,7 +260,7 @@ def test_run_in_a_fresh_clone_deploys_first(tmp_path):
     local = Local(shutil.copytree(TOY, tmp_path / "fresh"))
     try:
         with in_a_terminal(local, "front") as process:
-            assert "everything is deployed first" in until(process, "front runs here")
+            assert "Deploying everything first" in until(process, "front runs here")
     finally:
         local.end()
 

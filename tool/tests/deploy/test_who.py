@@ -135,7 +135,7 @@ PERHAPS = {
         [f"may act as {BACK}", f"could be in {DOMAIN}, and so deploy other code as back"], f"who is in {DOMAIN} is not known",
     ),
     "a condition": ([on("function", "r/back", EVE, "invoke", "only at night")], ["may call back"], "a condition decides"),
-    "a role that nobody may read": ([on("project", "p", EVE, "hidden")], ["may call back"], "a role cannot be looked into"),
+    "a role that nobody may read": ([on("project", "p", EVE, "hidden")], ["may call back"], "the permissions of a role cannot be read"),
 }  # fmt: skip
 
 
@@ -405,7 +405,7 @@ def test_your_own_owner_role_is_never_proposed():
     yours = [on("project", "p", "user:You@Example.com", "owner"), on("project", "p", YOU, "invoke")]
     you = shown(*yours, function="r/other")[YOU]
     assert [command.partition("--role=")[2] for command in you["ends"]] == ["roles/invoke"]
-    assert "this is your own roles/owner: to take it away would lock you out" in text(*yours, function="r/other")
+    assert "this is your own roles/owner: taking it away would lock you out" in text(*yours, function="r/other")
     assert cut_of(*yours, function="r/other")["commands"] == you["ends"]
     # Another's is.
     assert "roles/owner" in shown(on("project", "p", EVE, "owner"))[EVE]["ends"][0]
