@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 
 import pytest
@@ -139,6 +140,16 @@ def test_an_option_wins_then_the_shell_then_the_file(cloud, options, shell, expe
     dry = succeeded(run(*command, env={**cloud.env, **shell})).stdout
     prefix, project, region = expected
     assert f"gcloud run deploy {prefix}front --project={project} --region={region}" in dry
+
+
+def test_a_shell_of_one_environment_deploys_another_to_the_region_that_its_file_says(deployed):
+    write(deployed, "environments/production", "REGION=europe-west1\n")
+    words = f"--app={shlex.quote(str(deployed.app))} --project=p-1"
+    enter = f'cd {shlex.quote(str(ROOT))}; eval "$(./deploy.sh env {words} --region=us-east1)"'
+    deploy = f"./deploy.sh {words} --environment=production --dry-run"
+    for typed, region in (("", "europe-west1"), ("REGION=us-west1", "us-west1")):
+        dry = succeeded(run("bash", "-c", f"{enter}; {typed} {deploy}", env=deployed.env)).stdout
+        assert f"gcloud run deploy front --project=p-1 --region={region}" in dry
 
 
 def test_commands_that_are_printed_name_the_environment(cloud):
