@@ -298,6 +298,21 @@ def test_a_secret_of_this_machine_is_written_where_it_is_read(toy, words, said):
     assert refused.returncode == 1 and refused.stderr.endswith(f"no value on this machine. {said}")
 
 
+def test_a_function_does_not_run_in_the_terminal_without_its_variable(toy):
+    (toy / "functions/front/variables").write_text("GREETING=$GREETING\n")
+    local = Local(toy)
+    try:
+        local.env["GREETING"] = "hello"
+        succeeded(local.deploy_sh())
+        del local.env["GREETING"]
+        refused = local.deploy_sh("run", "front")
+        shown = local.gcloud("run services describe front --region=us-central1 --format=json").stdout
+    finally:
+        local.end()
+    assert refused.returncode == 1 and "but GREETING is not set in this shell" in refused.stderr
+    assert '"hello"' in shown
+
+
 def test_what_cannot_be_seen_is_not_called_missing(demanding):
     lacks(demanding, [])
     denied = {"stderr": "ERROR: (gcloud) PERMISSION_DENIED: no\n", "status": 1}
