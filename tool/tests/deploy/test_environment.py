@@ -240,6 +240,13 @@ def test_all_that_is_missing_is_named_at_once(demanding):
         assert MISSING[kind] in refused.stderr
 
 
+def test_in_a_new_project_a_region_that_does_not_exist_is_named_before_anything_is_in_it(cloud):
+    cloud.answer("run regions list", [{"locationId": "us-east4"}])
+    refused = cloud.deploy_sh()
+    assert refused.returncode == 1 and refused.stderr.endswith(f"{MISSING['region']}\n")
+    assert [" ".join(change[1:3]) for change in cloud.changes()] == ["services enable"]
+
+
 def test_in_a_new_project_the_commands_enable_the_api_that_they_need(demanding):
     lacks(demanding, ["secret", "account"])
     demanding.write("enabled", [])
