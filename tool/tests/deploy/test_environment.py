@@ -240,6 +240,19 @@ def test_all_that_is_missing_is_named_at_once(demanding):
         assert MISSING[kind] in refused.stderr
 
 
+@pytest.mark.parametrize("options", [["--local"], ["--project=p-1"]])
+def test_a_service_account_that_nobody_can_make_is_named(cloud, options):
+    text = (cloud.app / "trust-map").read_text()
+    email = "serviceAccount:clock@$PROJECT.iam.gserviceaccount.com"
+    write(cloud, "trust-map", text.replace("closed   -  ", f"closed   {email}  "))
+    try:
+        refused = run(str(ROOT / "deploy.sh"), f"--app={cloud.app}", *options, env=cloud.env)
+    finally:
+        Local(cloud.app).end()
+    assert refused.returncode == 1 and cloud.changes() == []
+    assert "which nobody can make: its name needs 6 to 30" in refused.stderr
+
+
 def test_in_a_new_project_a_region_that_does_not_exist_is_named_before_anything_is_in_it(cloud):
     cloud.answer("run regions list", [{"locationId": "us-east4"}])
     refused = cloud.deploy_sh()
