@@ -12,7 +12,7 @@ from tool.deploy.app import App, Wrong
 from tool.deploy.cloud import Above, Database, Found, principal
 from tool.deploy.gcloud import Answer, answer
 from tool.deploy.options import Options
-from tool.deploy.preflight import preflight
+from tool.deploy.preflight import preflight, unknown_region
 from tool.deploy.processes import side_by_side
 from tool.deploy.progress import Refused, Stop, error, say
 from tool.deploy.roles import Holder, holders
@@ -47,7 +47,10 @@ async def deploy(
     # ---- Nothing has been changed up to here.
 
     with progress.step("Enabling the APIs"):
+        is_new = not (found.enabled("run") or local or options.dry_run)
         found = await enable_apis(app, target, found)
+        if is_new and (unknown := await unknown_region(target, found)):  # it can be known only now
+            raise Stop(unknown)
         await target.know_number(found.services[0].project_number if found.services else "")
     with progress.step("Creating the service accounts"):
         await create_accounts(app, target, found)

@@ -99,7 +99,7 @@ async def work(options: Options, environment: Environment) -> int:
         app, missing = chosen_of(app, options, environment)
     target = chosen(options, progress, environment)
     if options.verb == "run":
-        return await run_here(options, environment, app, target)
+        return await run_here(options, environment, app, target, missing)
     await target.begin(app)
     if options.verb == "explain":
         return await explain(target, options)
@@ -241,11 +241,13 @@ async def explain(target: Target, options: Options) -> int:
 
 
 async def run_here(
-    options: Options, environment: Environment, app: App | None, target: Target
+    options: Options, environment: Environment, app: App | None, target: Target, missing: list[str]
 ) -> NoReturn:
     if not options.name or not app:
         raise Stop("run needs a function: ./deploy.sh run NAME --local", 2)
     name = options.prefix + options.name.removeprefix(options.prefix)
+    if app.function(name) and missing:
+        raise the_app.Wrong(missing)
     if app.function(name) and isinstance(target, ThisMachine) and not target.is_there:
         say("Nothing is deployed on this machine yet. Deploying everything first.")
         await work(options._replace(verb="deploy", names=()), environment)

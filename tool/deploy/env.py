@@ -36,6 +36,7 @@ async def exported(app: App, target: Target) -> list[str]:
             host = target.addresses[function.name].metadata_host
             lines.append(line(f"{function.variable}_METADATA_HOST", host))
     lines += [line("PROJECT_ID", target.project), line("REGION", target.region)]
+    lines.append(line("REGION_OF_ENV", target.region))  # an environment's file wins over this REGION
     if isinstance(target, ThisMachine):
         return [*lines, *of_this_machine(target)]
     return [*lines, line("CLOUDSDK_CORE_PROJECT", target.project)]

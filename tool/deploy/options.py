@@ -208,8 +208,14 @@ def in_environment(options: Options) -> tuple[Options, Environment]:
         prefix=prefix,
         typed_prefix=os.environ.get("PREFIX", ""),
         project=options.project or settings.setting("PROJECT"),
-        region=options.region or settings.setting("REGION"),
+        region=options.region or region_of(settings),
     ), found
+
+
+def region_of(environment: Environment) -> str:
+    """The REGION that `env` exported was typed by nobody: what a file says wins over it."""
+    exported = environment.shell.get("REGION") == environment.shell.get("REGION_OF_ENV")
+    return exported and environment.values.get("REGION") or environment.setting("REGION")
 
 
 def check_url(url: str) -> None:

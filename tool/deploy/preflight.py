@@ -58,10 +58,10 @@ async def preflight(app: App, target: Target, missing: list[str]) -> Found:
 async def first_time(target: Target, found: Found) -> list[str]:
     """What is missing, of what only a first deploy checks, because each call of gcloud takes a
     second."""
-    version, billing, there = await asyncio.gather(
+    version, billing, unknown = await asyncio.gather(
         target.gcloud.look("gcloud version"),
         target.gcloud.look("gcloud billing projects describe", target.project),
-        regions(target, found),
+        unknown_region(target, found),
     )
     known = (version or {}).get("Google Cloud SDK", "")
     number = re.match(r"\d+", known)
@@ -77,19 +77,20 @@ async def first_time(target: Target, found: Found) -> list[str]:
             f"project {target.project} has no billing account. See"
             f" https://console.cloud.google.com/billing/linkedaccount?project={target.project}"
         )
-    if there and target.region not in there:
-        near = difflib.get_close_matches(target.region, there, 1)
-        question = f"; did you mean {near[0]}?" if near else ""
-        missing.append(f"Cloud Run has no region {target.region}{question}")
-    return missing
+    return [*missing, unknown] if unknown else missing
 
 
-async def regions(target: Target, found: Found) -> list[str]:
-    """The regions of Cloud Run; none if its API is not enabled yet."""
+async def unknown_region(target: Target, found: Found) -> str:
+    """The error about a region that Cloud Run does not have; "" if it has it, or its API is not enabled yet."""
     if not found.enabled("run"):
-        return []
+        return ""
     listed = await target.gcloud.look("gcloud run regions list", f"--project={target.project}")
-    return [region["locationId"] for region in listed or ()]
+    there = [region["locationId"] for region in listed or ()]
+    if not there or target.region in there:
+        return ""
+    near = difflib.get_close_matches(target.region, there, 1)
+    question = f"; did you mean {near[0]}?" if near else ""
+    return f"Cloud Run has no region {target.region}{question}"
 
 
 def left_the_map(app: App, target: Target, found: Found) -> list[str]:

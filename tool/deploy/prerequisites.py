@@ -103,11 +103,13 @@ async def missing_on_this_machine(target: Target, name: str) -> str:
 
 
 async def missing_account(target: Target, found: Found, email: str) -> str:
-    is_there = any(one.email.lower() == email.lower() for one in found.accounts)
-    if target.local or is_there:  # on this machine, a deploy makes it
+    name, named = email.partition("@")[0], f"trust-map names the service account {email}"
+    if any(one.email.lower() == email.lower() for one in found.accounts):
         return ""
-    by = made_by(target, found, "iam", "gcloud iam service-accounts create", email.partition("@")[0])
-    return f"trust-map names the service account {email}, which does not exist. {by}"
+    if not re.fullmatch("[a-z][a-z0-9-]{4,28}[a-z0-9]", name):
+        return f"{named}, which nobody can make: its name needs 6 to 30 of a-z, 0-9 and -, with a letter first"
+    by = made_by(target, found, "iam", "gcloud iam service-accounts create", name)
+    return "" if target.local else f"{named}, which does not exist. {by}"  # on this machine, a deploy makes it
 
 
 # ---- roles

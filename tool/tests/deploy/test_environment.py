@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 
 import pytest
@@ -141,6 +142,16 @@ def test_an_option_wins_then_the_shell_then_the_file(cloud, options, shell, expe
     assert f"gcloud run deploy {prefix}front --project={project} --region={region}" in dry
 
 
+def test_a_shell_of_one_environment_deploys_another_to_the_region_that_its_file_says(deployed):
+    write(deployed, "environments/production", "REGION=europe-west1\n")
+    words = f"--app={shlex.quote(str(deployed.app))} --project=p-1"
+    enter = f'cd {shlex.quote(str(ROOT))}; eval "$(./deploy.sh env {words} --region=us-east1)"'
+    deploy = f"./deploy.sh {words} --environment=production --dry-run"
+    for typed, region in (("", "europe-west1"), ("REGION=us-west1", "us-west1")):
+        dry = succeeded(run("bash", "-c", f"{enter}; {typed} {deploy}", env=deployed.env)).stdout
+        assert f"gcloud run deploy front --project=p-1 --region={region}" in dry
+
+
 def test_commands_that_are_printed_name_the_environment(cloud):
     write(cloud, "environments/staging", "PREFIX=staging-\n")
     said = succeeded(cloud.deploy_sh("--environment=staging")).stdout
@@ -229,6 +240,26 @@ def test_all_that_is_missing_is_named_at_once(demanding):
         assert MISSING[kind] in refused.stderr
 
 
+@pytest.mark.parametrize("options", [["--local"], ["--project=p-1"]])
+def test_a_service_account_that_nobody_can_make_is_named(cloud, options):
+    text = (cloud.app / "trust-map").read_text()
+    email = "serviceAccount:clock@$PROJECT.iam.gserviceaccount.com"
+    write(cloud, "trust-map", text.replace("closed   -  ", f"closed   {email}  "))
+    try:
+        refused = run(str(ROOT / "deploy.sh"), f"--app={cloud.app}", *options, env=cloud.env)
+    finally:
+        Local(cloud.app).end()
+    assert refused.returncode == 1 and cloud.changes() == []
+    assert "which nobody can make: its name needs 6 to 30" in refused.stderr
+
+
+def test_in_a_new_project_a_region_that_does_not_exist_is_named_before_anything_is_in_it(cloud):
+    cloud.answer("run regions list", [{"locationId": "us-east4"}])
+    refused = cloud.deploy_sh()
+    assert refused.returncode == 1 and refused.stderr.endswith(f"{MISSING['region']}\n")
+    assert [" ".join(change[1:3]) for change in cloud.changes()] == ["services enable"]
+
+
 def test_in_a_new_project_the_commands_enable_the_api_that_they_need(demanding):
     lacks(demanding, ["secret", "account"])
     demanding.write("enabled", [])
@@ -285,6 +316,21 @@ def test_a_secret_of_this_machine_is_written_where_it_is_read(toy, words, said):
     finally:
         local.end()
     assert refused.returncode == 1 and refused.stderr.endswith(f"no value on this machine. {said}")
+
+
+def test_a_function_does_not_run_in_the_terminal_without_its_variable(toy):
+    (toy / "functions/front/variables").write_text("GREETING=$GREETING\n")
+    local = Local(toy)
+    try:
+        local.env["GREETING"] = "hello"
+        succeeded(local.deploy_sh())
+        del local.env["GREETING"]
+        refused = local.deploy_sh("run", "front")
+        shown = local.gcloud("run services describe front --region=us-central1 --format=json").stdout
+    finally:
+        local.end()
+    assert refused.returncode == 1 and "but GREETING is not set in this shell" in refused.stderr
+    assert '"hello"' in shown
 
 
 def test_what_cannot_be_seen_is_not_called_missing(demanding):
