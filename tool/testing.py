@@ -1,4 +1,4 @@
-"""For the tests of any app: the app as deployed, called as anybody. A pytest plugin.
+"""A pytest plugin for the tests of any app: the app as deployed, called as anybody.
 
 pyproject.toml loads it with -p tool.testing. The fixtures: `project` (the app, deployed once by
 deploy.sh itself), `clone` (a copy of the repository that a test may change).
@@ -32,7 +32,7 @@ os.environ.pop("LOCAL_STATE_OF", None)  # of that shell, too
 
 
 def trust_map(app: pathlib.Path = ROOT) -> dict[str, set[str]]:
-    """Who may call whom, as the app's trust-map says it: function to callers."""
+    """Who may call whom, according to the app's trust-map: function to callers."""
     lines, _ = parsed((app / "trust-map").read_text())
     return {line.name: set(line.invoked_by) - {"-"} for line in lines}
 
@@ -47,12 +47,12 @@ def is_let_in(caller: str | None, name: str) -> bool:
 
 
 def variable(name: str) -> str:
-    """What a function's variables begin with, as deploy.sh names them."""
+    """How a function's variables begin, as deploy.sh names them."""
     return name.upper().replace("-", "_")
 
 
 def urls(address: str) -> dict[str, str]:
-    """The environment of a function whose others are all at one address."""
+    """The environment of a function that finds all others at one address."""
     return {f"{variable(name)}_URL": f"http://{address}" for name in FUNCTIONS}
 
 
@@ -71,7 +71,7 @@ def run(
     ) as process:
         try:
             said = process.communicate(timeout=180)
-        except subprocess.TimeoutExpired:  # what loops or hangs is a failure
+        except subprocess.TimeoutExpired:  # a loop or a hang is a failure
             process.terminate()  # deploy.sh ends what it has started
             raise
     return subprocess.CompletedProcess(command, process.returncode, *said)
@@ -109,10 +109,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 class Project:
-    """What "./deploy.sh" made, as a person at a shell has it."""
+    """What "./deploy.sh" made, as you see it from a shell."""
 
     target: tuple[str, ...] = ()
-    patience = 420  # seconds until a changed binding must have taken effect
+    patience = 420  # seconds within which a changed binding must take effect
 
     def __init__(self, root: pathlib.Path = ROOT):
         self.root = root
@@ -126,7 +126,7 @@ class Project:
         return result
 
     def note(self, answer: requests.Response, *_: object, **__: object) -> None:
-        """Keeps what was answered, to be searched for secrets at the end."""
+        """Keeps the answers, which are checked for secrets at the end."""
         self.answers.append(f"{answer.headers} {answer.text}")
 
     def enter(self) -> None:
@@ -151,7 +151,7 @@ class Project:
         return self.env[variable(name) + "_ACCOUNT"]
 
     def token(self, caller: str, audience: str | None) -> str:
-        """An ID token of "you" or of a function's account, as gcloud gives it; each is made once."""
+        """An ID token of "you" or of a function's account, from gcloud; each is made once."""
         if (caller, audience) not in self.tokens:
             self.tokens[caller, audience] = self.new_token(caller, audience)
         return self.tokens[caller, audience]
@@ -190,7 +190,7 @@ class Project:
         )
 
     def eventually(self, call: Callable[[], requests.Response], status: int) -> requests.Response:
-        """The answer of `call` once it has this status: a changed binding needs time in the cloud."""
+        """The answer of `call` once it has this status, because a changed binding takes time in the cloud."""
         deadline = time.monotonic() + self.patience
         while (answer := call()).status_code != status and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -216,19 +216,19 @@ class LocalProject(Project):
         run(python, "-I", str(self.root / "tool" / "local" / "__main__.py"), "down", env=self.env)
 
     def serving(self, name: str) -> str:
-        """The revision of a function that answers now."""
+        """The revision of a function that serves now."""
         service = json.loads((self.state / "services" / f"{name}.json").read_text())
         return str(service["serving"]["revision"])
 
     def worker(self, name: str) -> int:
-        """The id of the process that answers for a function."""
+        """The id of the process that serves a function."""
         pid = (self.state / "run" / self.serving(name)).read_text().split()[0]
         for _ in ("functions-framework", "its worker"):
             pid = run("pgrep", "-P", pid).stdout.split()[0]
         return int(pid)
 
     def log(self, name: str, since: int = 0, having: str = "") -> str:
-        """A function's log from that character on, once the pattern `having` is in it."""
+        """A function's log from that character on, once it contains the pattern `having`."""
         end = time.monotonic() + 20
         while True:
             text = (pathlib.Path(self.state) / "logs" / f"{name}.log").read_text()[since:]
@@ -239,14 +239,14 @@ class LocalProject(Project):
 
 
 def assert_no_secret(text: str, tokens: Iterable[str] = ()) -> None:
-    """That no token, password, hash or key of these tests stands in what was logged or answered."""
+    """Checks that no token, password, hash or key of these tests was logged or answered."""
     signatures = [token.rpartition(".")[2] for token in tokens]
     for secret in ("a pass phrase", "long enough", "scrypt:", "PRIVATE KEY", "eyJ", *signatures):
         assert secret not in text
 
 
 def keeps_no_secret(project: LocalProject) -> None:
-    """After all tests: what they used as secrets is in no log, in no answer and no output."""
+    """After all tests: none of their secrets is in a log, an answer or an output."""
     logs = [log.read_text() for log in (project.state / "logs").iterdir()]
     assert logs and project.answers
     for text in (*logs, *project.answers):
@@ -296,5 +296,5 @@ def clone(tmp_path: pathlib.Path) -> Iterator[LocalProject]:
 
 
 def free_port() -> int:
-    """One that no outgoing connection takes meanwhile."""
+    """A port that no outgoing connection takes meanwhile."""
     return ports.set_aside(f"a test {uuid.uuid4()}", set())

@@ -59,7 +59,7 @@ class Resource(NamedTuple):
 
 
 class Grant(NamedTuple):
-    """A binding, and the resource in whose policy it is."""
+    """A binding, and the resource whose policy has it."""
 
     binding: Binding
     on: Resource
@@ -88,7 +88,7 @@ class Traffic(NamedTuple):
 
 
 class Tag(NamedTuple):
-    """A revision that can be called at a URL of its own."""
+    """A revision with a URL of its own."""
 
     name: str
     revision: str
@@ -168,7 +168,7 @@ class Account(NamedTuple):
     made_by: str  # "" if this script did not make it
     made_at: float  # seconds since 1970
     disabled: bool
-    app: str  # as of a service
+    app: str  # as for a service
 
 
 class Mark(NamedTuple):

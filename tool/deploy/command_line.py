@@ -45,7 +45,7 @@ MAIN = pathlib.Path(__file__).with_name("__main__.py")
 
 
 def main(words: list[str]) -> int:
-    """Does what the words say. Returns the exit status."""
+    """Does what the arguments say. Returns the exit status."""
     try:
         options = parsed(words)
         if options.verb == "help":

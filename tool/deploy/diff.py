@@ -35,7 +35,7 @@ def diff(commit: str, environment: Environment) -> None:
     for edge in opened:
         say(f"opened: {edge}")
     for edge in before:
-        if edge not in now and edge._replace(who="anonymous") not in now:  # else it still may
+        if edge not in now and edge._replace(who="anonymous") not in now:  # otherwise it still may
             say(f"closed: {edge}")
     if opened:
         raise Stop(f"this allows more than {commit} does")

@@ -124,7 +124,7 @@ def as_object(content: bytes) -> dict[str, Any]:
 
     found = json.loads(
         content.decode(), object_pairs_hook=once, parse_constant=int
-    )  # NaN is no number
+    )  # NaN is not a number
     if not isinstance(found, dict):
         raise ValueError
     return found

@@ -207,7 +207,7 @@ class Graph:
                 yield from self._by_rule(rule, place, grants, job)
 
     def _who_may_start_code(self) -> list[Held]:
-        """Who needs only actAs: may make something new, or change what a function or a job runs as."""
+        """Who may start code, given actAs: by making something new, or changing what a function or a job runs as."""
         here = self._index.here
         found = [held for permission in sorted(CREATE) for held in here(permission, None)]
         changed = [(UPDATE, Level.FUNCTION, self.facts.functions), (UPDATE_JOB, Level.JOB, self.facts.jobs)]

@@ -56,8 +56,8 @@ async def preflight(app: App, target: Target, missing: list[str]) -> Found:
 
 
 async def first_time(target: Target, found: Found) -> list[str]:
-    """What is missing, of what only a first deploy checks, because each call of gcloud takes a
-    second."""
+    """What is missing of the things that only a first deploy checks, because each call of gcloud takes
+    a second."""
     version, billing, unknown = await asyncio.gather(
         target.gcloud.look("gcloud version"),
         target.gcloud.look("gcloud billing projects describe", target.project),

@@ -46,7 +46,7 @@ def domain_of(member: str) -> str:
 
 
 def distance(member: str, accounts: Set[str], you: str) -> Distance:
-    """`accounts`: the project's own. `you`: a person of another domain is a stranger to you."""
+    """`accounts`: the project's own. `you`: a person from another domain is a stranger to you."""
     if member in EVERYONE:
         return Distance.EVERYONE
     if email := email_of(member):

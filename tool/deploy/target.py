@@ -33,7 +33,7 @@ class Target:
         raise NotImplementedError
 
     async def know_number(self, known: str = "") -> None:
-        """The project's number is a part of every URL. `known`: what a service says of it."""
+        """Finds out the project's number, which is part of every URL. `known`: as a service gives it."""
         raise NotImplementedError
 
     def url(self, name: str) -> str:
@@ -107,7 +107,7 @@ class Target:
         return other
 
     def again(self, words: str = "") -> str:
-        """This script, with the same project, region, prefix and app."""
+        """The command that runs this script with the same project, region, prefix and app."""
         where = self._where()
         if self.options.app:
             where += f" --app={shlex.quote(self.options.app)}"

@@ -23,11 +23,11 @@ class Line(NamedTuple):
     missing: tuple[str, ...] = ()  # what is said of each $NAME in it that has no value
 
 
-SAMPLE = "sample"  # the name of an app whose trust-map names none
+SAMPLE = "sample"  # the name of an app whose trust-map gives none
 
 
 def app_name(text: str) -> str:
-    """What the app is called: the comment "# app: NAME". It tells apps in one project apart."""
+    """The app's name, from the comment "# app: NAME"; it tells apps in one project apart."""
     named = re.search(r"^#\s*app:\s*([a-z][a-z0-9-]{0,30})\s*$", text, re.M)
     return named[1] if named else SAMPLE
 

@@ -25,7 +25,7 @@ from tool.deploy.verify import Measured
 from tool.python import lock
 
 PAUSE = 0.04  # seconds between two looks; longer if a look takes long
-SETTLES = 0.02  # seconds: what an editor does in several steps is one change
+SETTLES = 0.02  # seconds: the several steps of an editor count as one change
 LONGEST = 2  # seconds to wait at most for further steps
 ALSO = ("trust-map", "requirements.txt")
 Seen = dict[str, tuple[int, int, int]]

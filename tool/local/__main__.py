@@ -1,8 +1,8 @@
-"""The one way into this package: python -I tool/local/__main__.py COMMAND ARGUMENT...
+"""The entry point of this package: python -I tool/local/__main__.py COMMAND ARGUMENT...
 
 -I keeps the caller's folder and PYTHON* variables out of it. The commands:
     up ID REGION NAME...    make the local project, or bring it back, for these functions
-    down                    end every process of the local project, and remove it
+    down                    end every process of the local project, and remove the project
     gcloud ARGUMENT...      the stand-in for gcloud (tool/local/bin/gcloud ends up here)
     run NAME                run a function in this terminal (./deploy.sh run ends up here)
 What it starts itself:
@@ -27,7 +27,7 @@ COMMANDS = {
 }
 
 if __name__ == "__main__":
-    os.umask(0o077)  # what this makes is for nobody else on this machine
+    os.umask(0o077)  # nobody else on this machine may read what this makes
     if not sys.argv[1:]:
         raise SystemExit(__doc__)
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] # a log line may hold anything
@@ -35,7 +35,7 @@ if __name__ == "__main__":
     module, function = COMMANDS[command]
     try:
         getattr(importlib.import_module(f"tool.local.{module}"), function)(*arguments)
-    except OSError as error:  # such as a folder in the place of a file
+    except OSError as error:  # such as a folder instead of a file
         raise SystemExit(f"ERROR: {error}") from None
     sys.stdout.flush()
-    os._exit(0)  # a deploy runs many short commands: none spends time on taking Python apart
+    os._exit(0)  # a deploy runs many short commands: none should spend time on shutting Python down

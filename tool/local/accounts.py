@@ -19,7 +19,7 @@ class Account(Record):
     unique_id: str
     display_name: str = ""
     description: str = ""
-    keys: Mapping[str, str] = {}  # the certificates of the keys that were made for it, by key id
+    keys: Mapping[str, str] = {}  # the certificates of its keys, by key id
 
     @property
     def member(self) -> str:
@@ -28,7 +28,7 @@ class Account(Record):
 
 
 def account(email: object) -> Account | None:
-    """The account with this address, whatever it is that a request gave as one."""
+    """The account with this address, which may be anything that a request sent."""
     if not isinstance(email, str):
         return None
     content = state.read(f"accounts/{email}")
@@ -88,16 +88,16 @@ def remove(account: Account) -> None:
 
 
 def names_of(account: Account | None) -> set[str]:
-    """What a policy may call this account (None: nobody in particular), in small letters.
+    """What a policy may call this account (None: nobody in particular), in lower case.
 
-    Who is in the group admins@example.com stands in the file of this name in GROUPS, a line each.
+    The file admins@example.com in GROUPS lists the members of that group, one a line.
     """
     if not account:
         return {"allusers"}
     email = account.email.lower()
     found = {"allusers", "allauthenticatedusers", account.member.lower()}
     for file in GROUPS.glob("*@*"):
-        members = (state.text_of(file) or "").lower().split()  # what an editor leaves is no text
+        members = (state.text_of(file) or "").lower().split()  # an editor may leave a file that is not text
         if email in (word.rpartition(":")[2] for word in members):
             found.add(f"group:{file.name.lower()}")
     if account.kind is Kind.USER:

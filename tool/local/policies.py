@@ -1,4 +1,4 @@
-"""The policies of the local project's resources, and what they allow to whom."""
+"""The policies of the local project's resources, and what they allow whom to do."""
 
 import json
 import time
@@ -10,11 +10,11 @@ from tool.local.records import Json, Record, filled
 from tool.local.roles import Role
 from tool.local.state import STATE
 
-PROJECT = "_project"  # the name of the project's own policy; another resource has that of its file
+PROJECT = "_project"  # the name of the project's own policy; another resource's is the name of its file
 
 
 class Condition(Record):
-    """When a binding counts. It is kept, and not evaluated."""
+    """When a binding counts. It is kept, but not evaluated."""
 
     title: str
     expression: str
@@ -42,14 +42,14 @@ class Policy(Record):
 
 
 def as_json(binding: Binding) -> dict[str, Json]:
-    """A binding as files and gcloud have it: what is empty is left out."""
+    """A binding as files and gcloud write it: without what is empty."""
     condition = binding.condition and filled(binding.condition.as_dict())
     content = {"role": binding.role, "members": list(binding.members)}
     return content | filled({"condition": condition})
 
 
 def bindings_in(content: Json) -> tuple[Binding, ...]:
-    """The bindings that a policy in JSON holds. Raises TypeError, KeyError, AttributeError."""
+    """The bindings in a policy's JSON. Raises TypeError, KeyError, AttributeError."""
     return tuple(
         Binding(b["role"], tuple(b["members"]), condition_in(b.get("condition"))) for b in content
     )
@@ -62,7 +62,7 @@ def condition_in(content: Json) -> Condition | None:
 
 
 def policy(name: str) -> Policy | None:
-    """The policy of this resource; None where it never had one."""
+    """The policy of this resource; None if it never had one."""
     content = state.read(f"policies/{name}")
     try:
         return Policy(
@@ -87,7 +87,7 @@ def put(name: str, policy: Policy) -> None:
 
 
 def change(name: str, bindings: Iterable[Binding]) -> None:
-    """Takes effect at once; or after the seconds in propagation.json, as in the cloud."""
+    """Changes a policy, at once or, as in the cloud, after the seconds in propagation.json."""
     new, delay = Policy(tuple(b for b in bindings if b.members)), state.read("propagation", int) or 0
     if delay:
         before = (policy(name) or Policy()).in_effect
@@ -102,7 +102,7 @@ def remove(name: str) -> None:
 
 
 def role(name: str) -> Role | None:
-    """A predefined role, or one of the project's own, which is called projects/ID/roles/NAME."""
+    """A predefined role, or one of the project's own, projects/ID/roles/NAME."""
     if not name.startswith("projects/"):
         return roles.predefined(name)
     content = state.read(f"roles/{name.rpartition('/')[2]}")
@@ -110,14 +110,14 @@ def role(name: str) -> Role | None:
 
 
 class Grant(Record):
-    """The binding that gives a permission, and in which resource's policy it is."""
+    """The binding that gives a permission, and the resource whose policy it is in."""
 
     role: str
     resource: str
 
 
 def allowed(permission: str, account: Account | None, *resources: str) -> bool:
-    """Whether a policy of the resources or of the project gives the account the permission."""
+    """Whether a policy of these resources or of the project gives the account the permission."""
     return grant(permission, account, *resources) is not None
 
 

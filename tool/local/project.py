@@ -1,4 +1,4 @@
-"""The local project as a whole: brought up, looked at, ended."""
+"""Starts, checks and ends the local project as a whole."""
 
 import random
 import shutil
@@ -22,15 +22,15 @@ PATIENCE = 20  # seconds that a process may take to end or to open its ports
 
 
 def refuse_foreign_folder() -> None:
-    """What is removed at the end must be what was made here, even if LOCAL_STATE names a home."""
+    """Only what was made here may be removed at the end, even if LOCAL_STATE names a home folder."""
     for file in sorted(STATE.iterdir()) if STATE.exists() else ():
-        # The functions' own database, data.db for one, may stand there, too.
+        # The functions' own database, such as data.db, may be there, too.
         if not (file.name in OURS or file.suffix == ".new" or ".db" in file.name):
-            raise SystemExit(f"ERROR: {STATE} holds {file.name}, which is not the local project's. Move it away")
+            raise SystemExit(f"ERROR: {STATE} contains {file.name}, which is not the local project's. Move it away")
 
 
 def up(project_id: str, region: str, *functions: str) -> None:
-    """Makes the project, or brings it back, with ports for these functions. Safe to run again."""
+    """Makes the project, or starts it again, with ports for these functions. Safe to run again."""
     refuse_foreign_folder()
     STATE.mkdir(parents=True, exist_ok=True)
     STATE.chmod(0o700)
@@ -47,15 +47,15 @@ def up(project_id: str, region: str, *functions: str) -> None:
     print(*filter(None, said), sep="\n", end="\n" if any(said) else "")
     for file in sorted(GROUPS.glob("[!.]*@*")):
         if state.text_of(file) is None:
-            print(f"{file} names nobody: it is no text in UTF-8 that can be read")
+            print(f"{file} names nobody: it cannot be read as text in UTF-8")
 
 
 def made(project_id: str, region: str) -> Project:
     from tool.local import tokens
 
     accounts.add(Kind.USER, YOU)
-    # Whoever deploys may act as the functions' accounts, to try things out, as an owner of a
-    # project would arrange it for a tester. It does not let them invoke anything.
+    # You may act as the functions' service accounts to try things out, as the owner of a project
+    # would arrange for a tester. This does not let you invoke anything.
     act = Binding("roles/iam.serviceAccountTokenCreator", (f"user:{YOU}",))
     policies.change(policies.PROJECT, [act])
     number = str(random.randrange(10**11, 10**12))
@@ -66,12 +66,12 @@ def made(project_id: str, region: str) -> Project:
 
 
 def start_servers(project: Project, functions: Sequence[str]) -> None:
-    """Sets ports aside, and has them open when it returns."""
+    """Reserves ports. They are open when it returns."""
     run = serving(project)
-    if run and not project.console_port:  # of an edition that had no console
+    if run and not project.console_port:  # from an edition that had no console
         processes.stop("servers")
         run = False
-    if not run:  # or those of the folder from which this one was moved
+    if not run:  # or those of the folder that this one was moved from
         processes.wait_or_kill("servers", PATIENCE)
     kept = KeptPorts(servers_run=run)
     names = sorted({*functions, *state.names("services")})
@@ -88,10 +88,10 @@ def start_servers(project: Project, functions: Sequence[str]) -> None:
 
 
 class KeptPorts:
-    """Gives each its port from before, and another one where somebody else has that."""
+    """Gives each its earlier port, or another one if that is taken."""
 
     def __init__(self, servers_run: bool):
-        self.servers_run = servers_run  # then it is they that use the ports from before
+        self.servers_run = servers_run  # then they are the ones using the earlier ports
         self.taken: set[int] = set()
 
     def port(self, before: int, what: str) -> int:
@@ -122,7 +122,7 @@ def start() -> None:
 
 
 def open_more(wanted: Iterable[int]) -> None:
-    """Has servers that run open the ports that were set aside since."""
+    """Makes the running servers open the ports that have been reserved since."""
     processes.send("servers", signal.SIGHUP)
     deadline = time.monotonic() + PATIENCE
     while not all(map(ports.answers, wanted)):
@@ -133,7 +133,7 @@ def open_more(wanted: Iterable[int]) -> None:
 
 
 def serving(project: Project) -> bool:
-    """Whether the servers run, and are not just ending."""
+    """Whether the servers run and are not about to end."""
     run = processes.running("servers") and processes.is_here("servers")
     return run and ports.answers(project.token_port)
 

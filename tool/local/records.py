@@ -1,12 +1,12 @@
-"""Records: each value that files, flags and functions hand on has a name and a type.
+"""Records: each value that files, flags and functions pass on has a name and a type.
 
-To mypy they are frozen dataclasses. To load those, or typing for NamedTuple, takes 3 to 12 of the
-25 milliseconds of most commands, and a deploy issues many.
+For mypy they are frozen dataclasses. Loading those, or typing for NamedTuple, would take 3 to 12 of
+the 25 milliseconds of most commands, and a deploy runs many.
 """
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # as typing has it
+TYPE_CHECKING = False  # as in typing
 if TYPE_CHECKING:
     from typing import Any, Self, dataclass_transform
 
@@ -19,13 +19,13 @@ else:
 
 
 def filled(content: dict[str, Json]) -> dict[str, Json]:
-    """What is not empty, as files and the answers of Google's APIs have it."""
+    """Leaves out what is empty, as files and the answers of Google's APIs do."""
     return {key: value for key, value in content.items() if value not in (None, "", [], {})}
 
 
 @dataclass_transform(frozen_default=True)
 class Record:
-    """Takes its fields in their order, or by name. One that is left out has its default."""
+    """Takes its fields in order or by name; one that is left out gets its default."""
 
     def __init__(self, *values: object, **named: object):
         fields = type(self).__annotations__
@@ -45,12 +45,12 @@ class Record:
         return {name: getattr(self, name) for name in type(self).__annotations__}
 
     def but(self, **changed: object) -> Self:
-        """The same with other values in these fields."""
+        """A copy with other values in these fields."""
         return type(self)(**(vars(self) | changed))
 
     @classmethod
     def of(cls, content: Json) -> Self | None:
-        """The record in an object of JSON, of which other keys are ignored; None where it lacks one."""
+        """The record in a JSON object, whose other keys are ignored; None if a field is missing."""
         try:
             return cls(**{name: content[name] for name in cls.__annotations__ if name in content})
         except TypeError:

@@ -1,4 +1,4 @@
-"""The services of the local project, and the revisions of their functions, as files keep them."""
+"""The services of the local project, and the revisions of their functions, as kept in files."""
 
 import enum
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from tool.local.records import Record
 
 
 class Ingress(enum.StrEnum):
-    """From where a service is called: from anywhere, or from inside Google Cloud only."""
+    """Where a service takes calls from: anywhere, or only inside Google Cloud."""
 
     ALL = "all"
     INTERNAL = "internal"
@@ -20,28 +20,28 @@ class Serving(Record):
 
     revision: str
     port: int
-    places: int  # for calls at the same time
-    timeout: int | None  # seconds; None has no end
+    places: int  # for simultaneous calls
+    timeout: int | None  # seconds; None: no limit
 
 
 class Service(Record):
-    """The service of a function. It has its ports before it is deployed, and after it is deleted."""
+    """The service of a function. It has its ports before it is deployed and after it is deleted."""
 
-    name: str  # of its file
+    name: str  # its file's
     port: int = 0
     metadata_port: int = 0
     url: str = ""
     ingress: Ingress = Ingress.ALL
     labels: Mapping[str, str] = {}
-    open: bool | None = None  # whether its invoker check is off; None: nobody ever said
-    account: str = ""  # of the revision made last, as is what follows
+    open: bool | None = None  # whether its invoker check is off; None: never set
+    account: str = ""  # the newest revision's, like what follows
     created: str = ""
-    is_named: bool = True  # by a flag, and not by Cloud Run
+    is_named: bool = True  # by a flag, not by Cloud Run
     number: int = 0
     deployed: str = ""  # when
-    ready: str = ""  # the revision made last that has listened
-    problem: str | None = None  # why the last one has not
-    pinned: str | None = None  # the revision that gets the calls after a roll-back
+    ready: str = ""  # the newest revision that has listened
+    problem: str | None = None  # why the newest one has not
+    pinned: str | None = None  # the revision that a roll-back sends the calls to
     serving: Serving | None = None
 
     @property
@@ -54,7 +54,7 @@ class Service(Record):
 
 
 def service(name: str) -> Service:
-    """The service of this name; one without ports where there is none."""
+    """The service of this name; one without ports if there is none."""
     content = state.read(f"services/{name}")
     if not isinstance(content, dict):
         return Service(name)
@@ -87,7 +87,7 @@ class SecretVersion(Record):
 class Revision(Record):
     """How an instance of a function is started."""
 
-    name: str  # of its file
+    name: str  # its file's
     service: str
     entry: str
     account: str
@@ -97,17 +97,17 @@ class Revision(Record):
     max_instances: int = 100
     timeout: int = 300  # seconds
     deployed: str = ""  # when
-    environment: str = ""  # the folder of what was installed for it
-    origin: str = ""  # the folder of what a person edits, where shared/ lies two above
+    environment: str = ""  # the folder with what was installed for it
+    origin: str = ""  # the folder that you edit, with shared/ two levels above
 
     @property
     def places(self) -> int:
-        """For how many calls at the same time its instances have a place."""
+        """How many simultaneous calls its instances can take."""
         return self.concurrency * self.max_instances
 
 
 def secret_version(which: str) -> SecretVersion:
-    """What NAME:VERSION names."""
+    """The secret's version that NAME:VERSION names."""
     name, _, version = which.partition(":")
     return SecretVersion(name, version or "latest")
 
@@ -129,6 +129,6 @@ def put_revision(revision: Revision) -> None:
 
 def revisions_of(name: str) -> list[Revision]:
     """The revisions of this service."""
-    # One of another service may have gone since it was listed.
+    # A revision of another service may have been removed since it was listed.
     found = (revision(known) for known in state.names("revisions"))
     return [revision for revision in found if revision and revision.service == name]

@@ -1,16 +1,16 @@
-"""The state of the local project: small JSON files in one private folder. Records are made of them.
+"""The state of the local project: small JSON files in one private folder, which records are made from.
 
 project            id, number, region, token_port, console_port, key_id, apis
 accounts/EMAIL     kind (user or serviceAccount), email, uniqueId; keys, if any      (accounts.py)
-ids/UNIQUEID       the email address of the account
+ids/UNIQUEID       the account's email address
 services/NAME      its ports and URL; once deployed, what was deployed, and what serves (services.py)
-addresses          no JSON: name, URL and metadata host of each service, a line each
+addresses          not JSON: name, URL and metadata host of each service, one a line
 revisions/NAME     how to start a revision again; its source is in the folder beside it
 policies/NAME      the policy of a service; _project, account.EMAIL and secret.NAME likewise (policies.py)
 roles/NAME         a role of the project's own, and its permissions
 
-A key that is not known is ignored, and one that is missing has its default. A file that is not
-whole is read as if it were not there.
+An unknown key is ignored, and a missing one gets its default. An incomplete file is treated as
+missing.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ YOU = "you@example.com"
 
 
 def secret_file(name: str) -> pathlib.Path:
-    """Where the value of a secret is. A file of one's own wins over environments/local."""
+    """The file with a secret's value; your own file wins over environments/local."""
     own, development = SECRETS / name, DEVELOPMENT_SECRETS / name
     return development if development.exists() and not own.exists() else own
 
@@ -49,7 +49,7 @@ def is_name(name: str) -> bool:
 
 
 def read(name: str, kind: type = dict) -> Json:
-    """The resource's content, or None where there is none of this kind."""
+    """The resource's content, or None if there is none of this kind."""
     try:
         content = json.loads(path(name).read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -58,7 +58,7 @@ def read(name: str, kind: type = dict) -> Json:
 
 
 def text_of(file: pathlib.Path) -> str | None:
-    """What a person wrote; None where it is no text, a folder, or not to be read."""
+    """A file that a person wrote; None if it is not text, is a folder, or cannot be read."""
     try:
         return file.read_text("utf-8-sig")
     except (OSError, ValueError):
@@ -70,7 +70,7 @@ def write(name: str, content: object) -> None:
 
 
 def replace(target: pathlib.Path, text: str) -> None:
-    """Writes a file at one stroke, so that no reader sees half of it."""
+    """Writes a file in one step, so that no reader sees half of it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     new = target.with_name(f"{target.name}.{os.getpid()}.new")
     new.write_text(text, "utf-8")
@@ -88,7 +88,7 @@ def names(kind: str) -> list[str]:
 
 @contextlib.contextmanager
 def locked(what: str, folder: pathlib.Path = STATE) -> Iterator[None]:
-    """Only one process at a time is in here: for what is read, changed and written again."""
+    """Lets in one process at a time, for what is read, changed and written again."""
     (folder / "locks").mkdir(parents=True, exist_ok=True)
     with open(folder / "locks" / what, "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -99,14 +99,14 @@ def locked(what: str, folder: pathlib.Path = STATE) -> Iterator[None]:
 
 
 class Project(Record):
-    """The local project: what it is called, where it is, what signs its tokens."""
+    """The local project: its name, its place, the key that signs its tokens."""
 
     id: str
     number: str
     region: str
     key_id: str = ""
     apis: Sequence[str] = ()
-    token_port: int = 0  # of the token endpoint
+    token_port: int = 0  # the token endpoint's
     console_port: int = 0
 
 

@@ -1,4 +1,4 @@
-"""Tokens of the local project: RS256, signed with a key that was made for it alone."""
+"""Tokens of the local project: RS256, signed with a key made for this project alone."""
 
 import base64
 import datetime
@@ -21,7 +21,7 @@ from tool.local.state import STATE
 ISSUER = "https://accounts.google.com"
 GCLOUD_CLIENT_ID = "32555940559.apps.googleusercontent.com"
 API_AUDIENCE = "https://www.googleapis.com/"
-API_ISSUER = "https://oauth2.googleapis.com"  # what an access token has, and no ID token
+API_ISSUER = "https://oauth2.googleapis.com"  # of access tokens, never of ID tokens
 LIFETIME = 3600  # seconds
 LARGEST = 16384  # characters of a token
 
@@ -31,7 +31,7 @@ LARGEST = 16384  # characters of a token
 
 def key_pair(name: str) -> tuple[bytes, bytes]:
     """A new private key and a certificate for its public half, both PEM."""
-    from cryptography import x509  # slow to load, and making a token does without them
+    from cryptography import x509  # slow to load, and not needed to make a token
     from cryptography.hazmat.primitives import serialization
 
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -73,10 +73,10 @@ def make_key() -> str:
 
 
 def private_key(folder: pathlib.Path = STATE) -> rsa.RSAPrivateKey:
-    """The key of the project in this folder. It is kept as numbers: what reads PEM is slow to load."""
+    """The key of the project in this folder. It is kept as numbers, because code that reads PEM is slow to load."""
     numbers = json.loads((folder / "key.json").read_bytes())
     public = rsa.RSAPublicNumbers(numbers.pop("e"), numbers.pop("n"))
-    # It was made here. To check that it is a good one takes a hundred times as long as to sign.
+    # It was made here. Checking that it is a good one takes a hundred times as long as signing.
     return rsa.RSAPrivateNumbers(**numbers, public_numbers=public).private_key(
         unsafe_skip_rsa_key_validation=True
     )
@@ -88,7 +88,7 @@ def write_private(file: str | pathlib.Path, content: bytes) -> None:
 
 
 def certificates() -> dict[str, str]:
-    """The public keys, as https://www.googleapis.com/oauth2/v1/certs has them: PEM by key id."""
+    """The public keys as https://www.googleapis.com/oauth2/v1/certs returns them: PEM by key id."""
     return {state.project().key_id: (STATE / "certificate.pem").read_text()}
 
 
@@ -96,7 +96,7 @@ def certificates() -> dict[str, str]:
 
 
 def id_token(account: Account, audience: str, email: bool = True, azp: str | None = None) -> str:
-    """An ID token that says: this is `account`, speaking to `audience`."""
+    """An ID token that says: this is `account`, calling `audience`."""
     claims: dict[str, object] = {"aud": audience, "azp": azp or account.unique_id}
     if email:
         claims |= {"email": account.email, "email_verified": True}
@@ -124,7 +124,7 @@ def encoded(content: bytes) -> str:
 
 
 class Parts(Record):
-    """What a token holds, before anybody has checked it."""
+    """The content of a token, before anybody has checked it."""
 
     header: dict[str, Json]
     claims: dict[str, Json]
@@ -135,8 +135,8 @@ class Parts(Record):
 def parts(token: str) -> Parts:
     """The parts of a token. Raises ValueError.
 
-    Refuses what RFC 7515, 7519 and 8725 want refused: other characters than base64url's, a name
-    that stands twice, numbers that are none, extensions (crit) that are not understood here.
+    Refuses what RFC 7515, 7519 and 8725 forbid: characters that are not base64url's, a name that
+    occurs twice, numbers such as NaN, extensions (crit) that are not understood here.
     """
     if len(token) > LARGEST or not re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]*", token, re.A):
         raise ValueError("no JWT")
@@ -173,7 +173,7 @@ def _json(content: bytes) -> dict[str, Json]:
 
 
 def is_time(value: object) -> bool:
-    """Whether a claim is a NumericDate. True is a number to Python, and no time."""
+    """Whether a claim is a NumericDate. True is a number to Python, but not a time."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return abs(value) < 2**53 and math.isfinite(value)
@@ -199,27 +199,27 @@ def is_signed_by(certificate: str, token: Parts) -> bool:
 
 
 def holder(token: str, audiences: list[str], issuer: str = ISSUER) -> Account | None:
-    """The account that the token was signed for, or None where an account is gone.
+    """The account that the token was signed for, or None if that account is gone.
 
-    Raises ValueError for a token that is not this project's, not of this hour, or made for
-    somebody else. Google's own check may tolerate some clock skew (no source says how much):
-    here there is one clock, and none is needed.
+    Raises ValueError for a token that is not this project's, not valid now, or made for somebody
+    else. Google's own check may tolerate some clock skew (no source says how much). Here there is
+    only one clock, so no tolerance is needed.
     """
     found = parts(token)
     claims, certificate = found.claims, certificates().get(str(found.header.get("kid")))
     if found.header.get("alg") != "RS256" or not certificate:
-        raise ValueError("not signed with a key of this project")
+        raise ValueError("it is not signed with a key of this project")
     if not is_signed_by(certificate, found):
-        raise ValueError("another signature")
+        raise ValueError("its signature is wrong")
     if claims.get("iss") != issuer or claims.get("aud") not in audiences:
-        raise ValueError("of another issuer, or for another audience")
+        raise ValueError("its issuer or audience is wrong")
     begins, issued, ends = claims.get("nbf", 0), claims.get("iat", ""), claims.get("exp", "")
     if not (is_time(begins) and is_time(issued) and is_time(ends)):
-        raise ValueError("times that are none")
+        raise ValueError("its times are not numbers")
     if not max(begins, issued) <= time.time() < ends:
-        raise ValueError("not of this hour")
+        raise ValueError("it is not valid now")
     if not isinstance(claims.get("sub"), str):
-        raise ValueError("of nobody")
+        raise ValueError("it names nobody")
     return accounts.with_id(claims["sub"])
 
 

@@ -1,7 +1,7 @@
 """Installs what requirement files ask for into .venv. Called by tool/python/venv, in the clone's folder.
 
-Needs nothing but Python and its venv. pip, as Python brings it, installs uv; uv does the rest.
-.venv/installed/ has a copy of each file that is installed, which is how the next run knows.
+Needs only Python and its venv. The pip that comes with Python installs uv; uv does the rest.
+.venv/installed/ keeps a copy of each installed file, so that the next run knows.
 """
 
 import fcntl
@@ -18,7 +18,7 @@ from tool.python import settings  # noqa: E402
 
 VENV = pathlib.Path(".venv").absolute()
 STAMPS, PYTHON, UV = VENV / "installed", VENV / "bin" / "python", VENV / "bin" / "uv"
-HERE = ("--no-user", "--target=", f"--prefix={VENV}", "--root=/")  # whatever pip's files say
+HERE = ("--no-user", "--target=", f"--prefix={VENV}", "--root=/")  # whatever pip's settings say
 TOOL = "tool/python/requirements.txt"
 WITH_BUNDLED_PIP = """
 import ensurepip, pathlib, runpy, sys
@@ -31,12 +31,12 @@ runpy.run_module("pip", run_name="__main__")
 
 def main(*asked: str) -> None:
     lock = os.open(f"{VENV.resolve()}.lock", os.O_CREAT | os.O_RDWR, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX)  # whoever comes second waits, and finds it done
-    # Not made yet, or not to the end; or its Python is gone.
+    fcntl.flock(lock, fcntl.LOCK_EX)  # a second run waits, and finds it done
+    # It is missing or incomplete, or its Python is gone.
     if not (STAMPS / "made").exists() or not PYTHON.exists():
         make_venv()
     files = [TOOL, *asked]
-    # What was installed for other files stays, and so do the names of those that are gone now.
+    # What was installed for other files stays; the names of removed files stay, too.
     known = [stamp.read_text("utf-8").partition("\n")[0] for stamp in STAMPS.glob("*.name")]
     if all(is_installed(file) for file in files):
         return
@@ -45,7 +45,7 @@ def main(*asked: str) -> None:
     if not UV.exists() or not is_installed(TOOL):
         install_uv()
     installing = [str(UV), "pip", "sync", "--quiet", "--python", str(PYTHON), *files]
-    # Locked files are the same from the cache as from the network, which can be slow or away.
+    # Locked files are the same from the cache as from the network, which can be slow or down.
     env = settings.for_uv(os.environ)
     if failure([*installing, "--offline"], env) and (problem := failure(installing, env)):
         raise SystemExit(f"{problem}\nuv could not install {' '.join(files)}")
@@ -81,7 +81,7 @@ def make_venv() -> None:
 def install_uv() -> None:
     [pinned] = re.findall(r"^uv==\S+", pathlib.Path(TOOL).read_text("utf-8"), re.M)
     words, env = ("install", "--quiet", *HERE, pinned), settings.for_pip(os.environ)
-    # The pip that comes with Python works without being installed, which takes seconds.
+    # The pip that comes with Python works without installing it, which would take seconds.
     bundled = [str(PYTHON), "-c", WITH_BUNDLED_PIP]
     if not failure([*bundled, *words], env):
         return

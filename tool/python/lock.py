@@ -1,8 +1,8 @@
-"""Makes every requirements.txt anew from its requirements.in: the newest versions that go together.
+"""Makes every requirements.txt from its requirements.in: the newest versions that work together.
 
-For Python 3.11 to 3.14 on every system. The root's lock is every function's. A function's own has
-what it adds to that, and the locks of tests and tool fit to it as well, for the tests run in one
-environment with all of them. "./deploy.sh lock" ends up here.
+For Python 3.11 to 3.14 on every system. Every function uses the root's lock. A function's own lock has
+what it adds. The locks of tests and tool fit these, too, because the tests run in one environment with
+all of them. "./deploy.sh lock" ends up here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SUM = "# checksum "
 
 
 class Lock(NamedTuple):
-    """A lock file, and the locks that its versions must fit to."""
+    """A lock file, and the locks that its versions must fit."""
 
     file: pathlib.Path
     fits_to: tuple[pathlib.Path, ...] = ()
@@ -57,15 +57,15 @@ def locks() -> list[Lock]:
 
 
 async def lock(check: bool) -> int:
-    """Locks anew, or with `check` says which lock is not the one of its requirements.in."""
+    """Makes the locks, or with `check` says which lock is out of date."""
     if check:
         stale = [lock for lock in locks() if is_stale(lock)]
         for old in stale:
-            error(f"{old.file} is not the lock of {old.wanted}. Run ./deploy.sh lock")
+            error(f"{old.file} does not match {old.wanted}. Run ./deploy.sh lock")
         return 1 if stale else 0
     for one in locks():
         await make(one)
-    # A package without a wheel has to be compiled where it is installed. So each has one, on each system.
+    # A package without a wheel has to be compiled where it is installed, so each must have one on each system.
     for file in (TOOL_LOCK, *(one.file for one in locks() if one.file.parts[0] == "functions")):
         await has_wheels(file)
     say(
@@ -76,10 +76,10 @@ async def lock(check: bool) -> int:
 
 
 def stale_of_app() -> list[str]:
-    """What is to be said of locks of the app that are not those of their requirements.in. One that this
-    tool did not make has no checksum, and is its maker's matter."""
+    """A sentence for each lock of the app that is out of date. A lock without a checksum was not made by
+    this tool, and is left alone."""
     return [
-        f"{one.file} is not the lock of {one.wanted}: what that adds is not installed. Run ./deploy.sh lock"
+        f"{one.file} does not match {one.wanted}: what that adds is not installed. Run ./deploy.sh lock"
         for one in locks()
         if (one.file == ROOT_LOCK or one.file.parts[0] == "functions")
         and one.file.exists() and SUM in one.file.read_text("utf-8", "replace") and is_stale(one)
@@ -95,7 +95,7 @@ def is_stale(lock: Lock) -> bool:
 
 
 def sum_of(lock: Lock, lines: Iterable[str]) -> int:
-    """A checksum of what is wanted and of what is locked."""
+    """A checksum of the requirements and of the lock."""
     locked = "".join(line for line in lines if not line.startswith(SUM))
     return checksum(lock.wanted.read_bytes() + locked.encode())
 
@@ -128,7 +128,7 @@ def known_in(file: pathlib.Path) -> set[str]:
 
 
 def without(known: set[str], lines: Iterable[str]) -> Iterator[str]:
-    """The lines of a lock, without the packages that another has already."""
+    """The lines of a lock, without the packages that another lock has."""
     left_out = False
     for line in lines:
         if is_package(line):
@@ -150,7 +150,7 @@ async def has_wheels(file: pathlib.Path) -> None:
 
 
 async def uv(*words: str, failure: str = "uv could not lock") -> None:
-    # As pip does: a network that checks what comes in has its certificate in the system's store.
+    # Like pip: a network that inspects its traffic has its certificate in the system's store.
     env = {"UV_SYSTEM_CERTS": "1", **settings.for_uv(os.environ)}
     done = await processes.run(UV, *words, env=env)
     if done.status:

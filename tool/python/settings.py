@@ -1,8 +1,8 @@
-"""Settings of pip and uv: where packages come from is obeyed, where they go is not.
+"""Settings of pip and uv: keeps those that say where packages come from, not where they go.
 
-Both can be told, by variables and by files, to install for the user, into some folder or for another
-Python. Here packages go into environments that are made for them. Index, links, proxy, certificate
-and cache are as they are set.
+Variables and files can tell both to install for the user, into some folder or for another Python.
+Here, packages always go into environments made for them. Settings of index, links, proxy, certificate
+and cache stay.
 """
 
 import os
@@ -26,9 +26,9 @@ IN_FILES = "index-url no-index cache-dir no-cache offline keyring-provider index
 
 
 def for_pip(env: Mapping[str, str]) -> dict[str, str]:
-    """The environment for pip: of its variables those in OF_PIP. Options overrule its files."""
+    """The environment for pip, with only the variables in OF_PIP of its own; options overrule its files."""
     kept = {k: v for k, v in env.items() if not k.startswith("PIP_") or k[4:].lower().replace("_", "-") in OF_PIP}
-    # Without the last one it would start the Python of a file's "python = ".
+    # Without the last one, pip would start the Python that a file's "python = " names.
     return {**kept, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "_PIP_RUNNING_IN_SUBPROCESS": "1"}
 
 
@@ -39,7 +39,7 @@ def for_uv(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def in_files(env: Mapping[str, str]) -> dict[str, str]:
-    """What uv.toml of the system and of this user say of where packages come from, as variables."""
+    """What the uv.toml files of the system and of this user say about where packages come from, as variables."""
     home = env.get("XDG_CONFIG_HOME") or os.path.join(env.get("HOME", ""), ".config")
     files = ("/etc/uv/uv.toml", os.path.join(home, "uv", "uv.toml"), env.get("UV_CONFIG_FILE") or os.devnull)
     found: dict[str, str] = {}

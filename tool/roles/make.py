@@ -2,8 +2,8 @@
 
     .venv/bin/python tool/roles/make.py IAM-DATASET/gcp/roles 2026-08 > tool/local/role-contents.txt
 
-The folder is gcp/roles of https://github.com/iann0036/iam-dataset: a file for each role, as
-`gcloud iam roles describe` shows it. The date is that of the dump.
+The folder is gcp/roles of https://github.com/iann0036/iam-dataset: one file for each role, as
+`gcloud iam roles describe` prints it. The date is the dump's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent))
 
 from tool.deploy.permissions import LEADING  # noqa: E402
 
-# What "who" names as not looked at, or needs no rule for, because actAs alone is one.
+# What "who" reports as not looked at, or what needs no rule because actAs alone is enough.
 UNSEEN = frozenset(
     """
     aiplatform.batchPredictionJobs.create aiplatform.endpoints.deploy
@@ -37,7 +37,7 @@ UNSEEN = frozenset(
     storage.objects.update workflows.executions.create workflows.workflows.update
     """.split()
 )
-# Besides what can lead to a function: what functions, their callers and a deploy use.
+# What functions, their callers and a deploy use, besides what can lead to a function.
 USED = frozenset(
     """
     aiplatform.endpoints.predict artifactregistry.repositories.downloadArtifacts
@@ -57,7 +57,7 @@ USED = frozenset(
     storage.buckets.create storage.objects.create storage.objects.get
     """.split()
 )
-# Roles that lead nowhere, and that people and functions are often given.
+# Roles that lead nowhere, but that people and functions often have.
 COMMON = frozenset(
     """
     aiplatform.user artifactregistry.reader artifactregistry.writer bigquery.dataEditor
@@ -74,7 +74,7 @@ MATTERS = LEADING | UNSEEN | USED
 
 
 def table(folder: pathlib.Path, date: str) -> Iterator[str]:
-    """A line for each role: its name without roles/, and what it holds of what matters here."""
+    """A line for each role: its name without roles/, and those of its permissions that matter here."""
     yield "# Which permissions that matter here the predefined roles of Google Cloud hold."
     yield f"# Source: https://github.com/iann0036/iam-dataset, gcp/roles, as of {date}."
     yield "# Made by tool/roles/make.py. Without the roles of Google's own service agents."

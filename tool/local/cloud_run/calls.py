@@ -1,6 +1,6 @@
-"""The calls that reached the platform: who called, who was let in by what, what a call led to.
+"""The calls that reached the platform: who called, what let them in, and what the call led to.
 
-The last ones are kept in memory. All are in the request log, logs/requests.log, which holds no
+The last ones are kept in memory. All are in the request log, logs/requests.log, which contains no
 token, no query and no body.
 """
 
@@ -20,24 +20,24 @@ LOG = STATE / "logs" / "requests.log"
 
 
 class Call(Record):
-    """One call. What a caller chose (method, path) is kept as it came."""
+    """One call. What the caller chose (method, path) is kept as it came."""
 
     number: int
     time: str  # when it came, in UTC
     outcome: Outcome
     caller: str  # the principal; "": nobody in particular
-    detail: str  # of a token that does not hold: why; of a call that was let in: by which role
-    resource: str  # in whose policy that role is
+    detail: str  # why a token is not valid; the role that let a call in
+    resource: str  # the resource whose policy has that role
     function: str
     method: str
     path: str  # without the query
-    status: int  # 0: the caller had left before the answer
-    by_function: bool  # or by the platform
+    status: int  # 0: the caller left before the answer
+    by_function: bool  # or answered by the platform
     milliseconds: float
     trace: str
     span: str  # of this call
     parent: str  # the span of the call that led to it, if any
-    measured: bool = False  # by deploy.sh, when it verifies
+    measured: bool = False  # made by deploy.sh verify
 
 
 class Calls:
@@ -52,7 +52,7 @@ class Calls:
         return self._number
 
     def after(self, number: int) -> list[str]:
-        """Those after the one of this number, each as JSON."""
+        """The calls after the one with this number, each as JSON."""
         new = itertools.takewhile(lambda call: call.number > number, reversed(self.kept))
         return list(itertools.islice(self._lines, len(self.kept) - sum(1 for _ in new), None))
 
@@ -60,7 +60,7 @@ class Calls:
         self.kept.append(call)
         self._lines.append(text := line(call))
         self.changed.set()
-        self.changed = asyncio.Event()  # for who looks after the next one
+        self.changed = asyncio.Event()  # for those who wait for the next one
         with contextlib.suppress(OSError), open(LOG, "a", encoding="utf-8") as file:
             print(text, file=file)
 
@@ -70,7 +70,7 @@ def line(call: Call) -> str:
 
 
 def read() -> Iterator[Call]:
-    """The calls in the request log; a line that is none is passed over."""
+    """The calls in the request log; skips lines that are not calls."""
     try:
         lines = LOG.read_text("utf-8", "replace").splitlines()[-KEPT:]
     except OSError:

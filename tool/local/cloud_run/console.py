@@ -1,6 +1,6 @@
 """The console: a page that shows each call of the local project, and which rule let it in or refused it.
 
-It changes nothing, answers only to its own Host, and holds no token, no query and no body.
+It changes nothing, answers only under its own Host, and shows no token, no query and no body.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class Console:
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.headers.getall("Host", []) not in [[host] for host in self.hosts]:
-            return web.Response(status=404, headers=HEADERS)  # a page elsewhere has another name
+            return web.Response(status=404, headers=HEADERS)  # a page from elsewhere uses another name
         if request.method not in ("GET", "HEAD"):
             return web.Response(status=405, headers={**HEADERS, "Allow": "GET, HEAD"})
         if request.path == "/":
@@ -73,7 +73,7 @@ class Console:
     async def events(self, request: web.BaseRequest) -> web.StreamResponse:
         """Calls as they happen, and the map whenever it changes, as server-sent events.
 
-        A call is sent as it is kept. /calls has what else there is to say of it.
+        A call is sent as it is kept; /calls adds the explanation.
         """
         headers = {**HEADERS, "Content-Type": "text/event-stream"}
         response = web.StreamResponse(headers=headers)
@@ -128,21 +128,21 @@ def nobody(call: Call) -> str:
 
 
 def why(call: Call) -> str:
-    """In the words of deploy.sh explain."""
+    """The reason, in the words of deploy.sh explain."""
     who, name = call.caller or "everyone", call.function
     return {
         Outcome.LET_IN: f"{who} may call {name}, by the binding of {call.detail} in the policy of {call.resource}",
         Outcome.CHECK_IS_OFF: f"the invoker check of {name} is switched off, for everyone",
         Outcome.NO_TOKEN: f"no token came, and {name} does not let in everyone",
-        Outcome.BAD_TOKEN: f"the token does not hold: {call.detail}",
+        Outcome.BAD_TOKEN: f"the token is not valid: {call.detail}",
         Outcome.NO_BINDING: f"{who} may not call {name}: neither its policy nor the project's gives this"
         " principal the permission run.routes.invoke",
-        Outcome.NOWHERE: f"the platform does not hand on this call: {call.detail}",
+        Outcome.NOWHERE: f"the platform does not pass this call on: {call.detail}",
     }[call.outcome]
 
 
 def command(call: Call) -> str:
-    """What would change the outcome, as a shell reads it."""
+    """The shell command that would change the outcome."""
     project = state.found_project()
     if not project:
         return ""
@@ -164,7 +164,7 @@ def command(call: Call) -> str:
 
 
 def lines_of(trace: str) -> list[dict[str, str]]:
-    """The log lines of a trace, from every function, in order."""
+    """The log lines of a trace from every function, in order."""
     found = []
     for service in services.deployed() if trace else ():
         with contextlib.suppress(OSError):
@@ -180,7 +180,7 @@ def lines_of(trace: str) -> list[dict[str, str]]:
 def trust_map(calls: Calls) -> dict[str, Json]:
     """Every function, every caller that a policy or a call names, and the edges between them.
 
-    That deploy.sh verify was refused, as it should be, draws no edge: it asks for every pair.
+    A refused call of deploy.sh verify draws no edge, because verify tries every pair.
     """
     deployed = services.deployed()
     named = {f"serviceAccount:{service.account}".lower(): service.name for service in deployed}
@@ -209,7 +209,7 @@ def trust_map(calls: Calls) -> dict[str, Json]:
 
 
 def members_of(service: Service) -> set[str]:
-    """Who may invoke it, by its own policy as it is in effect now."""
+    """Who may invoke it, according to its own policy as it is in effect now."""
     policy = policies.policy(service.name)
     if service.open:
         return {"allUsers"}

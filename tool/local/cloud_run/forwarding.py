@@ -1,4 +1,4 @@
-"""Handing a request on to a server on this machine, and its answer back, bytes and headers as they are."""
+"""Passes a request on to a server on this machine, and its answer back, bytes and headers unchanged."""
 
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable
@@ -13,14 +13,14 @@ HOP_BY_HOP = frozenset(
 )
 AUTOMATIC = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 PIECE = 65536  # bytes
-IDLE = 300  # seconds; Google's front end does not hang up on an idle caller soon
+IDLE = 300  # seconds; Google's front end keeps idle connections for a while
 
 Headers = CIMultiDict[str]
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 def server(handler: Handler) -> web.Server:
-    """Unpacks nothing: a body is handed on as it came, whatever its Content-Encoding."""
+    """Decompresses nothing: a body is passed on as it came, whatever its Content-Encoding."""
     return web.Server(
         handler,
         auto_decompress=False,
@@ -32,10 +32,10 @@ def server(handler: Handler) -> web.Server:
 
 
 def client() -> ClientSession:
-    """Keeps no cookies, unpacks nothing, follows no proxy of the environment.
+    """Keeps no cookies, decompresses nothing, ignores proxies in the environment.
 
-    A connection for each request: one that was kept may be closed the moment it is used again,
-    and then nobody knows whether the function saw the request.
+    Each request has its own connection: a reused one may be closed at that very moment, and then
+    nobody knows whether the function saw the request.
     """
     return ClientSession(
         connector=TCPConnector(limit=0, force_close=True),
@@ -47,7 +47,7 @@ def client() -> ClientSession:
 
 
 def as_they_came(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """Headers with the letters that their names came with, and every byte of their values."""
+    """Headers with their names in the original case, and every byte of their values."""
     return CIMultiDict(
         (name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape"))
         for name, value in raw
@@ -61,12 +61,12 @@ def as_bytes(status_line: str, headers: CIMultiDict[str]) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
 
 
-# aiohttp's own loses each byte of a value that is no UTF-8, such as the Latin-1 of Flask and gunicorn.
+# aiohttp's own loses bytes that are not UTF-8, such as the Latin-1 of Flask and gunicorn.
 http_writer._serialize_headers = as_bytes
 
 
 class Answer(web.StreamResponse):
-    """An answer to which no header is added that says what its body is."""
+    """An answer that gets no Content-Type if it has none."""
 
     async def _prepare_headers(self) -> None:
         says_what = "Content-Type" in self.headers
@@ -76,7 +76,7 @@ class Answer(web.StreamResponse):
 
 
 def end_to_end(headers: Headers) -> Headers:
-    """The headers that are for the other end, and not for the connection alone."""
+    """The headers that are meant for the other end, not only for this connection."""
     named = ",".join(headers.getall("Connection", []))
     left_out = HOP_BY_HOP | {name.strip().lower() for name in named.split(",")}
     kept = ((name, value) for name, value in headers.items() if name.lower() not in left_out)
@@ -86,7 +86,7 @@ def end_to_end(headers: Headers) -> Headers:
 async def ask(
     session: ClientSession, request: web.BaseRequest, address: str, headers: Headers
 ) -> ClientResponse:
-    """Sends the request to http://ADDRESS, its body as it comes. The answer's body is not read yet."""
+    """Sends the request to http://ADDRESS, streaming its body. Does not read the answer's body yet."""
     body = None
     if request.body_exists:
         if request.headers.get("Expect", "").lower() == "100-continue":
@@ -101,7 +101,7 @@ async def ask(
 async def hand_back(
     answer: ClientResponse, request: web.BaseRequest, server: str | None = None
 ) -> web.StreamResponse:
-    """Writes the answer to the client. Where the client has left, it is still read to its end."""
+    """Writes the answer to the client. If the client has left, still reads it to its end."""
     headers = end_to_end(as_they_came(answer.raw_headers))
     if server:
         headers["Server"] = server
@@ -117,7 +117,7 @@ async def hand_back(
             pass
     except BaseException:
         if response.prepared and request.transport:
-            request.transport.abort()  # what has begun and cannot be finished must not look whole
+            request.transport.abort()  # an answer that was cut off must not look complete
         raise
     return response
 

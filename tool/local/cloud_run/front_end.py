@@ -1,6 +1,7 @@
-"""The front end: what stands on Google's side between a caller and a function.
+"""The front end: the part of Google Cloud between a caller and a function.
 
-It lets in (invoker_check.py), waits for a place, hands the request on, and ends it at its timeout.
+It checks the caller (invoker_check.py), waits for a place, passes the request on, and ends it at its
+timeout.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from tool.local.runtime import log
 from tool.local.services import Serving
 
 PATIENCE = 10  # seconds that a request waits for a place; Google's own is not documented
-VERIFY = "deploy.sh-verify"  # the User-Agent of deploy.sh, when it measures
+VERIFY = "deploy.sh-verify"  # the User-Agent of deploy.sh verify
 NO_PLACE = (
     "The request was aborted because there was no available instance. The limit of concurrent"
     " requests, --concurrency times --max-instances, was reached."
@@ -28,13 +29,13 @@ NO_PLACE = (
 
 
 class Places:
-    """The places for requests inside one revision. First come, first served."""
+    """The places for requests in one revision; first come, first served."""
 
     def __init__(self) -> None:
         self.inside, self.waiting = 0, collections.deque[asyncio.Future[None]]()
 
     async def enter(self, limit: int, patience: float) -> bool:
-        """Whether there was a place within `patience` seconds. Who got one calls leave()."""
+        """Whether there was a place within `patience` seconds; if so, the caller must call leave()."""
         if self.inside < limit and not self.waiting:
             self.inside += 1
             return True
@@ -45,7 +46,7 @@ class Places:
                 await turn
             return True
         except TimeoutError:
-            if turn.done() and not turn.cancelled():  # it came at the same moment
+            if turn.done() and not turn.cancelled():  # the turn came at the same moment
                 return True
             return False
         finally:
@@ -56,7 +57,7 @@ class Places:
         while self.waiting:
             turn = self.waiting.popleft()
             if not turn.done():
-                turn.set_result(None)  # its place goes from one to the next
+                turn.set_result(None)  # the place goes to the next in line
                 return
         self.inside -= 1
 
@@ -80,7 +81,7 @@ class FrontEnd:
                 self.note(request, came, status, time.monotonic() - begun)
 
     def note(self, request: web.BaseRequest, came: str, status: int, seconds: float) -> None:
-        """For the console and the request log."""
+        """Records a call for the console and the request log."""
         verdict, trace = request["verdict"], request["trace"]
         call = Call(
             self.calls.next_number(), came, verdict.outcome, verdict.caller, verdict.detail,
@@ -115,7 +116,7 @@ class FrontEnd:
         if not await places.enter(serving.places, patience):
             await self.log(NO_PLACE, request)
             return page(429)
-        # Who has left is not served. Who leaves once inside keeps the place: the function goes on.
+        # A client that has left is not served. One that leaves later keeps its place: the function goes on.
         if forwarding.has_left(request):
             places.leave()
             return page(503)
@@ -136,17 +137,17 @@ class FrontEnd:
         self, request: web.BaseRequest, port: int, headers: Headers
     ) -> web.StreamResponse:
         headers = forwarding.end_to_end(headers)
-        # gunicorn takes some of these for its own: to WSGI, "_" and "-" are the same.
+        # gunicorn would mistake some of these for its own: in WSGI, "_" and "-" are the same.
         for name in {name for name in headers if "_" in name}:
             del headers[name]
         invoker_check.add_headers(headers, request.remote or "127.0.0.1", request["trace"])
         try:
             answer = await forwarding.ask(self.session, request, f"127.0.0.1:{port}", headers)
         except aiohttp.ClientConnectorError:
-            await self.log("The function does not run. Run ./deploy.sh --local", request)
+            await self.log("The function is not running. Run ./deploy.sh --local", request)
             return page(503)
         except (aiohttp.ClientError, ConnectionError):
-            if request.content.exception():  # the client sent a body that is none
+            if request.content.exception():  # the client sent a malformed body
                 return page(400)
             if request.content.at_eof():
                 await self.log("The function hung up without an answer.", request)
@@ -158,7 +159,7 @@ class FrontEnd:
             return await forwarding.hand_back(answer, request, SERVER)
 
     async def log(self, message: str, request: web.BaseRequest) -> None:
-        """Into the function's log, where Cloud Run puts it, too."""
+        """Writes into the function's log, as Cloud Run does."""
         if asks_to_verify(request):
             message += " (asked by deploy.sh verify)"
         project = state.found_project()
@@ -167,5 +168,5 @@ class FrontEnd:
 
 
 def asks_to_verify(request: web.BaseRequest) -> bool:
-    """Whether deploy.sh calls, to measure the map."""
+    """Whether deploy.sh makes this call, to measure the map."""
     return request.headers.get("User-Agent", "").startswith(VERIFY)

@@ -15,7 +15,7 @@ from tool.local.services import Ingress, Service
 
 REMOVED = "SIGNATURE_REMOVED_BY_GOOGLE"
 TRACEPARENT = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
-CLOUD_TRACE = re.compile("([0-9a-fA-F]{32})(/[0-9]+)?(;o=[0-9]+)?")  # the older one
+CLOUD_TRACE = re.compile("([0-9a-fA-F]{32})(/[0-9]+)?(;o=[0-9]+)?")  # the older header
 RESERVED = re.compile(r"/healthz|/eventlog|/_ah/.*", re.S)
 
 EMPTY_HEADER = (
@@ -30,10 +30,10 @@ LACKS_PERMISSION = (
 )
 
 
-# What tokens.holder says.
+# What tokens.holder raises.
 REASONS = (
-    "it is not a bearer token", "not signed with a key of this project", "another signature",
-    "of another issuer, or for another audience", "times that are none", "not of this hour", "of nobody",
+    "it is not a bearer token", "it is not signed with a key of this project", "its signature is wrong",
+    "its issuer or audience is wrong", "its times are not numbers", "it is not valid now", "it names nobody",
 )  # fmt: skip
 
 
@@ -45,14 +45,14 @@ class Refusal(Record):
 
 
 class Outcome(enum.StrEnum):
-    """How the check ended."""
+    """The result of the check."""
 
     LET_IN = "let in"
     CHECK_IS_OFF = "check is off"
     NO_TOKEN = "no token"
     BAD_TOKEN = "bad token"
     NO_BINDING = "no binding"
-    NOWHERE = "nowhere"  # the platform has nothing there for this caller
+    NOWHERE = "nowhere"  # the platform serves nothing there to this caller
 
 
 class Verdict(Record):
@@ -61,18 +61,18 @@ class Verdict(Record):
     outcome: Outcome
     refusal: Refusal | None = None
     caller: str = ""  # the principal; "": nobody in particular
-    detail: str = ""  # what is wrong with the token or the address; the role that lets in
-    resource: str = ""  # in whose policy that role is
+    detail: str = ""  # what is wrong with the token or the address; or the role that lets in
+    resource: str = ""  # the resource whose policy has that role
 
 
 def verdict(service: Service, path: str, headers: Headers) -> Verdict:
     """Whether this request reaches the function.
 
-    The bindings are read anew each time. From the header that was checked the signature is
-    removed, so that the function cannot use the token as its own.
+    The bindings are read anew each time. The signature is removed from the header that was checked,
+    so that the function cannot use the token as its own.
     """
     hosts = [f"127.0.0.1:{service.port}"], [f"localhost:{service.port}"]
-    if headers.getall("Host", []) not in hosts:  # a web page may bring a browser here
+    if headers.getall("Host", []) not in hosts:  # a web page may send a browser here
         return nowhere("it came under another name")
     if RESERVED.fullmatch(unquote(path)):
         return nowhere("the platform keeps this path to itself")
@@ -83,18 +83,18 @@ def verdict(service: Service, path: str, headers: Headers) -> Verdict:
     if grant := policies.grant(roles.INVOKE, None, service.name):
         return let_in(grant, "", service)
 
-    # The one header that is checked; the other one passes untouched.
+    # Only this header is checked; the other one passes unchanged.
     header = "X-Serverless-Authorization"
     if header not in headers:
         header = "Authorization"
     credential = ",".join(headers.getall(header, []))
     if not credential:
         return Verdict(Outcome.NO_TOKEN, Refusal(403, EMPTY_HEADER))
-    # What a scheme other than Bearer gets is not documented; here it is a credential that
+    # What a scheme other than Bearer gets is not documented; here it counts as a credential that
     # cannot be verified.
     scheme, _, token = credential.partition(" ")
     token = token.strip(" ")
-    # Google accepts gcloud's own audience as well: a plain user token has no other.
+    # Google accepts gcloud's own audience, too: a plain user token has no other.
     audiences = [service.url, f"{service.url}/", tokens.GCLOUD_CLIENT_ID]
     try:
         if scheme.lower() != "bearer":
@@ -103,7 +103,7 @@ def verdict(service: Service, path: str, headers: Headers) -> Verdict:
     except ValueError as error:
         return Verdict(Outcome.BAD_TOKEN, Refusal(401, UNVERIFIED), detail=reason_of(error))
     caller = account.member if account else "an account that is gone"
-    # Whether Google refuses a deleted account's last tokens is not known; here it does.
+    # Whether Google refuses a deleted account's last tokens is not known; this does.
     if not (grant := policies.grant(roles.INVOKE, account, service.name)):
         return Verdict(Outcome.NO_BINDING, Refusal(403, LACKS_PERMISSION), caller)
     headers[header] = f"{scheme} {token.rpartition('.')[0]}.{REMOVED}"
@@ -121,13 +121,13 @@ def let_in(grant: policies.Grant, caller: str, service: Service) -> Verdict:
 
 
 def reason_of(error: ValueError) -> str:
-    """What is wrong with a token, in words of our own: an error may quote it."""
+    """What is wrong with a token, in our own words, because an error may quote the token."""
     said = str(error)
-    return said if said in REASONS else "it is no token that can be read"
+    return said if said in REASONS else "it cannot be read as a token"
 
 
 class Trace(Record):
-    """Where a request belongs. Each call has a span of its own; `parent` is the one that led to it."""
+    """The trace of a request. Each call has its own span; `parent` is the one that led to it."""
 
     id: str
     span: str
@@ -135,7 +135,7 @@ class Trace(Record):
 
 
 def trace_of(headers: Headers) -> Trace:
-    """The trace that a request belongs to; a new one where it says none."""
+    """The trace that a request belongs to; a new one if it names none."""
     span = secrets.token_hex(8)
     if came_with := TRACEPARENT.fullmatch(headers.get("Traceparent", "")):
         return Trace(came_with[1], span, came_with[2])
@@ -146,7 +146,7 @@ def trace_of(headers: Headers) -> Trace:
 
 
 def add_headers(headers: Headers, address: str, trace: Trace) -> None:
-    """What Cloud Run tells a function about where the request came from."""
+    """Adds what Cloud Run tells a function about the origin of the request."""
     before = ",".join(headers.getall("X-Forwarded-For", []))
     headers["X-Forwarded-For"] = f"{before},{address}" if before else address
     headers["X-Forwarded-Proto"] = "https"

@@ -1,6 +1,6 @@
-"""A metadata server: says to one function, and to it alone, which account it runs as.
+"""A metadata server: tells one function, and only that one, which account it runs as.
 
-As Cloud Run's does; Google's libraries need the headers, the content types and the root page.
+It works like Cloud Run's; Google's libraries need the headers, the content types and the root page.
 """
 
 import time
@@ -13,13 +13,13 @@ from tool.local import accounts, services, state, tokens
 from tool.local.accounts import Account
 from tool.local.records import Record
 
-KEPT_UNTIL = 300  # seconds before expiry; until then the same token is answered again
+KEPT_UNTIL = 300  # seconds before expiry; until then the answer is the same token
 BASE = "/computeMetadata/v1"
 SCOPES = [
     "https://www.googleapis.com/auth/cloud-platform",
     "https://www.googleapis.com/auth/userinfo.email",
 ]
-LEFT_OUT = ("token", "identity")  # of recursive answers
+LEFT_OUT = ("token", "identity")  # out of recursive answers
 
 Query = Mapping[str, str]
 Answer = Callable[[Query], web.Response]
@@ -27,7 +27,7 @@ Folder: TypeAlias = "dict[str, Folder | Answer | list[str] | str]"
 
 
 class KeptToken(Record):
-    """An ID token that is answered again, until shortly before it expires."""
+    """An ID token that is given out again until shortly before it expires."""
 
     token: str
     unique_id: str  # of the account it was made for
@@ -40,7 +40,7 @@ class MetadataServer:
     def __init__(self, function: str, port: int):
         self.function = function
         self.kept: dict[str, KeptToken] = {}  # by audience
-        # A web page may send a browser here under a name of its own, but not under these.
+        # A web page may send a browser here under its own name, but not under these.
         names = ("metadata.google.internal", "metadata", "169.254.169.254")
         self.hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
         self.hosts |= {host for name in names for host in (name, f"{name}:80")}
@@ -112,8 +112,8 @@ class MetadataServer:
             return refused(400, "non-empty audience parameter required")
         if len(audience) > 2048 or query.get("format", "standard") not in ("standard", "full"):
             return refused(400, "Bad Request")
-        # On Cloud Run both formats hold the e-mail address. Whether its server keeps ID
-        # tokens is not known; this one does, for that is the harder case for a client.
+        # On Cloud Run, both formats contain the e-mail address. Whether its server keeps ID tokens
+        # is not known; this one does, because that is the harder case for a client.
         kept, now = self.kept.get(audience), time.time()
         if not kept or kept.unique_id != account.unique_id or kept.expiry - now < KEPT_UNTIL:
             token = tokens.id_token(account, audience)
@@ -123,10 +123,10 @@ class MetadataServer:
 
 
 def listing(request: web.BaseRequest, folder: Folder) -> web.Response:
-    """A folder: its names, or with recursive=true all that is in it as JSON."""
+    """A folder: its names, or with recursive=true its whole content as JSON."""
     if request.query.get("recursive", "").lower() == "true":
         return web.json_response(without_tokens(folder))
-    if not request.path.endswith("/"):  # as Node's library wants it
+    if not request.path.endswith("/"):  # as Node's library expects
         where = f"http://{request.host}{request.path}/"
         return web.Response(status=301, headers={"Location": where})
     names = [f"{name}/" if isinstance(folder[name], dict) else name for name in sorted(folder)]
@@ -142,7 +142,7 @@ def without_tokens(folder: Folder) -> dict[str, object]:
 
 
 def camel(name: str) -> str:
-    """project-id as projectId, as the JSON of Google's has it; addresses stay."""
+    """project-id as projectId, as in Google's JSON; addresses stay unchanged."""
     if "@" in name:
         return name
     first, *rest = name.split("-")

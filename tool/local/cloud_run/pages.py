@@ -1,4 +1,4 @@
-"""Google's own answers, for what a function never saw. Their HTML says so to who knows it."""
+"""Google's own answers to calls that no function saw, recognisable by their HTML."""
 
 import html
 
@@ -15,7 +15,7 @@ PAGE = """
 <h2></h2>
 </body></html>
 """
-# The titles and texts of 401, 403 and 404 are Google's; those of the others are inferred.
+# The titles and texts of 401, 403 and 404 are Google's; the others are inferred.
 PAGES = {
     400: ("Bad Request", "Your client has issued a malformed or illegal request."),
     401: (

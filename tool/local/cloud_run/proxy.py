@@ -13,11 +13,11 @@ from tool.local import accounts, state, tokens
 from tool.local.cloud_run import forwarding
 
 RENEW_AFTER = 55 * 60  # seconds, as the real one does
-TIMEOUT = 3600  # seconds; the longest that Cloud Run knows
+TIMEOUT = 3600  # seconds; Cloud Run's longest
 
 
 class Proxy:
-    """Hands every request on to `url`, with a token of `new_token()`."""
+    """Passes every request on to `url`, with a token from `new_token()`."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Proxy:
         self.hosts = [f"{host}:{port}".removesuffix(":80") for host in ("127.0.0.1", "localhost")]
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        # A web page that reaches this under a name of its own must not act as you.
+        # A web page that reaches this under its own name must not act as you.
         if request.host not in self.hosts or not request.raw_path.startswith("/"):
             return web.Response(status=403, text="not a host of this proxy\n")
         headers = forwarding.end_to_end(forwarding.as_they_came(request.raw_headers))

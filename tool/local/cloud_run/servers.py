@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def is_ours(record: logging.LogRecord) -> bool:
-    """Whether an error is one of this process: a request that is none is its client's."""
+    """Whether an error is this process's own: a malformed request is the client's."""
     error = record.exc_info[1] if record.exc_info else None
     return not isinstance(error, (HttpProcessingError, ConnectionError))
 
@@ -52,11 +52,11 @@ async def serve() -> None:
         added.cancel()
     for site in sites.values():
         await site.stop()  # before the lock is free, so that the next finds its ports free
-    os._exit(0)  # who is still inside is not waited for
+    os._exit(0)  # does not wait for calls in progress
 
 
 async def listen(session: ClientSession, sites: dict[int, web.TCPSite], calls: Calls) -> None:
-    """Opens the ports that are set aside and not open yet."""
+    """Opens the ports that are reserved and not open yet."""
     project = state.project()
     wanted: dict[int, forwarding.Handler] = {
         project.token_port: TokenEndpoint(project.token_port),

@@ -1,4 +1,4 @@
-"""The token endpoint: what oauth2.googleapis.com, iamcredentials and the certificates' URLs do."""
+"""The token endpoint: does what oauth2.googleapis.com, iamcredentials and the certificates' URLs do."""
 
 import datetime
 import json
@@ -25,11 +25,11 @@ MAKE = re.compile(r"/v1/projects/-/serviceAccounts/([^/]+):generate(Id|Access)To
 
 
 class Rejected(Exception):
-    """An error and its description, as OAuth has them."""
+    """An error and its description, as in OAuth."""
 
 
 class ApiError(Exception):
-    """A status code, its name and a message, as Google's APIs have them."""
+    """A status code, its name and a message, as in Google's APIs."""
 
 
 class TokenEndpoint:
@@ -77,7 +77,7 @@ Answer = dict[str, object]
 
 
 class Grant(Record):
-    """What a self-signed JWT asks for: an ID token for an audience, or else an access token."""
+    """What a self-signed JWT asks for: an ID token for an audience, or an access token."""
 
     account: Account
     audience: str | None
@@ -97,7 +97,7 @@ def exchanged(body: bytes, here: str) -> Answer:
 
 
 def fields(body: bytes) -> dict[str, str]:
-    """The fields of a form. RFC 6749 forbids to name one twice."""
+    """The fields of a form. RFC 6749 forbids naming one twice."""
     try:
         pairs = parse_qsl(
             body.decode(), keep_blank_values=True, max_num_fields=100, errors="strict"
@@ -110,7 +110,7 @@ def fields(body: bytes) -> dict[str, str]:
 
 
 def granted(assertion: str, here: str) -> Grant:
-    """What the assertion gives its signer; checked in Google's order."""
+    """What the assertion entitles its signer to; checked in Google's order."""
     try:
         token = tokens.parts(assertion)
     except ValueError:
@@ -123,7 +123,7 @@ def granted(assertion: str, here: str) -> Grant:
     if claims.get("aud") not in (*AUDIENCES, here):
         raise Rejected("invalid_grant", "Invalid JWT: Failed audience check.")
     if claims.get("sub", account.email) not in (account.email, account.unique_id):
-        # To speak for somebody else takes domain-wide delegation, which is not here.
+        # Speaking for somebody else needs domain-wide delegation, which does not exist here.
         raise Rejected("unauthorized_client", "Client is unauthorized to retrieve access tokens.")
     return Grant(account, wanted if "target_audience" in claims else None)
 

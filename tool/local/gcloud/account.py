@@ -21,7 +21,7 @@ def auth_list(args: Namespace) -> object:
 
 @command("auth print-identity-token", "ACCOUNT?", "--audiences", IMPERSONATION, "--include-email!")
 def print_identity_token(args: Namespace) -> object:
-    from tool.local import tokens  # cryptography is slow to load, and most commands do without it
+    from tool.local import tokens  # cryptography is slow to load, and most commands do not need it
 
     gcloud = tokens.GCLOUD_CLIENT_ID
     if args.impersonate_service_account:
@@ -43,7 +43,7 @@ def print_access_token(args: Namespace) -> object:
 
 
 def impersonated(email: str) -> Account:
-    """The account to act as. gcloud fetches an access token of it first, whatever it wants."""
+    """The account to act as. Whatever it wants, gcloud first fetches an access token for it."""
     target = accounts.service_account(email)
     if not target or not policies.allowed(roles.ACCESS_TOKEN, accounts.you(), f"account.{email}"):
         raise Failed(
@@ -85,7 +85,7 @@ def config_set(args: Namespace) -> None:
     name = full_name(args.PROPERTY)
     only = fixed().get(name, args.VALUE)
     if only != args.VALUE:
-        raise Failed(f"{name} of the local project is {only}, and cannot be another")
+        raise Failed(f"{name} of the local project is {only}, and cannot be changed")
     state.write("config", {**(state.read("config") or {}), name: args.VALUE})
     print(f"Updated property [{name}].", file=sys.stderr)
 

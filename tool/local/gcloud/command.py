@@ -1,7 +1,7 @@
 """A stand-in for gcloud: the commands that a deploy and a shell with functions need.
 
-Same words, same flags, same output; anything else is refused. It acts as the project's
-administrator, and asks no policy whether it may: policies decide who calls the functions.
+Same words, same flags, same output; it refuses anything else. It acts as the project's administrator
+without checking any policy: policies only decide who may call the functions.
 """
 
 import argparse
@@ -27,7 +27,7 @@ Run = Callable[[argparse.Namespace], object]
 
 
 class Command(Record):
-    """A command of gcloud, and the function that runs it and returns what is printed."""
+    """A command of gcloud: its arguments, and the function that runs it and returns what to print."""
 
     arguments: tuple[str, ...]
     run: Run
@@ -37,11 +37,11 @@ COMMANDS: dict[str, Command] = {}
 
 
 class Failed(Exception):
-    """What gcloud would say on standard error, before it exits with 1."""
+    """What gcloud would print on standard error before it exits with 1."""
 
 
 class Misused(Exception):
-    """What gcloud would say of a flag or an argument that cannot be, before it exits with 2."""
+    """What gcloud would print about an invalid flag or argument before it exits with 2."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,7 +51,7 @@ class Parser(argparse.ArgumentParser):
 
 def command(words: str, *arguments: str) -> Callable[[Run], Run]:
     """Registers a command: NAME is a positional argument, NAMES+ several; --a a flag, --a! a switch,
-    --a* one that gcloud takes several times."""
+    --a* a flag that may be given several times."""
 
     def register(function: Run) -> Run:
         COMMANDS[words] = Command(arguments, function)
@@ -63,7 +63,7 @@ def command(words: str, *arguments: str) -> Callable[[Run], Run]:
 ALWAYS = ("--project", "--format", "--flatten", "--filter", "--sort-by", "--quiet!", "--verbosity", "--account")
 
 
-# The files of commands, by how these begin. Only the first that fits is loaded: a deploy issues many.
+# The files, by how their commands begin. Only the first match is loaded: a deploy runs many commands.
 FAMILIES = {
     "account": ("auth ", "config ", "projects ", "services "),
     "iam": ("iam ",),
@@ -81,7 +81,7 @@ def load(*families: str) -> None:
 
 
 def parsed(words: str, arguments: Sequence[str], rest: Sequence[str]) -> argparse.Namespace:
-    wide = functools.partial(argparse.HelpFormatter, width=100)  # or it loads what measures the terminal
+    wide = functools.partial(argparse.HelpFormatter, width=100)  # otherwise it loads code that measures the terminal
     parser = Parser(prog=f"gcloud {words}", formatter_class=wide, allow_abbrev=False, add_help=False)
     for name in dict.fromkeys((*arguments, *ALWAYS)):
         how: dict[str, Json] = {}
@@ -100,13 +100,13 @@ def parsed(words: str, arguments: Sequence[str], rest: Sequence[str]) -> argpars
 
 
 def configured(name: str) -> str | None:
-    """A property that `gcloud config set`, or a variable of the environment, has set."""
+    """A property set by `gcloud config set` or by a variable of the environment."""
     variable = "CLOUDSDK_" + name.upper().replace("/", "_")
     return os.environ.get(variable) or (state.read("config") or {}).get(name)
 
 
 def main(*argv: str) -> None:
-    """Runs one command line and prints its result in the --format that was asked for."""
+    """Runs one command line and prints its result in the requested --format."""
     if argv[:1] in (("--version",), ("version",)):
         show_version(as_json=argv[-1].endswith("json"))
     elif not argv or {"--help", "-h", "help"} & set(argv):
@@ -148,11 +148,11 @@ def run(argv: Sequence[str]) -> None:
         print(f"ERROR: ({name}) {misuse}", file=sys.stderr)
         raise SystemExit(2) from None
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader, such as head, has closed the pipe
 
 
 def check_place(args: argparse.Namespace) -> None:
-    """Whether there is a local project, and --project and --region do not name another."""
+    """Checks that there is a local project, and that --project and --region do not name another."""
     project = state.found_project()
     if not project:
         raise Failed("there is no local project. Run ./deploy.sh --local")
@@ -163,13 +163,13 @@ def check_place(args: argparse.Namespace) -> None:
 
 
 def keep_record(argv: Sequence[str]) -> None:
-    """The local project's audit log: every command, as it was given."""
+    """Adds the command, as it was given, to the local project's audit log."""
     with open(STATE / "audit.log", "a", encoding="utf-8", errors="replace") as log:
         log.write(shlex.join(["gcloud", *argv]) + "\n")
 
 
 def meet_fault(line: str) -> None:
-    """Fails as the cloud does, where faults.json says so: [{"match", "times", "error"}, ...]."""
+    """Fails as the cloud does, if faults.json says so: [{"match", "times", "error"}, ...]."""
     if not state.read("faults", list):
         return
     with state.locked("faults"):
@@ -182,7 +182,7 @@ def meet_fault(line: str) -> None:
 
 
 def after_change(words: str) -> None:
-    """Tests see deploy.sh killed at any point: after_change.json says after which change, and how."""
+    """Lets tests kill deploy.sh at any point: after_change.json says after which change, and how."""
     reading = ("list", "describe", "read", "tail", "print", "get", "proxy")
     planned = state.read("after_change")
     if not planned or any(word.startswith(reading) for word in words.split()[1:]):

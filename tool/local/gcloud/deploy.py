@@ -1,4 +1,4 @@
-"""gcloud run deploy, and run services update: a revision is built, started, and serves."""
+"""gcloud run deploy and run services update: build a revision, start it, and let it serve."""
 
 import datetime
 import os
@@ -25,7 +25,7 @@ INVOKER = "roles/run.invoker"
 
 @command("run deploy", "SERVICE", "--source", "--function", *CHANGING, *SILENT, *IDLE)
 def deploy(args: Namespace) -> None:
-    """Uploads, builds, starts. The revision before it goes on until the new one listens."""
+    """Uploads, builds, starts. The old revision serves until the new one listens."""
     if not args.source or not args.function:
         raise Failed("the local target deploys functions: --source and --function are needed")
     source = pathlib.Path(args.source)
@@ -37,7 +37,7 @@ def deploy(args: Namespace) -> None:
         raise Failed(f"Invalid service name [{args.SERVICE}]")
     service = services.service(args.SERVICE)
     if not service.port:
-        raise Failed(f"no port is set aside for {args.SERVICE}. Run ./deploy.sh --local")
+        raise Failed(f"no port is reserved for {args.SERVICE}. Run ./deploy.sh --local")
     say_what_has_no_effect(args)
     flags = flags_in(args)
     with state.locked(f"service.{service.name}"):
@@ -49,7 +49,7 @@ def deploy(args: Namespace) -> None:
 
 
 def first_revision(service: Service, entry: str, source: pathlib.Path) -> Revision:
-    """What a deploy begins with where no flag says otherwise."""
+    """What a deploy starts from if no flag says otherwise."""
     of_app = pathlib.Path(os.environ.get("LOCAL_APP") or source, "functions", entry)
     origin = of_app if of_app.is_dir() else source.absolute()
     return Revision("", service.name, entry, service.account, origin=str(origin))
@@ -57,7 +57,7 @@ def first_revision(service: Service, entry: str, source: pathlib.Path) -> Revisi
 
 @command("run services update", "SERVICE", *CHANGING, *SILENT, *IDLE)
 def update(args: Namespace) -> None:
-    """What is said of the service takes effect at once; what is said of instances starts a new one."""
+    """Flags about the service take effect at once; flags about instances start a new revision."""
     service_of(args.SERVICE)
     say_what_has_no_effect(args)
     flags = flags_in(args)
@@ -73,7 +73,7 @@ def update(args: Namespace) -> None:
 
 
 def open_or_close(flags: Flags, name: str) -> None:
-    """With one of the two flags allUsers is put into the policy, or taken out; without, it is left alone."""
+    """Puts allUsers into the policy or takes it out, if one of the two flags is given."""
     if not (flags.allow_unauthenticated or flags.no_allow_unauthenticated):
         return
     with state.locked("policies"):
@@ -89,11 +89,11 @@ def without_all_users(binding: Binding) -> Binding:
     return binding.but(members=tuple(m for m in binding.members if m != "allUsers"))
 
 
-# ---- a revision is made, and gets the calls
+# ---- the new revision
 
 
 def roll_out(flags: Flags, before: Service, source: pathlib.Path, template: Revision) -> None:
-    """Makes a revision that differs from the template in what the flags say, and has it serve."""
+    """Makes a revision that differs from the template by what the flags say, and lets it serve."""
     number, letters = before.number + 1, "".join(random.choices(string.ascii_lowercase, k=3))
     name = f"{before.name}-{flags.revision_suffix or f'{number:05}-{letters}'}"
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -114,7 +114,7 @@ def roll_out(flags: Flags, before: Service, source: pathlib.Path, template: Revi
     services.put_revision(revision)
     port = started(service, revision)
     services.put(service.but(ready=revision.name, problem=None))
-    if service.pinned:  # after a roll-back, a new revision is not called
+    if service.pinned:  # after a roll-back, a new revision gets no calls
         processes.stop(revision.name)
     else:
         revisions.serve(revision, port, revision.timeout)
@@ -122,7 +122,7 @@ def roll_out(flags: Flags, before: Service, source: pathlib.Path, template: Revi
 
 
 def built(service: Service, source: pathlib.Path) -> str:
-    """The environment of the new revision, whose source is uploaded first."""
+    """Uploads the source of the new revision, and builds its environment."""
     place = revisions.folder(service.created)
     build.upload(source, place)
     try:
@@ -136,7 +136,7 @@ def built(service: Service, source: pathlib.Path) -> str:
 
 
 def started(service: Service, revision: Revision) -> int:
-    """The port at which the new revision listens."""
+    """Starts the new revision, and returns its port."""
     try:
         return revisions.start(revision)
     except revisions.StartFailed as error:

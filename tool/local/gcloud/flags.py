@@ -15,19 +15,19 @@ def flags(words: str) -> tuple[str, ...]:
     return tuple(f"--{word}" for word in words.split())
 
 
-# What a deploy and an update have in common, and what has an effect here.
+# What a deploy and an update have in common and that has an effect here.
 CHANGING = flags(
     "region async! concurrency timeout max-instances ingress service-account set-env-vars*"
     " update-env-vars* remove-env-vars* clear-env-vars! set-secrets* clear-secrets! update-secrets*"
     " remove-secrets* labels* update-labels* remove-labels* clear-labels! revision-suffix"
     " invoker-iam-check! no-invoker-iam-check! allow-unauthenticated! no-allow-unauthenticated!"
 )
-# What sizes an instance, or names what builds it, has no effect here, as tool/README.md says.
+# Flags that size an instance, or name what builds it, have no effect here, as tool/README.md says.
 SILENT = flags(
     "memory cpu min-instances min base-image automatic-updates! no-automatic-updates!"
     " build-service-account cpu-boost! no-cpu-boost!"
 )
-# Of these it is said that they have none.
+# These have none, and a warning says so.
 IDLE = flags(
     "vpc-connector vpc-egress clear-vpc-connector! network subnet network-tags clear-network!"
     " clear-network-tags! execution-environment cpu-throttling! no-cpu-throttling! session-affinity!"
@@ -48,7 +48,7 @@ RESERVED = ("PORT", "K_SERVICE", "K_REVISION", "K_CONFIGURATION")
 
 
 class Flags(Record):
-    """What the flags of a deploy or an update say. None, or False: a flag is not given."""
+    """What the flags of a deploy or an update say. None or False: the flag is not given."""
 
     concurrency: str | None
     timeout: str | None
@@ -75,7 +75,7 @@ class Flags(Record):
 
     @property
     def make_a_revision(self) -> bool:
-        """Whether one of them is about instances, and not about the service as a whole."""
+        """Whether one of them is about instances, not about the service as a whole."""
         return any(
             (
                 self.concurrency, self.timeout, self.max_instances, self.service_account, self.set_env_vars,
@@ -85,7 +85,7 @@ class Flags(Record):
         )  # fmt: skip
 
     def service_from(self, before: Service) -> Service:
-        """The service from before with what the flags say of it as a whole."""
+        """The earlier service, changed by the flags that are about the service as a whole."""
         ingress = self.ingress or before.ingress
         if ingress not in list(Ingress):
             raise Failed(f"--ingress is one of {', '.join(Ingress)}")
@@ -96,7 +96,7 @@ class Flags(Record):
         return before.but(ingress=Ingress(ingress), labels=labels, open=is_open)
 
     def revision_from(self, before: Revision) -> Revision:
-        """The revision from before with what the flags say of instances."""
+        """The earlier revision, changed by the flags that are about instances."""
         concurrency = number_of("--concurrency", self.concurrency, before.concurrency, 1000)
         most = number_of("--max-instances", self.max_instances, before.max_instances, 10000)
         return before.but(
@@ -149,7 +149,7 @@ DEFAULTS = {"--concurrency": "80", "--max-instances": "100"}  # what "default" m
 
 
 def number_of(flag: str, given: str | None, before: int, largest: int) -> int:
-    """The number that a flag gives, or that from before."""
+    """The number that a flag gives, or else the earlier one."""
     if given is None:
         return before
     given = DEFAULTS[flag] if given == "default" else given
@@ -166,7 +166,7 @@ def seconds(given: str) -> int:
 
 
 def listed(values: Sequence[str] | None) -> list[str]:
-    """A,B as a list; ^##^A##B where one holds a comma. A flag that is given twice adds to itself."""
+    """A,B as a list; ^##^A##B if one contains a comma. The values of a repeated flag add up."""
     found: list[str] = []
     for given in values or ():
         other = re.match(r"\^(.+?)\^", given)
@@ -176,7 +176,7 @@ def listed(values: Sequence[str] | None) -> list[str]:
 
 
 def pairs(flag: str, values: Sequence[str] | None) -> dict[str, str]:
-    """A=1,B=2 as a dict. A key that comes in two of a flag's values is refused, as gcloud does."""
+    """A=1,B=2 as a dict. Like gcloud, it refuses a key that occurs in two values of a flag."""
     found: dict[str, str] = {}
     for value in values or ():
         given = listed([value])

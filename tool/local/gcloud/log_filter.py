@@ -1,4 +1,4 @@
-"""The filter of gcloud logging read: KEY OPERATOR VALUE, of which all must fit."""
+"""The filter of gcloud logging read: terms KEY OPERATOR VALUE, which must all match."""
 
 import datetime
 import re
@@ -42,7 +42,7 @@ class Term(Record):
 
 
 def terms_of(text: str) -> list[Term]:
-    """What a filter asks for. Raises Failed for what only the real one understands."""
+    """The terms of a filter. Raises Failed for what only the real gcloud understands."""
     found, place = [], 0
     while text[place:].strip():
         match = TERM.match(text, place)
@@ -68,7 +68,7 @@ def unknown(part: str) -> Failed:
 
 
 def comparable(term: Term) -> bool:
-    """Whether the value is one of its key's; only times, severities and statuses are more or less."""
+    """Whether the value suits its key; only times, severities and statuses have an order."""
     try:
         rank(term.key, term.wanted)
     except ValueError:
@@ -77,7 +77,7 @@ def comparable(term: Term) -> bool:
 
 
 def rank(key: str, text: str) -> Json:
-    """What is compared. The case of letters means nothing."""
+    """The value to compare by; upper and lower case are the same."""
     if key == "severity":
         return SEVERITIES.index(text.upper())
     if key == "httpRequest.status":

@@ -1,4 +1,4 @@
-"""gcloud commands about logs: what a person reads of what a function wrote."""
+"""gcloud commands about logs: what functions wrote, and the calls that reached them."""
 
 import datetime
 import time
@@ -30,7 +30,7 @@ Timed = TypeVar("Timed", Entry, Call)
 
 
 def fresh(found: list[Timed], freshness: str | None) -> list[Timed]:
-    """Those of the last --freshness=1h."""
+    """The entries within --freshness, for example the last 1h."""
     if not freshness:
         return found
     seconds = duration(freshness)
@@ -54,7 +54,7 @@ def read_logs(args: Namespace) -> object:
 
 @command("beta run services logs tail", "SERVICE", "--region?")
 def tail_logs(args: Namespace) -> None:
-    """Goes on until it is interrupted."""
+    """Runs until it is interrupted."""
     service_of(args.SERVICE)
     file, rest = STATE / "logs" / f"{args.SERVICE}.log", ""
     try:
@@ -73,7 +73,7 @@ def tail_logs(args: Namespace) -> None:
 
 @command("logging read", "FILTER?", "--limit", "--freshness", "--order")
 def read_all_logs(args: Namespace) -> object:
-    """What fits the filter, of what every function wrote and of the calls that reached it; the newest first."""
+    """The entries of every function, and the calls that reached it, that match the filter, newest first."""
     terms = terms_of(args.FILTER or "")
     if args.order not in (None, "asc", "desc"):
         raise Failed(f"--order is asc or desc, not {args.order}")
@@ -99,7 +99,7 @@ def as_entry(entry: Entry, name: str) -> dict[str, Json]:
 
 
 def as_request(call: Call) -> dict[str, Json]:
-    """A call as the request log has it; the query of its URL was not kept."""
+    """A call as in the request log, which does not keep the query of its URL."""
     project = state.project().id
     return {
         "httpRequest": {

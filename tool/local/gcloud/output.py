@@ -1,4 +1,4 @@
-"""What gcloud prints of a result: --flatten, --filter, --sort-by, --format."""
+"""Prints a result as gcloud does, with --flatten, --filter, --sort-by and --format."""
 
 import fnmatch
 import json
@@ -26,7 +26,7 @@ class Wish(Record):
 
 
 def show(result: Json, wish: Wish) -> None:
-    """Prints a text as it is; a dict, or a list of them, as asked for."""
+    """Prints a text unchanged; a dict, or a list of them, as the flags ask."""
     if isinstance(result, str):
         print(result)
         return
@@ -65,13 +65,13 @@ def in_columns(kind: str, keys: Sequence[str], rows: Sequence[Json]) -> Iterator
 
 
 def parts(line: str, at: str) -> list[str]:
-    """The parts between the separators that stand in no quotes and no brackets."""
+    """The parts between separators that are outside quotes and brackets."""
     part = rf"""(?:"[^"]*"|'[^']*'|\([^()]*\)|\[[^\]]*\]|[^{at}])+"""
     return [found.strip() for found in re.findall(part, line)]
 
 
 def value(row: Json, key: str) -> Json:
-    """What the key names in a row; None where there is no such thing."""
+    """What the key names in a row; None if there is no such thing."""
     for step in parts(key, "."):
         call = re.fullmatch(CALL, step)
         row = called(row, call[1], call[2]) if call else inner(row, step)
@@ -101,12 +101,12 @@ def called(content: Json, function: str, given: str) -> Json:
 
 
 def timestamp(written: str) -> str:
-    """A time as Google's APIs write it."""
+    """A time in the format of Google's APIs."""
     return written.replace("+00:00", "Z")
 
 
 def duration(written: str) -> int | None:
-    """The seconds of 90, 90s, 1m30s or 1h; None where it is no such thing."""
+    """The seconds of 90, 90s, 1m30s or 1h; None if it is not a duration."""
     found = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", written.lower())
     if not found or not any(found.groups()):
         return None
@@ -119,7 +119,7 @@ def text(content: Json) -> str:
     return ";".join(map(str, content)) if isinstance(content, list) else str(content)
 
 
-# ---- which rows, and in which order
+# ---- which rows, in which order
 
 
 def selected(rows: list[Json], wish: Wish) -> list[Json]:
@@ -153,7 +153,7 @@ def spread(row: Json, names: Sequence[str]) -> list[Json]:
 
 
 class Term(Record):
-    """One condition of a --filter: key=value, key!=value, or key:value, which may hold a *."""
+    """One condition of a --filter: key=value, key!=value, or key:value, which may contain a *."""
 
     negated: bool
     key: str
@@ -174,7 +174,7 @@ def fits(row: Json, term: Term) -> bool:
     return (found == term.wanted or is_part) != term.negated
 
 
-# ---- as a person reads it
+# ---- as text for people
 
 
 def yaml(content: Json, indent: str = "") -> Iterator[str]:

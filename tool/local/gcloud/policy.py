@@ -13,7 +13,7 @@ from tool.local.gcloud.command import Failed, Misused
 from tool.local.policies import Binding, Condition, Policy
 from tool.local.records import Json, Record, filled
 
-# What says which binding a command changes.
+# The flags that say which binding a command changes.
 BINDING = ("--member", "--role", "--condition")
 TYPED = re.compile(r"(user|group|domain|serviceAccount|principal|principalSet|deleted):.+")
 ADDING = (
@@ -29,8 +29,8 @@ ROLE_ELSEWHERE = re.compile(r"roles/[a-z][A-Za-z0-9]*\.[A-Za-z0-9.]+")
 
 
 def check(member: str, role: str, resource: str) -> None:
-    """Raises what IAM answers to a member or a role that there cannot be."""
-    # Of other services' roles the stand-in does not know which there are: a project may have them.
+    """Raises what IAM answers to an impossible member or role."""
+    # The stand-in does not know the roles of other services, but a project may have them.
     elsewhere = resource == policies.PROJECT and ROLE_ELSEWHERE.fullmatch(role)
     if not elsewhere and not policies.role(role):
         raise Failed(f"INVALID_ARGUMENT: Role {role} is not supported for this resource.")
@@ -49,14 +49,14 @@ def check(member: str, role: str, resource: str) -> None:
 
 
 def may_exist(email: str) -> bool:
-    """Whether there is this service account. Those of other projects cannot be looked up."""
+    """Whether this service account exists; those of other projects cannot be looked up."""
     if email.lower().endswith(f"@{state.project().id}.iam.gserviceaccount.com"):
         return bool(accounts.service_account(email.lower()))
     return email.endswith(".gserviceaccount.com")
 
 
 def etag(policy: Policy | None) -> str:
-    """Changes with the policy; what IAM says of one that was never set."""
+    """Changes with the policy; for one that was never set, IAM's own value."""
     if not policy:
         return "ACAB"
     content = json.dumps([policies.as_json(b) for b in policy.bindings], sort_keys=True)
@@ -94,7 +94,7 @@ def set_policy(name: str, file: str) -> dict[str, Json]:
     return shown_policy(name)
 
 
-# ---- a member is added to a binding, or taken out of one
+# ---- adding a member to a binding, or removing one
 
 
 class Change(Record):
@@ -103,7 +103,7 @@ class Change(Record):
     member: str
     role: str
     condition: Condition | None  # None: the binding has no condition
-    names_one: bool  # whether --condition is given, and may say None
+    names_one: bool  # whether --condition is given; it may be None
     any_condition: bool
 
     def concerns(self, binding: Binding) -> bool:
@@ -126,7 +126,7 @@ def change_in(args: Namespace, any_condition: bool) -> Change:
 
 
 def add_member(name: str, args: Namespace) -> dict[str, Json]:
-    """Adds a member to a role's binding, or makes one; the case of addresses means nothing."""
+    """Adds a member to a role's binding, or makes one; ignores the case of addresses."""
     change = change_in(args, any_condition=False)
     check(change.member, change.role, name)
     with state.locked("policies"):
@@ -137,7 +137,7 @@ def add_member(name: str, args: Namespace) -> dict[str, Json]:
 
 
 def remove_member(name: str, args: Namespace) -> dict[str, Json]:
-    """Takes a member out of a role's binding, or with --all out of each, whatever its condition."""
+    """Removes a member from a role's binding, or with --all from all of them, whatever their condition."""
     change = change_in(args, any_condition=args.all)
     with state.locked("policies"):
         bindings = policies.bindings_of(name)
@@ -153,7 +153,7 @@ def remove_member(name: str, args: Namespace) -> dict[str, Json]:
 
 
 def refuse_unclear(change: Change, bindings: Sequence[Binding], problem: str) -> None:
-    """Where bindings have conditions, gcloud asks which one is meant, or ends if nobody answers."""
+    """If bindings have conditions, gcloud asks which one is meant, or fails if nobody answers."""
     said = change.names_one or change.any_condition
     if not said and any(binding.condition for binding in bindings):
         raise Failed(problem)
@@ -174,7 +174,7 @@ def without(binding: Binding, member: str) -> Binding:
 
 
 def condition_of(flag: str | None) -> Condition | None:
-    """--condition=title=T,expression=E as a policy holds it."""
+    """--condition=title=T,expression=E, as a policy stores it."""
     if not flag or flag == "None":
         return None
     pairs = dict(
@@ -190,7 +190,7 @@ def condition_of(flag: str | None) -> Condition | None:
 
 
 def take_out(account: Account) -> None:
-    """What is left of a deleted account in the policies can never be used again."""
+    """Marks a deleted account in the policies, so that a new one of its name gets none of its rights."""
     who, dead = account.member.lower(), f"deleted:{account.member}?uid={account.unique_id}"
     with state.locked("policies"):
         for name in state.names("policies"):

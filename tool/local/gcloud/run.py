@@ -1,4 +1,4 @@
-"""gcloud commands about services: what is deployed, which revision is called, calling it as you."""
+"""gcloud commands about services: list, delete, roll back, and call them as you."""
 
 import os
 import sys
@@ -46,7 +46,7 @@ def delete_service(args: Namespace) -> None:
             raise Failed("Aborted by user.")
     with state.locked(f"service.{service.name}"):
         ports = service.port, service.metadata_port, service.url
-        services.put(Service(service.name, *ports))  # which stay its own
+        services.put(Service(service.name, *ports))  # it keeps these
         revisions.end(service.name)
     policies.remove(service.name)
     print(f"Deleted service [{service.name}].", file=sys.stderr)
@@ -54,7 +54,7 @@ def delete_service(args: Namespace) -> None:
 
 @command("run services update-traffic", "SERVICE", "--region", "--to-latest!", "--to-revisions")
 def update_traffic(args: Namespace) -> None:
-    """All calls to the latest revision that is ready, or to one from before it: a roll-back."""
+    """Sends all calls to the latest ready revision, or to an earlier one: a roll-back."""
     with state.locked(f"service.{args.SERVICE}"):
         service = service_of(args.SERVICE)
         pinned = None if args.to_latest else revision_in(args.to_revisions or "", service)
@@ -104,5 +104,5 @@ def proxy_service(args: Namespace) -> None:
 
 @command("run jobs list", "--region?")
 def list_jobs(args: Namespace) -> list[dict[str, Json]]:
-    """There are none: the local project has functions only."""
+    """None: the local project has only functions."""
     return []

@@ -1,4 +1,4 @@
-"""gcloud commands about secrets: a file each, in a folder that git does not see."""
+"""gcloud commands about secrets: one file each, in a folder that git ignores."""
 
 import datetime
 import pathlib
@@ -17,7 +17,7 @@ NAME = re.compile("[A-Za-z0-9_-]{1,255}")
 
 def secret(name: str) -> pathlib.Path:
     if not NAME.fullmatch(name):
-        raise Failed(f"INVALID_ARGUMENT: {name} is no name of a secret.")
+        raise Failed(f"INVALID_ARGUMENT: {name} is not a secret's name.")
     return secret_file(name)
 
 
@@ -45,7 +45,7 @@ def create_secret(args: Namespace) -> None:
 
 @command("secrets versions add", "NAME", "--data-file")
 def add_version(args: Namespace) -> None:
-    """A file holds the newest version alone."""
+    """Overwrites the value: the file keeps only the newest version."""
     from tool.local import tokens
 
     existing(args.NAME)
@@ -63,7 +63,7 @@ def list_versions(args: Namespace) -> object:
 
 
 def version_of(name: str) -> dict[str, str]:
-    """Its number differs with the value, which it does not tell: the project's key is mixed in."""
+    """The version's number changes with the value without revealing it: the project's key is mixed in."""
     import hashlib
 
     mixed = (STATE / "key.json").read_bytes() + secret(name).read_bytes()

@@ -18,14 +18,14 @@ def service_of(name: str) -> Service:
 
 
 def conditions(service: Service) -> list[dict[str, Json]]:
-    """The first is Ready: whether what was deployed last serves."""
+    """The first is Ready: whether the last deploy serves."""
     from tool.local.runtime import revisions  # slow to load, and most commands only look at files
 
     latest = service.created == service.ready
     alive = latest and revisions.is_up(service)
     problem = service.problem
     if latest:
-        problem = f"{service.name} does not run. Run ./deploy.sh --local"
+        problem = f"{service.name} is not running. Run ./deploy.sh --local"
     return [
         filled(
             {
@@ -54,7 +54,7 @@ def spec_of(revision: Revision) -> dict[str, Json]:
 
 
 def template_of(service: Service) -> dict[str, Json]:
-    revision = services.revision(service.created)  # gone, where it did not start
+    revision = services.revision(service.created)  # gone if it did not start
     gone = {"containers": [{}], "serviceAccountName": service.account}
     name = service.created if service.is_named else ""
     return {
@@ -104,7 +104,7 @@ def as_service(service: Service) -> dict[str, Json]:
 
 
 def as_revision(revision: Revision, service: Service) -> dict[str, Json]:
-    """One that is kept has started once; it is active while it gets the calls."""
+    """A revision that is kept has started once; it is active while it gets the calls."""
     project, serving = state.project(), service.serving
     active = serving is not None and serving.revision == revision.name
     return {

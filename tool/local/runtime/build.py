@@ -1,4 +1,4 @@
-"""A build, as Cloud Run does it of an uploaded folder: an environment of its own, checked code."""
+"""Builds an uploaded folder as Cloud Run does: with an environment of its own, and checked code."""
 
 import fnmatch
 import hashlib
@@ -14,12 +14,12 @@ from tool.local.state import STATE, locked
 from tool.python import settings
 
 UV = pathlib.Path(sys.executable).parent / "uv"
-SHARED = pathlib.Path(sys.prefix).resolve() / "environments"  # of all local projects of this clone
-FRAMEWORK = "functions-framework"  # added where no line of requirements.txt begins with it
+SHARED = pathlib.Path(sys.prefix).resolve() / "environments"  # for all local projects of this clone
+FRAMEWORK = "functions-framework"  # added if no line of requirements.txt begins with it
 
 
 class BuildFailed(Exception):
-    """One line that says why; and all that was said, for the log."""
+    """One line that says why, and the whole output for the log."""
 
     def __init__(self, cause: str, said: str = ""):
         super().__init__(cause)
@@ -27,7 +27,7 @@ class BuildFailed(Exception):
 
 
 def upload(source: pathlib.Path, target: pathlib.Path) -> None:
-    """Copies as gcloud uploads: without what .gcloudignore names, and without linked folders."""
+    """Copies what gcloud would upload: without what .gcloudignore names, and without linked folders."""
     ignore = source / ".gcloudignore"
     lines = ignore.read_text("utf-8").splitlines() if ignore.exists() else []
     rules = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
@@ -41,7 +41,7 @@ def upload(source: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def is_left_out(file: pathlib.Path, name: pathlib.PurePath, rules: list[str]) -> bool:
-    """By the rules of .gitignore: the last one that fits counts, ! takes back, a / inside anchors."""
+    """Follows the rules of .gitignore: the last match counts, ! takes back, a / inside anchors."""
     if file.is_dir() and file.is_symlink():
         return True
     ignored = False
@@ -78,13 +78,13 @@ def compile_all(folder: pathlib.Path) -> None:
 def environment(folder: pathlib.Path) -> str:
     """Makes the environment that requirements.txt asks for, once for the same requirements.
 
-    What is locked outlives the project. The rest is looked for anew by the next one.
+    Locked requirements outlive the project. The next project resolves all others again.
     """
     file = folder / "requirements.txt"
     wanted = file.read_text("utf-8", "replace") if file.exists() else ""
     home = SHARED if is_locked(wanted) else STATE / "environments"
     name = hashlib.sha256(f"{sys.version} {home} {wanted}".encode())
-    # Where it names other files, what stands in those counts, too.
+    # If it names other files, their content counts, too.
     if re.search(
         r"^\s*(-[rce]|--(requirement|constraint|editable)|\.|/)|@\s*(file:|\.)", wanted, re.M
     ):
@@ -92,7 +92,7 @@ def environment(folder: pathlib.Path) -> str:
             if part.is_file() and "__pycache__" not in part.parts:
                 name.update(str(part.relative_to(folder)).encode() + part.read_bytes())
     place = home / name.hexdigest()[:20]
-    with locked(place.name, home):  # two functions with the same one: the second finds it
+    with locked(place.name, home):  # of two functions with the same one, the second finds it
         if not (place / "built").exists() or not (place / "bin" / "python").exists():
             try:
                 install(folder, place, wanted)
@@ -112,7 +112,7 @@ def install(folder: pathlib.Path, place: pathlib.Path, wanted: str) -> None:
     if not re.search(rf"^{FRAMEWORK}", wanted, re.M):
         what.append(FRAMEWORK)
     installing = ["pip", "install", "--quiet", *into, *what]
-    # What is locked is the same from the cache as from the network, which can be slow or away.
+    # Locked packages are the same from the cache as from the network, which can be slow or down.
     if not (is_locked(wanted) and uv_can(*installing, "--offline", cwd=folder)):
         uv(*installing, cwd=folder)
     uv("pip", "check", *into, cwd=folder)
@@ -133,9 +133,9 @@ def uv_can(*words: str, cwd: pathlib.Path) -> bool:
 
 
 def uv(*words: str, cwd: pathlib.Path) -> None:
-    """Runs uv. What is not to be had from the network is in its cache; else the build fails."""
-    # As pip does: a network that checks what comes in has its certificate in the system's store.
-    # Of 50 connections at once, which is uv's own number, some networks keep a few waiting for seconds.
+    """Runs uv. What it cannot get from the network or its cache makes the build fail."""
+    # Like pip: a network that inspects its traffic has its certificate in the system's store.
+    # With uv's default of 50 connections, some networks keep a few waiting for seconds.
     env = {"UV_SYSTEM_CERTS": "1", "UV_CONCURRENT_DOWNLOADS": "8", **settings.for_uv(os.environ)}
     env |= {"UV_NO_PROGRESS": "1", "NO_COLOR": "1", "UV_PYTHON_DOWNLOADS": "never"}
     done = subprocess.run(
@@ -146,7 +146,7 @@ def uv(*words: str, cwd: pathlib.Path) -> None:
 
 
 def cause(said: str) -> str:
-    """What uv said, without its ornaments and in one line."""
+    """What uv said, without ornaments and in one line."""
     text = re.sub(r"^[\s×╰─▶|]*((error|cause|hint): )?", "", said, flags=re.M)
     lines = [s for s in text.splitlines() if s and not re.match(r"Using |Checked |Found \d", s)]
     starts = [i for i, line in enumerate(lines) if line.startswith("Because ")]

@@ -1,4 +1,4 @@
-"""Runs a deployed function in this terminal, so that breakpoint() works. The others go on around it."""
+"""Runs a deployed function in this terminal, so that breakpoint() works. The others keep running."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ def main(name: str = "") -> None:
     home = tempfile.mkdtemp(prefix="function-")
     try:
         run(service, revision, home)
-        # Meanwhile it may have been deployed again, or deleted: then there is nothing to bring back.
+        # If it was deployed again or deleted meanwhile, there is nothing to bring back.
         serving = services.service(name).serving
         if serving and serving.revision == revision.name:
             revisions.start_and_serve(revision.name)
@@ -37,11 +37,11 @@ def main(name: str = "") -> None:
 
 
 def run(service: Service, revision: Revision, home: str) -> None:
-    """Takes the place of the process in the background, until this one ends."""
+    """Replaces the background process until this one ends."""
     port = ports.set_aside(f"{STATE} {revision.name} foreground", set())
     env = {**revisions.environment(revision, port, home), "CLOUD_RUN_TIMEOUT_SECONDS": "0"}
     env |= from_clone(revision)
-    del env["LOG_EXECUTION_ID"]  # what is printed comes as it is, and the debugger's prompt, too
+    del env["LOG_EXECUTION_ID"]  # output appears unchanged, including the debugger's prompt
     processes.stop(revision.name)
     lock = processes.hold(revision.name)
     if not lock:
@@ -56,19 +56,19 @@ def run(service: Service, revision: Revision, home: str) -> None:
     closed = threading.Event()
 
     def leave_terminal(*_: object) -> None:
-        """It was closed: what is printed now must not fail."""
+        """The terminal was closed: printing must not fail now."""
         nowhere = os.open(os.devnull, os.O_RDWR)
         for number in (0, 1, 2):
             os.dup2(nowhere, number)
         closed.set()
 
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup leaves it
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup does
         signal.signal(signal.SIGHUP, leave_terminal)
     while child.poll() is None and not ports.answers(port):
         time.sleep(0.02)
     if child.poll() is None:
         revisions.serve(revision, port, timeout=None)
-        how = "Ctrl-C ends that, and it runs in the background again"
+        how = "Ctrl-C ends this, and it runs in the background again"
         print(f"{service.name} runs here: {service.url}. {how}", file=sys.stderr)
     wait(child, closed, revision.name, lock.fileno())
     kept.close()
@@ -76,7 +76,7 @@ def run(service: Service, revision: Revision, home: str) -> None:
 
 
 def from_clone(revision: Revision) -> dict[str, str]:
-    """Has the function run from the files that a person edits, where they are what is deployed: a
+    """Makes the function run from the files that you edit, if they are what is deployed, so that a
     debugger shows those."""
     own, shared = (pathlib.Path(root) for root in origin.roots(revision.origin or os.devnull))
     copied = revisions.folder(revision.name)
@@ -96,7 +96,7 @@ def is_same(file: pathlib.Path, other: pathlib.Path) -> bool:
 
 
 def wait(child: subprocess.Popen[bytes], closed: threading.Event, name: str, lock: int) -> None:
-    """Until the function ends; as after Ctrl-C, where the terminal is closed or the clone was moved."""
+    """Waits for the function to end; ends it if the terminal was closed or the clone was moved."""
     number = signal.SIGINT
     while child.poll() is None:
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -1,6 +1,6 @@
 """Keeps one instance of a function: starts functions-framework as on Cloud Run, writes its log.
 
-What the function prints becomes an entry a line, with its time; a traceback is one entry.
+Each line that the function prints becomes an entry with its time; a traceback is one entry.
 """
 
 import json
@@ -21,7 +21,7 @@ from tool.local import services
 from tool.local.runtime import log, origin, processes, revisions
 from tool.local.services import Revision
 
-STARTING = 240  # seconds, as Cloud Run's default start-up probe
+STARTING = 240  # seconds, like Cloud Run's default start-up probe
 GOES_ON = ("Traceback (most recent call last)", "During handling of", "The above exception")
 
 
@@ -42,7 +42,7 @@ class Instance:
         self.listens = self.told_to_end = False
 
     def run(self) -> bool:
-        """Returns when it has ended: whether it ever listened."""
+        """Returns when it has ended, and whether it ever listened."""
         for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
             signal.signal(number, self.end)
         kept, (printed, prints) = processes.keep(self.revision.name), self.pipe()
@@ -69,19 +69,19 @@ class Instance:
         return self.listens
 
     def pipe(self) -> tuple[int, int]:
-        """The two ends of what the function prints into. It has a name, for the front end."""
+        """The two ends of the pipe that the function prints into. It has a name, for the front end."""
         name = os.path.join(self.home, "log")
         try:
             os.mkfifo(name, 0o600)
             reads = os.open(name, os.O_RDONLY | os.O_NONBLOCK)
-        except OSError:  # a file system that has no such thing
+        except OSError:  # a file system without named pipes
             return os.pipe()
         os.set_blocking(reads, True)
         log.note_pipe(self.revision.name, name)
         return reads, os.open(name, os.O_WRONLY)
 
     def attend(self, child: subprocess.Popen[bytes], printed: "Printed") -> None:
-        """Reads what it prints, to its end, and says when it listens."""
+        """Reads its output to the end, and reports when it listens."""
         deadline = time.monotonic() + STARTING
         while printed.read(processes.LOOKS if self.listens else 0.005):
             if not processes.is_where_it_was(self.revision.name, processes.LOCK_FD):
@@ -92,7 +92,7 @@ class Instance:
                     processes.ready()
                 except (
                     BrokenPipeError
-                ):  # the deploy was ended meanwhile: nobody will ever call this
+                ):  # the deploy has ended meanwhile: nobody will ever call this
                     self.end(signal.SIGQUIT, None)
             elif not self.listens and time.monotonic() > deadline:
                 problem = f"The function did not listen on its port within {STARTING} seconds."
@@ -103,7 +103,7 @@ class Instance:
         processes.note_ending(self.revision.name)
         self.told_to_end = True
         if self.child and number == signal.SIGTERM:
-            self.child.terminate()  # what is being answered is answered
+            self.child.terminate()  # lets calls in progress finish
         else:
             shutil.rmtree(self.home, ignore_errors=True)
             os.killpg(0, signal.SIGKILL)
@@ -115,17 +115,17 @@ def accepts(port: int) -> bool:
 
 
 class Printed:
-    """Reads what the function prints, and prints it as entries."""
+    """Reads the function's output, and prints it as entries."""
 
     def __init__(self, source: int, told: Callable[[str], str]):
-        """`told`: a line as it is told, with the paths of the files that a person edits."""
+        """`told`: turns a line into one with the paths of the files that you edit."""
         self.source, self.rest, self.told = source, b"", told
         self.traceback: list[str] = []
 
     def read(self, wait: float) -> bool:
-        """Takes what comes within `wait` seconds. False at the end."""
+        """Reads what comes within `wait` seconds. False at the end."""
         if self.traceback:
-            wait = 0.1  # a traceback comes line by line; it is whole when nothing follows
+            wait = 0.1  # a traceback comes line by line; it is complete when nothing follows
         if not select.select([self.source], [], [], wait)[0]:
             self.flush()
             return True
@@ -163,12 +163,12 @@ class Printed:
 
 
 def write(line: str) -> None:
-    """At one stroke: the front end writes into the same file."""
+    """Writes in one step, because the front end writes into the same file."""
     os.write(1, f"{line}\n".encode())
 
 
 def entry_in(line: str) -> str | None:
-    """What the function wrote as an entry stays one, and gets a time."""
+    """An entry that the function wrote itself, with a time if it had none."""
     try:
         written = json.loads(line)
         if isinstance(written, dict) and "message" in written:

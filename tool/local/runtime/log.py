@@ -1,4 +1,4 @@
-"""The log of a function: an entry a line, as JSON."""
+"""The log of a function: one entry a line, as JSON."""
 
 import datetime
 import json
@@ -23,14 +23,14 @@ def now() -> str:
 
 
 def line(message: str, severity: str = "DEFAULT", trace: str = "") -> str:
-    """An entry of this moment, as it stands in the file."""
+    """An entry of this moment, as a line of the file."""
     of_call = {TRACE: trace} if trace else {}
     return json.dumps({"severity": severity, "time": now(), "message": message, **of_call})
 
 
 def note_of_pipe(revision: str) -> pathlib.Path:
-    """Names the pipe that an instance prints into. The front end does, too: so the lines come in the
-    order in which they were written."""
+    """The file that names the pipe an instance prints into. The front end prints into it, too, which
+    keeps the lines in order."""
     return STATE / "locks" / f"log.{revision}"
 
 
@@ -39,7 +39,7 @@ def note_pipe(revision: str, pipe: str) -> None:
 
 
 def pipe_of(revision: str) -> str:
-    """The pipe. Raises OSError; of a folder that was copied, the note is the other one's."""
+    """The pipe. Raises OSError, also in a copied folder, whose note names the original's pipe."""
     try:
         folder, pipe = json.loads(note_of_pipe(revision).read_text("utf-8"))
     except ValueError:
@@ -50,7 +50,7 @@ def pipe_of(revision: str) -> str:
 
 
 def entry(line: str) -> Entry:
-    """What a line of the file says; one that is no entry is a message itself."""
+    """The entry in a line of the file; a line that is not an entry is itself the message."""
     try:
         said = json.loads(line)
         time, severity, trace = (str(said.get(key, "")) for key in ("time", "severity", TRACE))

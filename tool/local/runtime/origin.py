@@ -1,4 +1,4 @@
-"""A function runs from a copy. What is said of its files names those that a person edits."""
+"""A function runs from a copy; messages about its files name the ones that you edit."""
 
 import json
 import os
@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 
 def roots(origin: str) -> tuple[str, str]:
-    """Where the files lie that a function is made of: its own, and shared/."""
+    """The folders of a function's files: its own, and shared/."""
     own = pathlib.Path(origin)
     beside = own.parent.parent if own.parent.name == "functions" else own
     return f"{own}/", f"{beside}/shared/"
 
 
 def named(text: str, folder: pathlib.Path, origin: str) -> str:
-    """A text with the paths of those files in place of their copies in `folder`."""
+    """The text with the paths of those files instead of their copies in `folder`."""
     if not origin or folder.name not in text:
         return text
     own, shared = roots(origin)
@@ -26,7 +26,7 @@ def named(text: str, folder: pathlib.Path, origin: str) -> str:
 
 
 def place(said: Sequence[str], origin: str) -> str:
-    """Where in those files a traceback ends: FILE line NUMBER, as of the function's folder; or ""."""
+    """Where in those files a traceback ends: FILE line NUMBER, relative to the function's folder; or ""."""
     own, shared = roots(origin)
     found = [re.search(r'File "(.+)", line (\d+)', line) for line in said]
     for match in reversed([match for match in found if match]):

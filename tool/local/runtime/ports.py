@@ -1,4 +1,4 @@
-"""Ports that are set aside: for a clone and a name the same ones again, where they are free."""
+"""Reserves ports: the same ones again for the same clone and name, if they are free."""
 
 import fcntl
 import functools
@@ -6,11 +6,11 @@ import os
 import socket
 import zlib
 
-FIRST, COUNT = 20000, 10000  # below the range from which connections take theirs
+FIRST, COUNT = 20000, 10000  # below the range that outgoing connections use
 
 
 def set_aside(what: str, taken: set[int]) -> int:
-    """A free port; the same for the same `what`, unless somebody else has it, or is about to."""
+    """A free port; the same for the same `what`, unless somebody else has it or is about to."""
     start = zlib.crc32(what.encode())
     for step in range(COUNT):
         port = FIRST + (start + step * 7) % COUNT
@@ -22,7 +22,7 @@ def set_aside(what: str, taken: set[int]) -> int:
 def is_free(port: int) -> bool:
     """Whether nobody uses it, or is about to. A free port is locked until this process ends."""
     try:
-        fcntl.lockf(locks(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)  # the byte of that number
+        fcntl.lockf(locks(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)  # the byte with the port's number
     except OSError:
         return False
     return not in_use(port)

@@ -1,8 +1,8 @@
-"""The processes of the local project: started, ended, and told apart from everybody else's.
+"""Starts and ends the processes of the local project, and tells them apart from all others.
 
 Each holds a lock on run/NAME for as long as it lives, and so do its children. A process id alone
-could, after a reboot, be that of a stranger. The one that keeps the others holds locks/keeper.NAME,
-too, and ends when its folder was moved or removed.
+could be a stranger's after a reboot. The process that keeps an instance also holds
+locks/keeper.NAME, and ends when its folder was moved or removed.
 """
 
 import contextlib
@@ -17,8 +17,8 @@ from tool.local import state
 from tool.local.state import ROOT, STATE
 
 READY_FD = int(os.environ.pop("READY_FD", -1))
-LOCK_FD = int(os.environ.pop("LOCK_FD", -1))  # what the children of a process have to inherit
-LOOKS = 2  # seconds between two looks whether the folder is still there
+LOCK_FD = int(os.environ.pop("LOCK_FD", -1))  # the children of a process have to inherit it
+LOOKS = 2  # seconds between two checks that the folder is still there
 
 
 def names() -> list[str]:
@@ -26,10 +26,10 @@ def names() -> list[str]:
 
 
 def hold(name: str) -> TextIOWrapper | None:
-    """The locked file of a process, or None where that process runs already."""
+    """The locked file of a process, or None if that process runs already."""
     (STATE / "run").mkdir(parents=True, exist_ok=True)
     file = open(STATE / "run" / name, "a+")
-    for _ in range(50):  # somebody may be looking whether it runs, at this very moment
+    for _ in range(50):  # somebody may be checking at this very moment whether it runs
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return file
@@ -46,13 +46,13 @@ def note(file: TextIOWrapper, pid: int) -> None:
 
 
 def is_here(name: str) -> bool:
-    """Whether what runs under this name was started for this folder, and not before it was moved."""
+    """Whether what runs under this name was started in this folder, not before it was moved."""
     lines = (state.text_of(STATE / "run" / name) or "").splitlines()
     return len(lines) < 2 or lines[1] == ascii(str(STATE))  # an older version noted no folder
 
 
 def is_where_it_was(name: str, lock: int) -> bool:
-    """Whether the file that a process has locked still stands in the folder that it was started for."""
+    """Whether the file that a process has locked is still in the folder that it was started for."""
     try:
         return os.path.samestat(os.stat(STATE / "run" / name), os.fstat(lock))
     except OSError:
@@ -60,7 +60,7 @@ def is_where_it_was(name: str, lock: int) -> bool:
 
 
 def keep(name: str) -> TextIOWrapper:
-    """Held by the process that keeps a function, and by none of its children."""
+    """A lock held by the process that keeps a function, but by none of its children."""
     (STATE / "locks").mkdir(parents=True, exist_ok=True)
     file = open(STATE / "locks" / f"keeper.{name}", "a")
     fcntl.flock(file, fcntl.LOCK_EX)
@@ -68,7 +68,7 @@ def keep(name: str) -> TextIOWrapper:
 
 
 def is_kept(name: str) -> bool:
-    """Whether the keeper is still there. Without it nobody reads what the function prints."""
+    """Whether the keeper is still there. Without it, nobody reads what the function prints."""
     try:
         with open(STATE / "locks" / f"keeper.{name}") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -80,7 +80,7 @@ def is_kept(name: str) -> bool:
 
 
 def note_ending(name: str) -> None:
-    """Called by a process that was told to end, and may take a while to."""
+    """Called by a process that was told to end and may take a while."""
     with contextlib.suppress(OSError), open(STATE / "run" / name, "a") as file:
         file.write("ending")
 
@@ -106,7 +106,7 @@ def running(name: str) -> bool:
 def start(name: str, *arguments: str, log: str | None = None) -> None:
     """Starts `tool/local/__main__.py ARGUMENT...` and returns when it says that it is ready.
 
-    Raises ChildProcessError if it ends before that. What it prints goes to logs/LOG.log.
+    Raises ChildProcessError if it ends before that. Its output goes to logs/LOG.log.
     """
     import subprocess  # slow to load, and most commands of a deploy start nothing
 
@@ -147,7 +147,7 @@ def pid_of(name: str) -> int | None:
     try:
         return int((STATE / "run" / name).read_text().split()[0])
     except (FileNotFoundError, ValueError, IndexError):
-        return None  # it has just been started, or is gone this moment
+        return None  # it has just been started, or has just ended
 
 
 def send(name: str, number: signal.Signals) -> None:
@@ -161,7 +161,7 @@ def send(name: str, number: signal.Signals) -> None:
 
 def stop(name: str, patience: float = 10) -> None:
     """Ends the process with all its children, and returns when they are gone."""
-    send(name, signal.SIGQUIT)  # at once, without waiting for what is being answered
+    send(name, signal.SIGQUIT)  # at once, without waiting for calls in progress
     wait_or_kill(name, patience)
     (STATE / "run" / name).unlink(missing_ok=True)
 
@@ -184,7 +184,7 @@ def wait(name: str) -> None:
 
 
 def wait_or_kill(name: str, patience: float) -> None:
-    """Waits for a process that is just ending; where it does not end by itself, it is ended."""
+    """Waits for a process that is ending, and kills it if it does not end by itself."""
     import threading  # slow to load, and most commands of a deploy end nothing
 
     if pid := pid_of(name):

@@ -21,17 +21,17 @@ def folder(name: str) -> pathlib.Path:
 
 
 def command(revision: Revision) -> list[str]:
-    # Not by the script's first line, which a long path or a copied clone can make wrong.
+    # Not through the script's first line, which a long path or a copied clone can break.
     programs = pathlib.Path(revision.environment) / "bin"
     return [str(programs / "python"), str(programs / "functions-framework")]
 
 
 def environment(revision: Revision, port: int, home: str) -> dict[str, str]:
-    """What a function finds in its environment: as in the cloud, and nothing of this shell's."""
+    """The environment of a function: as in the cloud, with nothing from this shell."""
     metadata = services.service(revision.service).metadata_host
     return {
         "PATH": f"{revision.environment}/bin:/usr/local/bin:/usr/bin:/bin",
-        "HOME": home,  # short, for gunicorn has a socket there, whose path has a limit
+        "HOME": home,  # short, because gunicorn has a socket there, and its path has a limit
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "TRUE",
         "HOST": "127.0.0.1",
@@ -43,9 +43,9 @@ def environment(revision: Revision, port: int, home: str) -> dict[str, str]:
         "FUNCTION_SIGNATURE_TYPE": "http",
         "LOG_EXECUTION_ID": "true",
         "CLOUD_RUN_TIMEOUT_SECONDS": str(revision.timeout),
-        # In the cloud the front end has another address than this one, which gunicorn trusts.
+        # In the cloud, the front end's address is not 127.0.0.1, which gunicorn trusts.
         "FORWARDED_ALLOW_IPS": "192.0.2.1",
-        # Where Google's libraries look for the metadata server, and where they ask whether it is there.
+        # Where Google's libraries look for the metadata server, and where they check that it is there.
         "GCE_METADATA_HOST": metadata,
         "GCE_METADATA_IP": metadata,
         **revision.variables,
@@ -54,7 +54,7 @@ def environment(revision: Revision, port: int, home: str) -> dict[str, str]:
 
 
 def secret(which: SecretVersion, email: str) -> str:
-    """The value of a secret, which the account must be allowed to read, as in the cloud."""
+    """The value of a secret, if the account may read it, as in the cloud."""
     name = which.name
     if not policies.allowed(roles.SECRET, accounts.account(email), f"secret.{name}"):
         denied = f"Permission denied on secret: {name} for Revision service account {email}."
@@ -69,20 +69,20 @@ def secret(which: SecretVersion, email: str) -> str:
             f"the secret {name} has no value here: write it into {SECRETS / name}"
         ) from None
     if b"\0" in content:
-        raise StartFailed(f"the secret {name} holds a zero byte, which no variable can hold")
-    return os.fsdecode(content)  # byte for byte: a newline at its end is a part of it
+        raise StartFailed(f"the secret {name} contains a zero byte, which no variable can contain")
+    return os.fsdecode(content)  # byte for byte: a newline at the end is part of it
 
 
 def start(revision: Revision) -> int:
     """Starts a revision and returns its port. Raises StartFailed."""
-    from tool.local.runtime import ports  # slow to load, and most commands do without it
+    from tool.local.runtime import ports  # slow to load, and most commands do not need it
 
     file = STATE / "logs" / f"{revision.service}.log"
     written = file.stat().st_size if file.exists() else 0
     if not pathlib.Path(revision.environment, "bin").is_dir():
-        raise StartFailed(f"what was installed for it is no longer in {revision.environment}")
+        raise StartFailed(f"its installed packages are no longer in {revision.environment}")
     port = ports.set_aside(f"{STATE} {revision.name}", set())
-    environment(revision, port, "")  # names a secret that is missing, before anything is started
+    environment(revision, port, "")  # raises for a missing secret before anything is started
     try:
         processes.start(revision.name, "instance", revision.name, str(port), log=revision.service)
     except ChildProcessError:
@@ -94,12 +94,12 @@ def start(revision: Revision) -> int:
 
 
 def start_log(service: str) -> pathlib.Path:
-    """What a revision said that did not start, as a person reads it."""
+    """The file with the output of a revision that did not start, as plain text."""
     return STATE / "logs" / f"{service}.start.log"
 
 
 def said_since(log_file: pathlib.Path, written: int) -> list[str]:
-    """The lines that a process said since its log was that long."""
+    """The lines that a process has written since its log was that long."""
     with open(log_file, "rb") as file:
         file.seek(written)
         entries = map(log.entry, file.read().decode("utf-8", "replace").splitlines())
@@ -107,13 +107,13 @@ def said_since(log_file: pathlib.Path, written: int) -> list[str]:
 
 
 def last_of(said: list[str]) -> str:
-    """What a process said last, before it ended: of a traceback, the line with the error."""
-    last = said[-1].strip() if said else "it ended without a word"
+    """The last line that a process wrote before it ended: of a traceback, the line with the error."""
+    last = said[-1].strip() if said else "it ended without any output"
     return last.removeprefix("functions_framework.exceptions.")
 
 
 def serve(revision: Revision, port: int, timeout: int | None) -> None:
-    """From now on the front end sends the calls to this one. Its predecessor ends what it has begun."""
+    """Sends the calls to this revision from now on. Its predecessor finishes what it has begun."""
     service = services.service(revision.service)
     serving = Serving(revision.name, port, revision.places, timeout)
     services.put(service.but(serving=serving))
@@ -122,7 +122,7 @@ def serve(revision: Revision, port: int, timeout: int | None) -> None:
 
 
 def is_up(service: Service) -> bool:
-    """Whether the process that serves runs, and is not just ending."""
+    """Whether the process that serves runs and is not about to end."""
     from tool.local.runtime import ports
 
     serving = service.serving
@@ -134,7 +134,7 @@ def is_up(service: Service) -> bool:
 
 
 def bring_back(name: str) -> str:
-    """Starts what should serve and does not run any more, for example after a reboot; says so."""
+    """Starts a function that should serve but no longer runs, for example after a reboot; says so."""
     service = services.service(name)
     if not service.serving or is_up(service):
         return ""
@@ -142,11 +142,11 @@ def bring_back(name: str) -> str:
         start_and_serve(service.serving.revision)
     except StartFailed as error:
         return f"{name} does not start again: {error}"
-    return f"{name} did not run any more, and was started again"
+    return f"{name} was no longer running, and was started again"
 
 
 def start_and_serve(name: str) -> None:
-    """Starts a revision that was made before, and has it get the calls. Raises StartFailed."""
+    """Starts an existing revision, and sends it the calls. Raises StartFailed."""
     processes.wait_or_kill(name, PATIENCE)
     revision = services.revision(name)
     if not revision:
@@ -171,9 +171,9 @@ def forget(name: str) -> None:
 
 
 def clear(service: Service) -> None:
-    """Removes revisions that have ended, but for three to go back to.
+    """Removes revisions that have ended, except three to go back to.
 
-    One that runs and is not called is told to end: its deploy was cut short once it listened.
+    One that runs without getting calls is told to end: its deploy was cut short after it listened.
     """
     needed = {service.ready, service.serving.revision if service.serving else ""}
     others = [r for r in services.revisions_of(service.name) if r.name not in needed]

@@ -66,7 +66,7 @@ def test_a_folder_of_somebody_else_is_neither_used_nor_removed(toy, tmp_path):
     for verb in ("deploy", "destroy"):
         result = run(DEPLOY_SH, f"--app={toy}", verb, "--local", env=env)
         assert result.returncode == 1
-        assert "holds precious, which is not the local project's" in result.stderr
+        assert "contains precious, which is not the local project's" in result.stderr
     assert (precious / "precious").read_text() == "mine"
 
 

@@ -130,7 +130,7 @@ def test_what_was_killed_is_put_right_by_the_next_deploy(deployed, which):
         assert found.returncode == 1 and "is not ready" in found.stdout
     said = succeeded(deployed.deploy_sh())
     assert RIGHT in said.stdout
-    restarted = "front did not run any more, and was started again" in said.stdout + said.stderr
+    restarted = "front was no longer running, and was started again" in said.stdout + said.stderr
     assert restarted == (which in ("the keeper", "the master"))
     assert len(running(deployed.state)) >= 10
 

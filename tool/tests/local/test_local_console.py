@@ -63,8 +63,8 @@ def test_a_refused_call_shows_what_is_missing_and_the_command_lets_it_in(console
     "headers, outcome, why",
     [
         ({}, "no token", "no token came, and inner does not let in everyone"),
-        ({"Authorization": "Bearer a.b.c"}, "bad token", "the token does not hold: it is no token that can be read"),
-        ({"Authorization": "Basic x"}, "bad token", "the token does not hold: it is not a bearer token"),
+        ({"Authorization": "Bearer a.b.c"}, "bad token", "the token is not valid: it cannot be read as a token"),
+        ({"Authorization": "Basic x"}, "bad token", "the token is not valid: it is not a bearer token"),
     ],
 )
 def test_why_a_token_did_not_count_is_said_and_the_token_is_not(console, inner, headers, outcome, why):

@@ -163,7 +163,7 @@ def test_a_zero_byte_in_a_secret_is_named(grouped):
     binding = f"--member={grouped.member('shared')} --role=roles/secretmanager.secretAccessor"
     grouped.gcloud(f"secrets add-iam-policy-binding zero {binding}")
     refused = grouped.deploy("shared", "def echo(r): pass", "--set-secrets=KEY=zero:latest")
-    assert refused.returncode == 1 and "the secret zero holds a zero byte" in refused.stderr
+    assert refused.returncode == 1 and "the secret zero contains a zero byte" in refused.stderr
 
 
 # ---- logs

@@ -169,7 +169,7 @@ def test_a_folder_of_somebody_else_is_neither_used_nor_removed(other):
     for words in (("up", "local-project", "us-central1", "inner"), ("down",)):
         result = other.tool(*words)
         assert result.returncode == 1
-        assert "holds precious, which is not the local project's" in result.stderr
+        assert "contains precious, which is not the local project's" in result.stderr
     assert (other.state / "precious").read_text() == "mine"
 
 
