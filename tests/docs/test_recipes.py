@@ -19,7 +19,7 @@ from tool.testing import ROOT, run, succeeded
 RECIPES = (ROOT / "docs" / "recipes.md").read_text()
 CHANGES, HOW_DO_I = RECIPES.split("\n## How do I …?\n")
 QUESTIONS = re.findall(r"^### (.+)", HOW_DO_I, re.M)
-HEADINGS = [h for h in re.findall(r"^\*\*(.+?)\*\*", CHANGES, re.M) if h != "Before each of them"]
+HEADINGS = [h for h in re.findall(r"^\*\*(.+?)\*\*", CHANGES, re.M) if h != "Before any of these changes"]
 
 
 def steps(heading):
@@ -146,7 +146,7 @@ def test_after_a_recipe_the_tests_are_green(recipes, clone, full):
     """Of the real fork all tests run, the tool's included; of the others the app's, or all with --full."""
     if recipes == ["Start your own app"]:
         (clone.root / ".venv").unlink()  # on a machine of its own: nothing of this app is installed there
-    follow("Before each of them", clone)
+    follow("Before any of these changes", clone)
     for heading in recipes:
         follow(heading, clone)
         if heading in SEEN:
