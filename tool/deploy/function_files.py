@@ -48,7 +48,7 @@ def wrong_flags(flags: list[str], where: str) -> Iterable[str]:
         elif name in NOT_YOURS:
             yield f"{name} {NOT_YOURS[name]}"
         elif name in VARIABLES.split():
-            yield f"variables belong in {where}/variables"
+            yield f"variables stand in {where}/variables"
         elif name in SECRETS.split():
             yield f"write --set-secrets instead of {name}: a function reads exactly what it names"
         elif re.match(r"--[a-z0-9-]+\s", line):

@@ -212,7 +212,7 @@ def holder(token: str, audiences: list[str], issuer: str = ISSUER) -> Account | 
     if not is_signed_by(certificate, found):
         raise ValueError("its signature is wrong")
     if claims.get("iss") != issuer or claims.get("aud") not in audiences:
-        raise ValueError("its issuer or audience is wrong")
+        raise ValueError("of another issuer, or for another audience")
     begins, issued, ends = claims.get("nbf", 0), claims.get("iat", ""), claims.get("exp", "")
     if not (is_time(begins) and is_time(issued) and is_time(ends)):
         raise ValueError("its times are not numbers")

@@ -61,7 +61,7 @@ async def lock(check: bool) -> int:
     if check:
         stale = [lock for lock in locks() if is_stale(lock)]
         for old in stale:
-            error(f"{old.file} does not match {old.wanted}. Run ./deploy.sh lock")
+            error(f"{old.file} is not the lock of {old.wanted}. Run ./deploy.sh lock")
         return 1 if stale else 0
     for one in locks():
         await make(one)
@@ -79,7 +79,7 @@ def stale_of_app() -> list[str]:
     """A sentence for each lock of the app that is out of date. A lock without a checksum was not made by
     this tool, and is left alone."""
     return [
-        f"{one.file} does not match {one.wanted}: what that adds is not installed. Run ./deploy.sh lock"
+        f"{one.file} is not the lock of {one.wanted}: what that adds is not installed. Run ./deploy.sh lock"
         for one in locks()
         if (one.file == ROOT_LOCK or one.file.parts[0] == "functions")
         and one.file.exists() and SUM in one.file.read_text("utf-8", "replace") and is_stale(one)

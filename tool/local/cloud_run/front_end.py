@@ -144,7 +144,7 @@ class FrontEnd:
         try:
             answer = await forwarding.ask(self.session, request, f"127.0.0.1:{port}", headers)
         except aiohttp.ClientConnectorError:
-            await self.log("The function is not running. Run ./deploy.sh --local", request)
+            await self.log("The function does not run. Run ./deploy.sh --local", request)
             return page(503)
         except (aiohttp.ClientError, ConnectionError):
             if request.content.exception():  # the client sent a malformed body

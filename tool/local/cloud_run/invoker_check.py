@@ -33,7 +33,7 @@ LACKS_PERMISSION = (
 # What tokens.holder raises.
 REASONS = (
     "it is not a bearer token", "it is not signed with a key of this project", "its signature is wrong",
-    "its issuer or audience is wrong", "its times are not numbers", "it is not valid now", "it names nobody",
+    "of another issuer, or for another audience", "its times are not numbers", "it is not valid now", "it names nobody",
 )  # fmt: skip
 
 

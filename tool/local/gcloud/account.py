@@ -85,7 +85,7 @@ def config_set(args: Namespace) -> None:
     name = full_name(args.PROPERTY)
     only = fixed().get(name, args.VALUE)
     if only != args.VALUE:
-        raise Failed(f"{name} of the local project is {only}, and cannot be changed")
+        raise Failed(f"{name} of the local project is {only}, and cannot be another")
     state.write("config", {**(state.read("config") or {}), name: args.VALUE})
     print(f"Updated property [{name}].", file=sys.stderr)
 

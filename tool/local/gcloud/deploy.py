@@ -37,7 +37,7 @@ def deploy(args: Namespace) -> None:
         raise Failed(f"Invalid service name [{args.SERVICE}]")
     service = services.service(args.SERVICE)
     if not service.port:
-        raise Failed(f"no port is reserved for {args.SERVICE}. Run ./deploy.sh --local")
+        raise Failed(f"no port is set aside for {args.SERVICE}. Run ./deploy.sh --local")
     say_what_has_no_effect(args)
     flags = flags_in(args)
     with state.locked(f"service.{service.name}"):

@@ -25,7 +25,7 @@ def conditions(service: Service) -> list[dict[str, Json]]:
     alive = latest and revisions.is_up(service)
     problem = service.problem
     if latest:
-        problem = f"{service.name} is not running. Run ./deploy.sh --local"
+        problem = f"{service.name} does not run. Run ./deploy.sh --local"
     return [
         filled(
             {

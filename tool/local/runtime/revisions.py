@@ -108,7 +108,7 @@ def said_since(log_file: pathlib.Path, written: int) -> list[str]:
 
 def last_of(said: list[str]) -> str:
     """The last line that a process wrote before it ended: of a traceback, the line with the error."""
-    last = said[-1].strip() if said else "it ended without any output"
+    last = said[-1].strip() if said else "it ended without a word"
     return last.removeprefix("functions_framework.exceptions.")
 
 

@@ -134,7 +134,7 @@ def test_an_added_function_rebuilds_itself_and_its_callers_alone(deployed):
         ("flags", "--allow-unauthenticated", "write that into trust-map"),
         ("flags", "--no-invoker-iam-check", "write that into trust-map"),
         ("flags", "--service-account=x", "--service-account is set by deploy.sh"),
-        ("flags", "--set-env-vars=A=1", "variables belong in functions/front/variables"),
+        ("flags", "--set-env-vars=A=1", "variables stand in functions/front/variables"),
         ("variables", "A", "functions/front/variables: 'A' is not NAME=value"),
         (
             "variables",

@@ -53,6 +53,6 @@ def test_a_lock_that_is_not_the_one_of_its_requirements_is_named(deployed):
     (function / "requirements.in").write_text("iniconfig\n")
     (function / "requirements.txt").write_text("pluggy==1\n# checksum 1\n")
     said = succeeded(deployed.deploy_sh()).stderr
-    assert "functions/front/requirements.txt does not match functions/front/requirements.in" in said
+    assert "functions/front/requirements.txt is not the lock of functions/front/requirements.in" in said
     (function / "requirements.txt").write_text("pluggy==1\n")  # of another tool
-    assert "does not match" not in succeeded(deployed.deploy_sh()).stderr
+    assert "is not the lock of" not in succeeded(deployed.deploy_sh()).stderr

@@ -43,7 +43,7 @@ def works(local):
             "",
             "is expected to contain a function named 'entry'",
         ),
-        ("import os\nos._exit(3)\n", "", "port: it ended without any output"),
+        ("import os\nos._exit(3)\n", "", "port: it ended without a word"),
         (
             GOOD,
             "flask==3.0.3\nwerkzeug<2\n",
@@ -251,7 +251,7 @@ def test_a_dead_function_is_not_ready_and_up_brings_it_back(local, works):
     shown = json.loads(local.gcloud("run services describe works REGION --format=json"))
     assert shown["status"]["conditions"][0]["status"] == "False"
     assert (
-        "works is not running. Run ./deploy.sh --local" in shown["status"]["conditions"][0]["message"]
+        "works does not run. Run ./deploy.sh --local" in shown["status"]["conditions"][0]["message"]
     )
     local.up()
     assert call(works).text == "good"

@@ -319,7 +319,7 @@ def test_a_region_that_is_set_need_not_be_given(local):
         )
     finally:
         local.gcloud("config unset run/region")
-    assert "and cannot be changed" in local.refused("config set project elsewhere")
+    assert "and cannot be another" in local.refused("config set project elsewhere")
 
 
 def test_apis_are_enabled_once(local):
@@ -426,7 +426,7 @@ def test_a_log_is_followed(local):
         ("projects describe elsewhere", 1, "does not have permission to access"),
         ("run services remove-iam-policy-binding closed REGION --role=roles/run.invoker --member=allUsers", 1, "not found"),
         ("auth print-identity-token --impersonate-service-account=x@y.example", 1, "iam.serviceAccounts.getAccessToken"),
-        ("run deploy unknown REGION --source=. --function=f --service-account=x@y.example", 1, "no port is reserved for unknown"),
+        ("run deploy unknown REGION --source=. --function=f --service-account=x@y.example", 1, "no port is set aside for unknown"),
     ],
 )  # fmt: skip
 def test_a_command_that_makes_no_sense_is_refused_in_one_line(local, line, status, message):

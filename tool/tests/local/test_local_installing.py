@@ -126,7 +126,7 @@ def test_a_lock_that_is_stale_is_named_without_network(copy):
     (copy / "requirements.txt").write_text("iniconfig==2.3.1\n")
     checked = lock(copy, "--check", UV_OFFLINE="1")
     assert checked.returncode == 1
-    assert "requirements.txt does not match requirements.in. Run ./deploy.sh lock\n" in checked.stderr
+    assert "requirements.txt is not the lock of requirements.in. Run ./deploy.sh lock\n" in checked.stderr
 
 
 def test_locks_hold_what_goes_together(copy):
