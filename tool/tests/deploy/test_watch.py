@@ -31,7 +31,11 @@ class Watched(Local):
         pytest.fail(f"it ended: {said}")
 
     def save(self, name, content):
-        (self.app / name).write_text(content)
+        """At one stroke, as most editors do: a file that is being written would be a save of its own."""
+        file = self.app / name
+        new = file.with_name(f".{file.name}.new")
+        new.write_text(content)
+        new.replace(file)
 
     def answer(self, name="front", token=True):
         you = self.gcloud("auth print-identity-token").stdout.strip()
@@ -134,6 +138,7 @@ def test_a_saved_environment_is_deployed(watched):
 
 def test_a_saved_secret_makes_a_new_revision(watched):
     flags = (watched.app / "functions/front/flags").read_text()
+    (watched.app / "environments").mkdir(exist_ok=True)
     watched.save("environments/local", "MINE=1\nsecret token=first\n")
     watched.save("functions/front/flags", f"{flags}\n--set-secrets=TOKEN=token:latest\n")
     watched.until("front is deployed")
