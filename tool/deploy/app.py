@@ -90,7 +90,7 @@ class App(NamedTuple):
     prefix: str
     functions: tuple[Function, ...]
     only: tuple[str, ...] = ()  # the functions to deploy; none: all
-    missing: tuple[str, ...] = ()  # what is said of names in trust-map that have no value
+    missing: tuple[str, ...] = ()  # errors about names in trust-map that have no value
 
     @property
     def chosen(self) -> tuple[Function, ...]:

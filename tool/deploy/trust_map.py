@@ -20,7 +20,7 @@ class Line(NamedTuple):
     name: str
     invoked_by: tuple[str, ...]
     may_use: tuple[str, ...]
-    missing: tuple[str, ...] = ()  # what is said of each $NAME in it that has no value
+    missing: tuple[str, ...] = ()  # an error for each $NAME in it that has no value
 
 
 SAMPLE = "sample"  # the name of an app whose trust-map gives none

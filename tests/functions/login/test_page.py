@@ -77,7 +77,7 @@ class Page:
         self.press("Log in")
 
     def step(self, name):
-        """Chooses the form that stands beside the map."""
+        """Chooses the form beside the map."""
         self.tab.get_by_role("button", name=name).click()
 
     def search(self):

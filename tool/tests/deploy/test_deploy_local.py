@@ -234,7 +234,7 @@ BROWSER = f"projects {{}}-iam-policy-binding local-project --member=user:zoe@exa
 
 @pytest.fixture
 def opened(deployed):
-    """eve may call closed in several ways, and so may whoever calls front, through its code."""
+    """eve may call closed in several ways, and callers of front may, through its code."""
     front = "serviceAccount:front-sa@local-project.iam.gserviceaccount.com"
     lines = [
         *EVES, BROWSER,
