@@ -399,13 +399,15 @@ def console():
 
 @contextlib.contextmanager
 def watched(page):
-    """The console's page is open: its events are read by a process of their own."""
-    reader = subprocess.Popen(["curl", "-sN", f"{page}/events"], stdout=subprocess.DEVNULL)
+    """What the console's page does while it is open: it reads the events, and the map twice a second."""
+    asks = (f"{page}/events",), ("--rate", "2/s", f"{page}/map?[1-10000]")
+    readers = [subprocess.Popen(["curl", "-sN", *ask], stdout=subprocess.DEVNULL) for ask in asks]
     try:
         yield
     finally:
-        reader.kill()
-        reader.wait()
+        for reader in readers:
+            reader.kill()
+            reader.wait()
 
 
 def appearing(call, page):

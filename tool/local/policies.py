@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from tool.local import accounts, roles, state
 from tool.local.accounts import Account
@@ -110,9 +110,10 @@ def role(name: str) -> Role | None:
 
 
 class Grant(Record):
-    """The binding that gives a permission, and the resource whose policy it is in."""
+    """What gives a permission: a member of a binding in the policy of a resource."""
 
     role: str
+    member: str  # as the policy writes it, for example a group
     resource: str
 
 
@@ -125,11 +126,17 @@ def grant(permission: str, account: Account | None, *resources: str) -> Grant | 
     """The first binding that gives the account the permission, if there is one."""
     wanted = accounts.names_of(account)
     for resource in (*resources, PROJECT):
-        for binding in (policy(resource) or Policy()).in_effect:
-            named = wanted & {member.lower() for member in binding.members}
-            if named and holds(binding.role, permission):
-                return Grant(binding.role, resource)
+        for found in grants(permission, resource):
+            if found.member.lower() in wanted:
+                return found
     return None
+
+
+def grants(permission: str, resource: str) -> Iterator[Grant]:
+    """What the policy of this resource grants, to anybody."""
+    for binding in (policy(resource) or Policy()).in_effect:
+        if holds(binding.role, permission):
+            yield from (Grant(binding.role, member, resource) for member in binding.members)
 
 
 def holds(name: str, permission: str) -> bool:

@@ -7,11 +7,11 @@ token, no query and no body.
 import asyncio
 import collections
 import contextlib
-import itertools
 import json
 from collections.abc import Iterator
 
 from tool.local.cloud_run.invoker_check import Outcome
+from tool.local.policies import Grant
 from tool.local.records import Record
 from tool.local.state import STATE
 
@@ -22,12 +22,11 @@ LOG = STATE / "logs" / "requests.log"
 class Call(Record):
     """One call. What the caller chose (method, path) is kept as it came."""
 
-    number: int
     time: str  # when it came, in UTC
     outcome: Outcome
     caller: str  # the principal; "": nobody in particular
-    detail: str  # why a token is not valid; the role that let a call in
-    resource: str  # the resource whose policy has that role
+    detail: str  # why a token is not valid, or the platform serves nothing there
+    grant: Grant | None  # what let it in
     function: str
     method: str
     path: str  # without the query
@@ -35,38 +34,36 @@ class Call(Record):
     by_function: bool  # or answered by the platform
     milliseconds: float
     trace: str
-    span: str  # of this call
+    span: str  # of this call, and of no other
     parent: str  # the span of the call that led to it, if any
     measured: bool = False  # made by deploy.sh verify
+
+    @property
+    def is_let_in(self) -> bool:
+        return self.outcome in (Outcome.LET_IN, Outcome.CHECK_IS_OFF)
 
 
 class Calls:
     def __init__(self) -> None:
         self.kept = collections.deque[Call](read(), maxlen=KEPT)
-        self._lines = collections.deque[str](map(line, self.kept), maxlen=KEPT)
-        self.changed = asyncio.Event()
-        self._number = self.kept[-1].number if self.kept else 0
+        self.noted = len(self.kept)  # so far, also those that are not kept any more
+        self.changed = asyncio.Event()  # until the next call; then there is another event
 
-    def next_number(self) -> int:
-        self._number += 1
-        return self._number
-
-    def after(self, number: int) -> list[str]:
-        """The calls after the one with this number, each as JSON."""
-        new = itertools.takewhile(lambda call: call.number > number, reversed(self.kept))
-        return list(itertools.islice(self._lines, len(self.kept) - sum(1 for _ in new), None))
+    def after(self, number: int) -> list[Call]:
+        """The calls that were noted after this many, as far as they are kept."""
+        return list(self.kept)[max(0, len(self.kept) - (self.noted - number)) :]
 
     def note(self, call: Call) -> None:
         self.kept.append(call)
-        self._lines.append(text := line(call))
+        self.noted += 1
         self.changed.set()
-        self.changed = asyncio.Event()  # for those who wait for the next one
+        self.changed = asyncio.Event()
         with contextlib.suppress(OSError), open(LOG, "a", encoding="utf-8") as file:
-            print(text, file=file)
+            print(as_json(call), file=file)
 
 
-def line(call: Call) -> str:
-    return json.dumps(call.as_dict())
+def as_json(content: object) -> str:
+    return json.dumps(content, default=Record.as_dict)
 
 
 def read() -> Iterator[Call]:
@@ -76,8 +73,8 @@ def read() -> Iterator[Call]:
     except OSError:
         return
     for text in lines:
-        with contextlib.suppress(ValueError, TypeError):
+        with contextlib.suppress(ValueError, TypeError, LookupError):
             content = json.loads(text)
-            call = Call.of(content | {"outcome": Outcome(content["outcome"])})
-            if call:
+            typed = {"outcome": Outcome(content["outcome"]), "grant": Grant.of(content["grant"])}
+            if call := Call.of(content | typed):
                 yield call

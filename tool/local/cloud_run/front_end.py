@@ -84,10 +84,9 @@ class FrontEnd:
         """Records a call for the console and the request log."""
         verdict, trace = request["verdict"], request["trace"]
         call = Call(
-            self.calls.next_number(), came, verdict.outcome, verdict.caller, verdict.detail,
-            verdict.resource, self.name, request.method, request.raw_path.partition("?")[0], status,
-            request["by_function"], round(seconds * 1000, 1), trace.id, trace.span, trace.parent,
-            asks_to_verify(request),
+            came, verdict.outcome, verdict.caller, verdict.detail, verdict.grant, self.name,
+            request.method, request.raw_path.partition("?")[0], status, request["by_function"],
+            round(seconds * 1000, 1), trace.id, trace.span, trace.parent, asks_to_verify(request),
         )  # fmt: skip
         self.calls.note(call)
 

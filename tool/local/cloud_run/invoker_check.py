@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 from tool.local import policies, roles, tokens
 from tool.local.cloud_run.forwarding import Headers
+from tool.local.policies import Grant
 from tool.local.records import Record
 from tool.local.services import Ingress, Service
 
@@ -61,8 +62,8 @@ class Verdict(Record):
     outcome: Outcome
     refusal: Refusal | None = None
     caller: str = ""  # the principal; "": nobody in particular
-    detail: str = ""  # what is wrong with the token or the address; or the role that lets in
-    resource: str = ""  # the resource whose policy has that role
+    detail: str = ""  # what is wrong with the token or the address
+    grant: Grant | None = None  # what lets in
 
 
 def verdict(service: Service, path: str, headers: Headers) -> Verdict:
@@ -81,7 +82,7 @@ def verdict(service: Service, path: str, headers: Headers) -> Verdict:
     if service.open:
         return Verdict(Outcome.CHECK_IS_OFF)
     if grant := policies.grant(roles.INVOKE, None, service.name):
-        return let_in(grant, "", service)
+        return Verdict(Outcome.LET_IN, grant=grant)
 
     # Only this header is checked; the other one passes unchanged.
     header = "X-Serverless-Authorization"
@@ -107,17 +108,11 @@ def verdict(service: Service, path: str, headers: Headers) -> Verdict:
     if not (grant := policies.grant(roles.INVOKE, account, service.name)):
         return Verdict(Outcome.NO_BINDING, Refusal(403, LACKS_PERMISSION), caller)
     headers[header] = f"{scheme} {token.rpartition('.')[0]}.{REMOVED}"
-    return let_in(grant, caller, service)
+    return Verdict(Outcome.LET_IN, None, caller, grant=grant)
 
 
 def nowhere(why: str) -> Verdict:
     return Verdict(Outcome.NOWHERE, Refusal(404), detail=why)
-
-
-def let_in(grant: policies.Grant, caller: str, service: Service) -> Verdict:
-    of_service = grant.resource == service.name
-    resource = f"service {service.name}" if of_service else "the project"
-    return Verdict(Outcome.LET_IN, None, caller, grant.role, resource)
 
 
 def reason_of(error: ValueError) -> str:

@@ -16,16 +16,6 @@ from tool.local.runtime import log
 from tool.local.runtime.log import Entry
 from tool.local.state import STATE
 
-
-def entries(name: str) -> list[Entry]:
-    try:
-        lines = (STATE / "logs" / f"{name}.log").read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return []
-    found = (log.entry(line) for line in lines)
-    return [entry for entry in found if entry.message.strip()]
-
-
 Timed = TypeVar("Timed", Entry, Call)
 
 
@@ -47,7 +37,7 @@ def shown(entry: Entry) -> str:
 @command("run services logs read", "SERVICE", "--region?", "--limit", "--freshness")
 def read_logs(args: Namespace) -> object:
     service_of(args.SERVICE)
-    found = fresh(entries(args.SERVICE), args.freshness)
+    found = fresh(log.entries(args.SERVICE), args.freshness)
     lines = [shown(entry) for entry in found[-int(args.limit or 100) :]]
     return "\n".join(lines) if lines else None
 
@@ -78,7 +68,7 @@ def read_all_logs(args: Namespace) -> object:
     if args.order not in (None, "asc", "desc"):
         raise Failed(f"--order is asc or desc, not {args.order}")
     names = [service.name for service in services.deployed()]
-    found = [as_entry(e, name) for name in names for e in fresh(entries(name), args.freshness)]
+    found = [as_entry(e, name) for name in names for e in fresh(log.entries(name), args.freshness)]
     calls = [call for call in fresh(list(read()), args.freshness) if call.function in names]
     found += map(as_request, calls)
     found = [entry for entry in found if all(term.fits(entry) for term in terms)]

@@ -57,3 +57,13 @@ def entry(line: str) -> Entry:
         return Entry(str(said["message"]), time, severity or "DEFAULT", trace)
     except (ValueError, TypeError, KeyError, AttributeError):
         return Entry(line)
+
+
+def entries(name: str, containing: str = "") -> list[Entry]:
+    """What this function has logged, in lines that contain this text."""
+    try:
+        lines = (STATE / "logs" / f"{name}.log").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+    found = (entry(line) for line in lines if containing in line)
+    return [entry for entry in found if entry.message.strip()]

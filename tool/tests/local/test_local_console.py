@@ -32,6 +32,7 @@ def newest(console):
 def test_a_call_that_is_let_in_shows_its_binding_and_what_would_end_it(console, local, inner, token):
     assert call(inner, token, "/some/path?secret=question", "POST", data="body").status_code == 200
     found = newest(console)
+    assert found["grant"] == {"role": "roles/run.invoker", "member": local.member("outer"), "resource": "inner"}
     assert (found["caller"], found["function"]) == (local.member("outer"), "inner")
     assert (found["method"], found["path"], found["status"]) == ("POST", "/some/path", 200)
     assert found["outcome"] == "let in" and found["by_function"] and found["milliseconds"] > 0
@@ -51,12 +52,62 @@ def test_a_refused_call_shows_what_is_missing_and_the_command_lets_it_in(console
         local.gcloud(found["command"].removeprefix("gcloud "))
         assert call(inner, token).status_code == 200
         assert newest(console)["outcome"] == "let in"
-        edge = {"caller": "closed", "function": "inner", "allowed": True, "last_let_in": True}
-        assert edge in requests.get(f"{console}/map", timeout=20).json()["edges"]
+        assert edge(console, "closed") == {"allowed": True, "last_let_in": True}
     finally:
         local.put_out(local.member("closed"), "inner")
-    [edge] = [e for e in requests.get(f"{console}/map", timeout=20).json()["edges"] if e["caller"] == "closed"]
-    assert not edge["allowed"]
+    assert edge(console, "closed") == {"allowed": False, "last_let_in": True}
+
+
+def test_who_is_let_in_as_a_member_of_a_group_sees_the_binding_of_the_group(console, local, inner):
+    token, group = local.token("closed", inner), "group:friends@example.com"
+    file = local.state.parent / ".groups" / "friends@example.com"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(local.member("closed") + "\n")
+    local.let_in(group, "inner")
+    try:
+        assert call(inner, token).status_code == 200
+        found = newest(console)
+        assert found["why"].startswith(f"{local.member('closed')} may call inner (as {group}), by the binding of")
+        assert edge(console, "closed") == {"allowed": True, "last_let_in": True}
+        assert edge(console, group) == {"allowed": True, "last_let_in": None}
+        local.gcloud(found["command"].removeprefix("gcloud "))
+        assert call(inner, token).status_code == 403
+        assert edge(console, "closed") == {"allowed": False, "last_let_in": False}
+    finally:
+        file.unlink()
+        local.gcloud(
+            f"run services remove-iam-policy-binding inner REGION --member={group} --role=roles/run.invoker", check=False
+        )
+
+
+def test_a_binding_of_the_project_lets_in_at_every_function(console, local, inner):
+    token, member = local.token("closed", inner), local.member("closed")
+    change = f"iam-policy-binding local-project --member={member} --role=roles/run.invoker"
+    local.gcloud(f"projects add-{change}")
+    try:
+        assert call(inner, token).status_code == 200
+        found = newest(console)
+        assert found["why"].endswith("by the binding of roles/run.invoker in the policy of the project")
+        assert edge(console, "closed")["allowed"] and edge(console, "closed", "outer")["allowed"]
+        local.gcloud(found["command"].removeprefix("gcloud "))
+        assert call(inner, token).status_code == 403
+    finally:
+        local.gcloud(f"projects remove-{change}", check=False)
+
+
+def test_a_refused_call_draws_an_edge_unless_deploy_sh_verify_made_it(console, local, inner):
+    name, token = "outer", local.token("inner", local.url("outer"))
+    call(local.url(name), token, headers={"User-Agent": "deploy.sh-verify"})
+    assert newest(console)["measured"] and edge(console, "inner", name) == {}
+    call(local.url(name), token)
+    assert edge(console, "inner", name) == {"allowed": False, "last_let_in": False}
+
+
+def edge(console, caller, function="inner"):
+    """What the map says of this caller; {} if it draws no edge."""
+    edges = requests.get(f"{console}/map", timeout=20).json()["edges"]
+    found = [e for e in edges if (e["caller"], e["function"]) == (caller, function)]
+    return {key: e[key] for e in found for key in ("allowed", "last_let_in")}
 
 
 @pytest.mark.parametrize(
@@ -120,17 +171,23 @@ def test_no_page_elsewhere_can_read_or_frame_it(console):
     assert answer.text.count(f'nonce="{nonce}"') == 2 and "NONCE" not in answer.text
 
 
-def test_events_bring_a_call_and_the_map_without_being_asked_again(console, inner):
+def test_events_bring_each_call_once_without_being_asked_again(console, inner):
     call(inner, path="/the/one/before")
-    number = newest(console)["number"]
-    with urllib.request.urlopen(f"{console}/events?after={number}", timeout=20) as stream:
-        call(inner, path="/brought/by/an/event")
-        seen = ""
-        while "/brought/by/an/event" not in seen or "event: map" not in seen:
-            line = stream.readline().decode()
-            assert line, seen  # else the stream has ended
-            seen += line
-    assert "event: calls" in seen
+    with urllib.request.urlopen(f"{console}/events", timeout=20) as stream:
+        seen = list(of_event(stream))
+        assert seen[-1]["path"] == "/the/one/before"
+        for n in range(3):
+            call(inner, path=f"/brought/by/an/event/{n}")
+        while seen[-1]["path"] != "/brought/by/an/event/2":
+            seen += of_event(stream)
+    assert [c["path"] for c in seen[-4:]] == ["/the/one/before", *(f"/brought/by/an/event/{n}" for n in range(3))]
+    assert len({c["span"] for c in seen}) == len(seen)
+
+
+def of_event(stream):
+    while not (line := stream.readline()).startswith(b"data: "):
+        assert line  # else the stream has ended
+    return json.loads(line.removeprefix(b"data: "))
 
 
 def test_after_a_restart_it_finds_the_calls_in_the_request_log(other):
@@ -144,7 +201,8 @@ def test_after_a_restart_it_finds_the_calls_in_the_request_log(other):
     found = newest(f"http://127.0.0.1:{project['console_port']}")
     assert found["path"] == "/before"
     call(other.url("once"), path="/after")
-    assert newest(f"http://127.0.0.1:{project['console_port']}")["number"] == found["number"] + 1
+    after, before, *_ = calls(f"http://127.0.0.1:{project['console_port']}")
+    assert (after["path"], before) == ("/after", found)
 
 
 # ---- as a person sees it
@@ -219,6 +277,8 @@ def test_the_printed_command_is_run_and_the_edge_changes(page, local, inner):
         assert "was let in" in edge.locator("title").text_content()
     finally:
         local.put_out(local.member("closed"), "inner")
+    page.wait_for_function(STATE, arg=["closed → inner", "no"])  # at once, without another call
+    assert "may not call any more" in edge.locator("title").text_content()
 
 
 STATE = """([edge, state]) => [...document.querySelectorAll("#map line")].some((line) =>
@@ -246,10 +306,9 @@ def test_thirty_functions_can_be_read(page, console):
         for n, (caller, name) in enumerate(zip(callers, names, strict=False))
     ]
     drawn = {"callers": callers, "functions": [{"name": n, "url": "", "runs": True} for n in names], "edges": edges}
-    answer = {"content_type": "text/event-stream", "body": f"event: map\ndata: {json.dumps(drawn)}\n\n"}
-    page.route("**/events*", lambda route: route.fulfill(**answer))
+    page.route("**/map", lambda route: route.fulfill(json=drawn))
     page.goto(console)
-    page.wait_for_function("document.querySelectorAll('#map text').length >= 62")
+    page.wait_for_function("() => document.querySelectorAll('#map text').length >= 62")
     boxes = [text.bounding_box() for text in page.locator("#map text").all()]
     assert min(box["height"] for box in boxes) >= 10
     columns = [[box for box in boxes if box["x"] < 150], [box for box in boxes if box["x"] > 150]]
