@@ -41,6 +41,7 @@ def test_the_picture_of_the_console_shows_it_as_it_is(clone, browser, pytestconf
         tab.locator(".call", has_text="login → search").click()
         for said in ("Refused: ", "search: The request was not authenticated"):
             tab.get_by_text(said).wait_for()
+        tab.locator("#map-text", has_text="login → search").wait_for()
         said = re.sub(r"\d\d:\d\d:\d\d(\.\d+)?", "TIME", tab.locator("body").inner_text())
         compare(tab, said, "console", pytestconfig)
     finally:

@@ -112,7 +112,7 @@ def why(call: Call) -> str:
         Outcome.CHECK_IS_OFF: f"the invoker check of {name} is switched off, for everyone",
         Outcome.NO_TOKEN: f"no token came, and {name} does not let in everyone",
         Outcome.BAD_TOKEN: f"the token is not valid: {call.detail}",
-        Outcome.NO_BINDING: f"{who} may not call {name}: neither its policy nor the project's gives this"
+        Outcome.NO_BINDING: f"{who} may not call {name}: neither its policy nor one above it gives this"
         " principal the permission run.routes.invoke",
     }.get(call.outcome, f"the platform does not pass this call on: {call.detail}")
 
