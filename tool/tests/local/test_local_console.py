@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import time
 import urllib.request
 
 import pytest
@@ -198,11 +199,29 @@ def test_after_a_restart_it_finds_the_calls_in_the_request_log(other):
     os.kill(pid, signal.SIGKILL)
     other.up("once")
     project = json.loads((other.state / "project.json").read_text())
-    found = newest(f"http://127.0.0.1:{project['console_port']}")
+    console = f"http://127.0.0.1:{project['console_port']}"
+    found = newest(console)
     assert found["path"] == "/before"
     call(other.url("once"), path="/after")
-    after, before, *_ = calls(f"http://127.0.0.1:{project['console_port']}")
+    after, before, *_ = calls(console)
     assert (after["path"], before) == ("/after", found)
+
+
+def test_the_map_shows_at_once_that_a_function_does_not_run(other):
+    other.up("once")
+    succeeded(other.deploy("once"))
+    console = f"http://127.0.0.1:{json.loads((other.state / 'project.json').read_text())['console_port']}"
+    assert runs(console) == {"once": True}
+    pid = int(next((other.state / "run").glob("once-*")).read_text().split()[0])
+    os.killpg(pid, signal.SIGKILL)
+    end = time.monotonic() + 20
+    while runs(console) != {"once": False}:  # its lock is free as soon as the system has ended it
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def runs(console):
+    return {one["name"]: one["runs"] for one in requests.get(f"{console}/map", timeout=20).json()["functions"]}
 
 
 # ---- as a person sees it
