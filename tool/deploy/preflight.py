@@ -23,6 +23,7 @@ async def preflight(app: App, target: Target, missing: list[str]) -> Found:
         missing = missing + await first_time(target, found)
     missing = missing + await prerequisites.missing(app, target, found)
     if missing:
+        await target.end_if_new()
         what = "\n".join(f"  {one}" for one in missing)
         raise Stop(f"nothing was changed, because this is missing or wrong:\n{what}")
     for name in app.names:

@@ -141,7 +141,12 @@ async def missing_role(target: Target, name: str) -> str:
         await target.gcloud.read("gcloud iam roles describe", name, quiet=True)
     except Refused as refused:
         return none if is_not_found(refused) else ""
-    return ""
+    # On this machine every role can be granted on the project.
+    grantable = None if target.local else await target.gcloud.look(
+        "gcloud iam list-grantable-roles",
+        f"//cloudresourcemanager.googleapis.com/projects/{target.project}", f"--filter=name={name}",
+    )  # fmt: skip
+    return f"trust-map names the role {name}, which cannot be granted on a project" if grantable == [] else ""
 
 
 def is_not_found(refused: Refused) -> bool:

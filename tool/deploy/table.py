@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 
 from tool.deploy.cloud import Grant
-from tool.deploy.measure import Cell, How, Said, Verdict
+from tool.deploy.measure import Cell, Expected, How, Said, Verdict
 from tool.deploy.principals import is_agent_of_google
 from tool.deploy.target import Target
 from tool.deploy.verify import Inherited, Measured
@@ -107,6 +107,8 @@ def explained(measured: Measured, target: Target) -> Iterator[str]:
         yield "? the call got no conclusive answer"
     if any(cell.how is How.BEHIND_INGRESS for cell in cells):
         yield "ingress: the function takes no calls from here, as its flags say; see its policy below"
+    if any(cell.how is How.BY_POLICY and cell.expected is Expected.EITHER for cell in cells):
+        yield "? unknown: a group or another set may contain this caller; its members are not visible here"
     if not measured.you_have_a_token:
         yield "you: there is no ID token for you. See gcloud auth print-identity-token"
     by_policy = dict.fromkeys(c.caller for c in cells if c.how is How.BY_POLICY and c.caller != "you")

@@ -32,6 +32,9 @@ class Target:
         """`app`: given if the verb needs one; its map may need to know who you are."""
         raise NotImplementedError
 
+    async def end_if_new(self) -> None:
+        """Ends what `begin` has started, if nothing was there before. Google Cloud needs nothing started."""
+
     async def know_number(self, known: str = "") -> None:
         """Finds out the project's number, which is part of every URL. `known`: as a service gives it."""
         raise NotImplementedError

@@ -53,6 +53,7 @@ class ThisMachine(Target):
 
     async def begin(self, app: App | None) -> None:
         options, propagation = self.options, self.state / "propagation.json"
+        self.is_new = not self.state.exists()
         is_deploy = options.verb == "deploy"
         if not options.dry_run and (is_deploy or not os.access(VENV_PYTHON, os.X_OK)):
             await make_environment()
@@ -68,6 +69,10 @@ class ThisMachine(Target):
         if delay and not os.environ.get("PATIENCE"):
             self.gcloud.patience = delay + 10
         self.addresses = self._addresses()
+
+    async def end_if_new(self) -> None:
+        if self.is_new:
+            await self.manage("down")
 
     async def manage(self, *words: str) -> None:
         """A command of the local project's own, such as up or down."""

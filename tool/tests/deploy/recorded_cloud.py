@@ -11,7 +11,10 @@ from tool.testing import ROOT, run
 TOY = pathlib.Path(__file__).with_name("toy")
 RECORDER = pathlib.Path(__file__).with_name("recorder.py")
 NAMES = ("front", "back", "closed")
-READING = ("list", "describe", "get-iam-policy", "get-ancestors-iam-policy", "print-identity-token", "get", "read", "log", "version")
+READING = (
+    "list", "describe", "get-iam-policy", "get-ancestors-iam-policy", "print-identity-token", "get", "read", "log",
+    "version", "list-grantable-roles",
+)  # fmt: skip
 
 
 class Cloud:

@@ -262,6 +262,7 @@ def answer_to(words):
         "run services logs": lambda: "",
         "builds log": lambda: "",
         "iam roles describe": lambda: {"name": words[3]},
+        "iam list-grantable-roles": lambda: [{"name": option(words, "--filter").partition("=")[2]}],
         "secrets versions list": lambda: read(f"versions/{words[3]}", [{"name": "1"}]),
         "secrets list": lambda: [
             {"name": f"projects/1/secrets/{file.name}"} for file in (RECORD / "secrets").glob("*")

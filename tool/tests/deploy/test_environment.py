@@ -196,6 +196,7 @@ MISSING = {
     "version": "the secret payments-key has no enabled version. Make it: printf VALUE | gcloud secrets versions add payments-key --data-file=- --project=p-1",
     "account": "trust-map names the service account nightly@p-1.iam.gserviceaccount.com, which does not exist. Make it: gcloud iam service-accounts create nightly --project=p-1",
     "role": "trust-map names the role roles/pubsub.publishr, which does not exist",
+    "role on a project": "trust-map names the role roles/pubsub.publishr, which cannot be granted on a project",
     "billing": "project p-1 has no billing account",
     "region": "Cloud Run has no region us-east1; did you mean us-east4?",
 }
@@ -217,6 +218,8 @@ def lacks(cloud, kinds):
         cloud.write(f"accounts/{email}", {"email": email})
     if "role" in kinds:
         cloud.answer("iam roles describe roles/pubsub.publishr", **NOT_FOUND)
+    if "role on a project" in kinds:
+        cloud.answer("iam list-grantable-roles", [])
     if "billing" in kinds:
         cloud.answer("billing projects describe", {})
     if "region" in kinds:
@@ -232,7 +235,7 @@ def test_what_is_missing_is_named_with_what_supplies_it(demanding, kind):
 
 
 def test_all_that_is_missing_is_named_at_once(demanding):
-    kinds = [kind for kind in MISSING if kind != "version"]
+    kinds = [kind for kind in MISSING if kind not in ("version", "role on a project")]
     lacks(demanding, kinds)
     refused = demanding.deploy_sh()
     assert refused.returncode == 1 and demanding.changes() == []
@@ -313,9 +316,22 @@ def test_a_secret_of_this_machine_is_written_where_it_is_read(toy, words, said):
     local = Local(toy)
     try:
         refused = local.deploy_sh(*words)
+        assert not local.state.exists()  # what it had started is ended
     finally:
         local.end()
     assert refused.returncode == 1 and refused.stderr.endswith(f"no value on this machine. {said}")
+
+
+def test_what_runs_goes_on_when_a_later_deploy_lacks_something(toy):
+    local = Local(toy)
+    try:
+        succeeded(local.deploy_sh())
+        (toy / "functions/front/flags").write_text("--set-secrets=KEY=a-key:latest\n")
+        assert "nothing was changed" in local.deploy_sh().stderr
+        (toy / "functions/front/flags").unlink()
+        succeeded(local.deploy_sh("verify"))
+    finally:
+        local.end()
 
 
 def test_a_function_does_not_run_in_the_terminal_without_its_variable(toy):
