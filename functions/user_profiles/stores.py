@@ -8,8 +8,6 @@ A store has two methods. When one returns, what it says is on disk.
 
 from shared.stores import Firestore, SQLite, open_store
 
-__all__ = ["open_profiles"]
-
 PROFILE = ("username", "display_name", "created_at")
 COLUMNS = "username TEXT PRIMARY KEY, display_name TEXT, created_at TEXT, password_hash TEXT"
 
