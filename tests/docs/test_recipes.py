@@ -9,7 +9,6 @@ import sys
 import time
 import types
 
-import flask
 import pytest
 import requests
 from cryptography import x509
@@ -21,7 +20,7 @@ from fake_firestore import FakeFirestore
 from fakes import Fake, as_json
 from test_readme import TEXT, Shell, blocks, matches
 from tool.local import tokens
-from tool.testing import ROOT, run, succeeded
+from tool.testing import ROOT, LocalProject, copied, run, succeeded
 
 RECIPES = (ROOT / "docs" / "recipes.md").read_text()
 CHANGES, HOW_DO_I = RECIPES.split("\n## How do I …?\n")
@@ -345,19 +344,80 @@ def test_google_auth_reads_a_jwks_with_pyjwt_only_and_then_takes_a_token_without
         issuer.close()
 
 
-def test_a_service_outside_gets_the_key_and_no_token(receiver, monkeypatch):
+# ---- What the function of a recipe sends, in a clone that is deployed
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory):
+    clone = LocalProject(copied(tmp_path_factory.mktemp("recipes") / "clone"))
+    try:
+        succeeded(clone.deploy_sh())
+        clone.enter()
+        yield clone
+    finally:
+        clone.end()
+
+
+@pytest.fixture
+def followed(deployed):
+    """Performs a recipe, and deploys what it made with a variable; returns the clone."""
+
+    def follow(question, variable, value):
+        perform_all(recipe(question)[0], deployed)
+        deployed.env[variable] = value
+        succeeded(deployed.deploy_sh())
+        return deployed
+
+    before = dict(deployed.env)
+    yield follow
+    deployed.env = before
+    as_it_was(deployed)
+
+
+def token_of(request):
+    [sent] = [value for name, value in request.headers.items() if name.lower() == "authorization"]
+    return sent.removeprefix("Bearer ")
+
+
+@pytest.mark.xdist_group("deployed recipes")
+def test_a_service_outside_gets_the_key_and_no_token(followed, receiver):
     receiver.answer = as_json(200, {"sky": "blue"})
-    monkeypatch.setenv("WEATHER_URL", f"http://{receiver.address}")
-    monkeypatch.setenv("WEATHER_KEY", "the key")
-    module = types.ModuleType("weather")
-    exec(recipe("Call a service outside, with a key")[1]["functions/search/weather.py"], module.__dict__)
-    app = flask.Flask("small")
-    app.register_blueprint(module.blueprint)
-    assert app.test_client().get("/weather").json == {"weather": "blue"}
+    clone = followed("Call a service outside, with a key", "WEATHER_URL", f"http://{receiver.address}")
+    assert clone.request("GET", "search", "/weather").json() == {"weather": "blue"}
     [asked] = receiver.requests
-    assert asked.headers["X-Api-Key"] == "the key" and "Authorization" not in asked.headers
+    assert asked.headers["X-Api-Key"] == "the key"  # the value of the secret
+    assert "eyJ" not in str(asked)  # nor a token in any other header
     receiver.answer = as_json(500, {})
-    assert app.test_client().get("/weather").status_code == 502
+    assert clone.request("GET", "search", "/weather").status_code == 502
+    receiver.answer = receiver.hang  # for a minute
+    assert clone.request("GET", "search", "/weather").status_code == 504
+
+
+@pytest.mark.xdist_group("deployed recipes")
+def test_a_service_that_is_not_in_the_map_gets_a_token_for_it_alone(followed, receiver):
+    receiver.answer, url = as_json(200, {"paid": True}), f"http://{receiver.address}"
+    clone = followed("Call a service that is not in the map", "PAYMENTS_URL", url)
+    assert clone.request("POST", "search", "/pay").json() == {"paid": True}
+    [asked] = receiver.requests
+    assert (asked.path, json.loads(asked.body)) == ("/charges", {"cents": 100})
+    claims = jwt.decode(token_of(asked), verify=False)
+    assert (claims["aud"], claims["email"]) == (url, clone.email("search"))
+
+
+@pytest.mark.xdist_group("deployed recipes")
+def test_a_task_is_made_with_an_access_token_and_calls_as_the_queue_s_account(followed, receiver):
+    receiver.answer = as_json(200, {"name": "a task"})
+    clone = followed("Do work later", "TASKS_URL", f"http://{receiver.address}/v2/later/tasks")
+    made = clone.request("POST", "login", "/later")
+    assert (made.status_code, made.json()) == (202, {"task": "a task"})
+    [asked] = receiver.requests
+    assert (asked.method, asked.path) == ("POST", "/v2/later/tasks")
+    assert token_of(asked).startswith("ya29.")  # as Google's access tokens begin, and no ID token does
+    account = f"later-queue@{clone.env['PROJECT_ID']}.iam.gserviceaccount.com"
+    search = clone.url("search")
+    as_account = {"serviceAccountEmail": account, "audience": search}
+    call = {"httpMethod": "GET", "url": f"{search}/?q=password", "oidcToken": as_account}
+    assert json.loads(asked.body) == {"task": {"httpRequest": call}}
 
 
 def as_it_was(clone):
