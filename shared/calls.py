@@ -187,10 +187,7 @@ class Function:
     def _value(self, answer, body, expect):
         """The JSON value answered, if the answer is one that was agreed on."""
         status = answer.status_code
-        try:
-            value, flaw = parsed(answer, body), None
-        except ValueError as error:
-            value, flaw = None, str(error)
+        value, flaw = parsed(answer, body)
         if not flaw and (200 <= status < 300 or status in expect):
             return value
 
@@ -206,7 +203,7 @@ class Function:
             raise Refused(f"{self.name} does not let this function in.", reason)
         if answer.is_redirect:
             flaw = "redirects are not followed, they could take the token elsewhere"
-        elif flaw and "text/html" in flaw and status in PAGES:
+        elif "text/html" in flaw and status in PAGES:
             flaw = f"{flaw}; {PAGES[status].format(rule=self.auth.rule)}"
         reason = f"status {status}; {flaw or ASK_IT}"
         raise Unreachable(f"{self.name} gave no usable answer.", reason, said)

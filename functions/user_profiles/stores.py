@@ -18,8 +18,6 @@ def open_profiles():
 
 
 class SQLiteProfiles:
-    """A table of an SQLite file."""
-
     def __init__(self, path):
         self._file = SQLite(path, f"CREATE TABLE IF NOT EXISTS profiles ({COLUMNS})")
 
@@ -37,8 +35,6 @@ class SQLiteProfiles:
 
 
 class FirestoreProfiles:
-    """A collection of a Firestore database."""
-
     def __init__(self, database):
         self._database = Firestore(database)
 
