@@ -418,6 +418,9 @@ def test_a_task_is_made_with_an_access_token_and_calls_as_the_queue_s_account(fo
     as_account = {"serviceAccountEmail": account, "audience": search}
     call = {"httpMethod": "GET", "url": f"{search}/?q=password", "oidcToken": as_account}
     assert json.loads(asked.body) == {"task": {"httpRequest": call}}
+    receiver.answer = as_json(403, {})  # where login may not act as that account
+    refused = clone.request("POST", "login", "/later")
+    assert (refused.status_code, "answered 403" in refused.json()["error"]) == (502, True)
 
 
 def as_it_was(clone):
