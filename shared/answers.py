@@ -5,13 +5,8 @@ import time
 from http import HTTPMethod
 
 import functions_framework
-from flask import Flask, current_app, g, request
-from werkzeug.exceptions import (
-    BadRequest,
-    HTTPException,
-    RequestEntityTooLarge,
-    UnsupportedMediaType,
-)
+from flask import Flask, abort, current_app, g, request
+from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.wrappers import Response
 
 from shared import logs
@@ -52,10 +47,9 @@ def json_app(name: str, largest_body: int = 16 * 1024) -> Flask:
         # The rule and not the path, for a path can hold a name. Nothing of OPTIONS, which
         # asks for nothing: after a deploy, the log shows what its reader did.
         if request.method != "OPTIONS":
-            milliseconds = (time.monotonic() - g.begun) * 1000
             method = request.method if request.method in HTTPMethod.__members__ else "?"
-            outcome = method, request.url_rule, response.status_code, milliseconds
-            log.info("%s %s answered %d in %.0f ms", *outcome)
+            answered = f"{request.url_rule} answered {response.status_code}"
+            log.info("%s %s in %.0f ms", method, answered, (time.monotonic() - g.begun) * 1000)
         return response
 
     @app.route("/", methods=["OPTIONS"])
@@ -79,9 +73,9 @@ def json_body() -> dict:
     """The JSON object that the request carries. Anything else is answered 400, 413 or 415."""
     # A body without a length is only cut off.
     if len(request.get_data()) >= current_app.config["MAX_CONTENT_LENGTH"]:
-        raise RequestEntityTooLarge()
+        abort(413)
     if not request.is_json:
-        raise UnsupportedMediaType("Send the body as Content-Type: application/json.")
+        abort(415, "Send the body as Content-Type: application/json.")
     try:
         body = request.get_json()
     except RecursionError:
@@ -89,7 +83,7 @@ def json_body() -> dict:
     except BadRequest:
         raise BadRequest("The body is not valid JSON.") from None
     if not isinstance(body, dict):
-        raise BadRequest("The body must be a JSON object.")
+        abort(400, "The body must be a JSON object.")
     return body
 
 

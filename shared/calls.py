@@ -120,18 +120,17 @@ class Function:
         2xx nor in `expect`, and for what is not JSON. A call that is `repeatable` (GET and HEAD
         are) is sent once more if its connection breaks, unless its content was read from a file.
         """
+        headers = {**logs.trace_headers(), **(headers or {})}
+        request = requests.Request(method, self.auth.url + path, headers, **content)
+        prepared = self._session.prepare_request(request)
         if repeatable is None:
             repeatable = method in ("GET", "HEAD")
-        headers = {**logs.trace_headers(), **(headers or {})}
-        request = self._session.prepare_request(
-            requests.Request(method, self.auth.url + path, headers, **content)
-        )
-        repeatable = repeatable and isinstance(request.body, (bytes, str, type(None)))
+        repeatable = repeatable and isinstance(prepared.body, (bytes, str, type(None)))
         begun = time.monotonic()
         deadline = begun + (self.timeout if timeout is None else timeout)
         outcome: int | str = "Error"
         try:
-            answer, body = self._send_safely(request, deadline, repeatable)
+            answer, body = self._send_safely(prepared, deadline, repeatable)
             value = self._value(answer, body, expect)
             outcome = answer.status_code
             return answer.status_code, value
@@ -155,15 +154,13 @@ class Function:
             raise self._failure(error, repeatable) from None
 
     def _send(self, session, request, deadline):
-        def left():
-            if deadline <= time.monotonic():
-                raise requests.Timeout
-            return deadline - time.monotonic()
-
-        self.auth(request, longest_wait=left())
+        self.auth(request, longest_wait=deadline - time.monotonic())
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise requests.Timeout
         # A session would read the whole body of a redirect, however long. An adapter does not.
         adapter = session.get_adapter(request.url)
-        timeout = (min(LONGEST_CONNECT, left()), left())
+        timeout = (min(LONGEST_CONNECT, left), left)
         with adapter.send(request, stream=True, timeout=timeout) as answer:
             return answer, whole_body(answer, deadline)
 
@@ -190,10 +187,7 @@ class Function:
     def _value(self, answer, body, expect):
         """The JSON value answered, if the answer is one that was agreed on."""
         status = answer.status_code
-        try:
-            value, flaw = parsed(answer, body), None
-        except ValueError as error:
-            value, flaw = None, str(error)
+        value, flaw = parsed(answer, body)
         if not flaw and (200 <= status < 300 or status in expect):
             return value
 
@@ -209,7 +203,7 @@ class Function:
             raise Refused(f"{self.name} does not let this function in.", reason)
         if answer.is_redirect:
             flaw = "redirects are not followed, they could take the token elsewhere"
-        elif flaw and "text/html" in flaw and status in PAGES:
+        elif "text/html" in flaw and status in PAGES:
             flaw = f"{flaw}; {PAGES[status].format(rule=self.auth.rule)}"
         reason = f"status {status}; {flaw or ASK_IT}"
         raise Unreachable(f"{self.name} gave no usable answer.", reason, said)

@@ -56,17 +56,17 @@ def whole_body(answer: requests.Response, deadline: float) -> bytes:
     return body
 
 
-def parsed(answer: requests.Response, body: bytes) -> Any:
-    """The JSON value in the body, None for no content. Raises ValueError that names the flaw."""
+def parsed(answer: requests.Response, body: bytes) -> tuple[Any, str]:
+    """The JSON value in the body, None for no content; and the flaw of what is not JSON."""
     kind = answer.headers.get("Content-Type", "no content type").partition(";")[0].strip().lower()
     # HEAD has no body, but a page of the platform is one all the same.
     if not body and (200 <= answer.status_code < 300 or kind != "text/html"):
-        return None
+        return None, ""
     if len(body) > LARGEST_ANSWER:
-        raise ValueError("larger than 1 MiB")
+        return None, "larger than 1 MiB"
     if kind != "application/json" and not kind.endswith("+json"):
-        raise ValueError(f"not JSON: {kind}")
+        return None, f"not JSON: {kind}"
     try:
-        return json.loads(body)
+        return json.loads(body), ""
     except (ValueError, RecursionError):
-        raise ValueError("not valid JSON") from None
+        return None, "not valid JSON"

@@ -37,10 +37,8 @@ def text(shortest: int, longest: int) -> Rule:
 
 def whole_number(smallest: int, largest: int) -> Rule:
     """A number without a fraction, within these bounds."""
-    return Rule(
-        lambda v: type(v) is int and smallest <= v <= largest,
-        f"must be a whole number from {smallest} to {largest}",
-    )
+    sentence = f"must be a whole number from {smallest} to {largest}"
+    return Rule(lambda v: type(v) is int and smallest <= v <= largest, sentence)
 
 
 def read_fields(**rules: Rule) -> dict[str, Any]:

@@ -66,8 +66,6 @@ def trace_headers() -> dict[str, str]:
 
 
 class Handler(logging.StreamHandler):
-    """Writes to standard output."""
-
     def handleError(self, record: logging.LogRecord) -> None:
         # Python's own prints what was to be logged, on many lines: it may be what a user sent.
         name, where = type(sys.exc_info()[1]).__name__, f"{record.pathname}:{record.lineno}"

@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 
 LONGEST_WAIT = 3  # seconds, for another process's lock or for an answer
 LONGEST_TURN = 6  # seconds, for one's turn among the threads of this process
-MADE_BY = "made_by"  # the field of a document that tells which call has made it
 SQLITE_ERRORS = {  # of the file; all others are errors of a statement, for its caller
     "BUSY": "another process locks it",
     "LOCKED": "another statement locks it",
@@ -43,10 +42,7 @@ FIRESTORE_ERRORS = {
     "ResourceExhausted": "a quota is used up",
     "DeadlineExceeded": f"no answer within {LONGEST_WAIT} s",
 }
-COLUMNS = (
-    "SELECT t.name || '.' || c.name FROM sqlite_master t, pragma_table_info(t.name) c"
-    " WHERE t.type = 'table'"
-)
+COLUMNS = "SELECT t.name || '.' || c.name FROM sqlite_master t, pragma_table_info(t.name) c"
 
 
 def open_store(**kinds: Callable[[str], Any]) -> Any:
@@ -128,7 +124,11 @@ class Firestore:
         except self._error as error:
             if type(error).__name__ == "AlreadyExists" or "No document to" in str(error):
                 raise
-            raise self._unavailable(error) from None
+            # The library's own error, at the end of its time, holds the one that it kept getting.
+            cause = getattr(error, "cause", None) or error
+            kind = type(cause).__name__
+            hint = FIRESTORE_ERRORS.get(kind, "can it be reached?")
+            raise unavailable(self._name, kind, hint) from None
 
     def create(self, path: str, document: dict) -> bool:
         """Makes the document. False: there is one already, and this call has not made it.
@@ -137,18 +137,12 @@ class Firestore:
         exists. So what is there is looked at: each call puts a mark of its own in, as `made_by`.
         """
         mark, reference = uuid.uuid4().hex, self._client.document(path)
-        try:
-            reference.create({**document, MADE_BY: mark}, **self._limits)
-            return True
-        except self._error as error:
-            problem = error
         with self.client():
-            stored = reference.get(**self._limits).to_dict()
-        if stored is None:
-            raise self._unavailable(problem)
-        return stored.get(MADE_BY) == mark
-
-    def _unavailable(self, error: Exception) -> ServiceUnavailable:
-        cause = getattr(error, "cause", None) or error  # of what was tried until the time was up
-        kind = type(cause).__name__
-        return unavailable(self._name, kind, FIRESTORE_ERRORS.get(kind, "can it be reached?"))
+            try:
+                reference.create({**document, "made_by": mark}, **self._limits)
+                return True
+            except self._error:
+                stored = reference.get(**self._limits).to_dict()
+                if stored is None:
+                    raise
+                return stored.get("made_by") == mark

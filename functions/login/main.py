@@ -46,10 +46,9 @@ def sign_up():
 
 def profile_in(body) -> dict:
     """The profile that user-profiles answered, and nothing else that it may have said."""
+    fields = ("username", "display_name", "created_at")
     try:
-        return {
-            field: body["profile"][field] for field in ("username", "display_name", "created_at")
-        }
+        return {field: body["profile"][field] for field in fields}
     except (KeyError, TypeError):
         reason = "no profile in it; is it of the same version?"
         raise Unreachable("user-profiles gave no usable answer.", reason) from None

@@ -23,10 +23,9 @@ def find():
     """The articles that hold every word of ?q=, in their title or text."""
     words = request.args.get("q", "").lower().split()
     log.info("Searching %d articles for %d words.", len(ARTICLES), len(words))
-    return {
-        "results": [
-            article
-            for article in ARTICLES
-            if all(word in f"{article['title']} {article['text']}".lower() for word in words)
-        ]
-    }
+    found = []
+    for article in ARTICLES:
+        text = f"{article['title']} {article['text']}".lower()
+        if all(word in text for word in words):
+            found.append(article)
+    return {"results": found}

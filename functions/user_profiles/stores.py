@@ -8,8 +8,6 @@ A store has two methods. When one returns, what it says is on disk.
 
 from shared.stores import Firestore, SQLite, open_store
 
-__all__ = ["open_profiles"]
-
 PROFILE = ("username", "display_name", "created_at")
 COLUMNS = "username TEXT PRIMARY KEY, display_name TEXT, created_at TEXT, password_hash TEXT"
 
@@ -20,8 +18,6 @@ def open_profiles():
 
 
 class SQLiteProfiles:
-    """A table of an SQLite file."""
-
     def __init__(self, path):
         self._file = SQLite(path, f"CREATE TABLE IF NOT EXISTS profiles ({COLUMNS})")
 
@@ -39,8 +35,6 @@ class SQLiteProfiles:
 
 
 class FirestoreProfiles:
-    """A collection of a Firestore database."""
-
     def __init__(self, database):
         self._database = Firestore(database)
 

@@ -204,6 +204,7 @@ def test_gcloud_knows_every_command(tmp_path):
         "PROJECT_ID": "p",
         "POOL": "projects/1/locations/global/workloadIdentityPools/github",
         "BEFORE": "search-1",
+        "account": "login-sa@p.iam.gserviceaccount.com",
     }
     lines = {re.sub(r"\$(\w+)", lambda m: values[m[1]], " ".join(line.split())) for line in found}
     assert len(lines) > 6

@@ -1,20 +1,26 @@
 """docs/recipes.md: each recipe is performed in a copy, step by step; then the copy's tests are run."""
 
+import base64
+import json
 import re
 import shutil
 import subprocess
+import sys
 import time
 import types
 
-import flask
 import pytest
+import requests
+from cryptography import x509
 from google.auth import crypt, jwt
+from google.auth.transport.requests import Request
+from google.oauth2.id_token import verify_token
 
 from fake_firestore import FakeFirestore
 from fakes import Fake, as_json
 from test_readme import TEXT, Shell, blocks, matches
 from tool.local import tokens
-from tool.testing import ROOT, run, succeeded
+from tool.testing import ROOT, LocalProject, copied, run, succeeded
 
 RECIPES = (ROOT / "docs" / "recipes.md").read_text()
 CHANGES, HOW_DO_I = RECIPES.split("\n## How do I …?\n")
@@ -179,9 +185,8 @@ def test_what_the_answers_say_is_seen(clone):
         (setting,) = re.findall("^YOU=\"Authorization.*", TEXT, re.M)
         assert shell.run(setting).strip() == ""
         for question in QUESTIONS:
-            section = HOW_DO_I.partition(f"### {question}\n")[2].partition("\n### ")[0]
-            for sentence, code in numbered(re.sub(r"^```.*?^```$", "", section, flags=re.M | re.S)):
-                perform(clone, sentence, code)
+            section, _ = recipe(question)
+            perform_all(section, clone)
             for _, mark, block, output in blocks(section):
                 if not mark:
                     said = shell.run(block)
@@ -190,6 +195,11 @@ def test_what_the_answers_say_is_seen(clone):
             as_it_was(clone)
     finally:
         shell.close()
+
+
+def perform_all(section, clone):
+    for sentence, code in numbered(re.sub(r"^```.*?^```$", "", section, flags=re.M | re.S)):
+        perform(clone, sentence, code)
 
 
 def recipe(question):
@@ -233,20 +243,39 @@ ISSUER, AUDIENCE = "https://issuer.example", "shop"
 GOOD = {"iss": ISSUER, "aud": AUDIENCE, "sub": "ada"}
 
 
-@pytest.fixture
-def account(receiver, metadata, own_logging, monkeypatch):
-    """The function in front of the recipe; `sign` makes tokens of its issuer, `forge` of a stranger."""
+def as_part(content):
+    """A part of a token, before it is signed."""
+    return base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")
+
+
+def as_jwks(certificate):
+    """Its public key, as an issuer without certificates publishes it."""
+    from jwt.algorithms import RSAAlgorithm
+
+    key = x509.load_pem_x509_certificate(certificate).public_key()
+    return {"keys": [{**RSAAlgorithm.to_jwk(key, as_dict=True), "kid": "1", "use": "sig"}]}
+
+
+@pytest.fixture(params=["x509", "JWKS"])
+def account(request, receiver, metadata, own_logging, monkeypatch):
+    """The function in front of the recipe. Called, it is asked with a token: of its issuer, if nothing else is said."""
+    section, files = recipe("Pass the user's identity on")
+    code, published = files["functions/account/main.py"], lambda certificate: {"1": certificate.decode()}
+    if request.param == "JWKS":
+        pytest.importorskip("jwt", reason="left out: PyJWT is not installed")
+        code += re.search(r"^```python jwks\n(.*?)^```$", section, re.M | re.S)[1]
+        published = as_jwks
     issuer, stranger = Fake(), tokens.key_pair("stranger")[0]
     private, certificate = tokens.key_pair("issuer")
-    issuer.answer = as_json(200, {"1": certificate.decode()})
+    issuer.answer = as_json(200, published(certificate))
     for name, value in {"ISSUER": ISSUER, "AUDIENCE": AUDIENCE, "CERTIFICATES": f"http://{issuer.address}"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("ORDERS_URL", f"http://{receiver.address}")
-    client = client_of(recipe("Pass the user's identity on")[1]["functions/account/main.py"], "account")
+    client = client_of(code, "account")
 
     def ask(claims=GOOD, key=private, token=None, lifetime=3600):
         now = int(time.time())
-        claims = {"iat": now - 7200, "exp": now + lifetime, **claims}
+        claims = {"iat": now - 7200, **({"exp": now + lifetime} if lifetime else {}), **claims}
         token = token or jwt.encode(crypt.RSASigner.from_string(key, "1"), claims).decode()
         headers = {"Authorization": f"Bearer {token}", "X-User": "mallory"}
         return client.get("/orders", headers=headers)
@@ -268,14 +297,15 @@ def test_the_recipe_passes_the_subject_of_a_verified_user_on(account, receiver):
     "change",
     [
         {"lifetime": -60},
+        {"lifetime": None},
         {"claims": {**GOOD, "aud": "another app"}},
         {"claims": {**GOOD, "iss": "https://another.example"}},
         {"claims": {"aud": AUDIENCE, "sub": "ada"}},
         {"claims": {"iss": ISSUER, "sub": "ada"}},
         {"token": "nonsense"},
-        {"token": "eyJhbGciOiJub25lIn0.e30."},
+        {"token": f"{as_part({'alg': 'none', 'kid': '1'})}.{as_part({**GOOD, 'iat': 0, 'exp': 4e9})}."},
     ],
-    ids=["expired", "another audience", "another issuer", "no issuer", "no audience", "none", "unsigned"],
+    ids=["expired", "no expiry", "another audience", "another issuer", "no issuer", "no audience", "none", "unsigned"],
 )
 def test_the_recipe_refuses_every_other_token(account, receiver, change):
     assert account(**change).status_code == 401
@@ -293,19 +323,104 @@ def test_the_recipe_says_when_it_cannot_verify(account, receiver):
     assert receiver.requests == []
 
 
-def test_a_service_outside_gets_the_key_and_no_token(receiver, monkeypatch):
+def test_google_auth_reads_a_jwks_with_pyjwt_only_and_then_takes_a_token_without_expiry(monkeypatch):
+    """Which is why the recipe does not verify with it there."""
+    pytest.importorskip("jwt", reason="left out: PyJWT is not installed")
+    private, certificate = tokens.key_pair("issuer")
+    token = jwt.encode(crypt.RSASigner.from_string(private, "1"), GOOD).decode()
+    issuer = Fake()
+    issuer.answer = as_json(200, as_jwks(certificate))
+
+    def verified():
+        where = f"http://{issuer.address}"
+        return verify_token(token, Request(requests.Session()), audience=AUDIENCE, certs_url=where)
+
+    try:
+        assert verified() == GOOD
+        monkeypatch.setitem(sys.modules, "jwt", None)  # as if it was not installed
+        with pytest.raises(ImportError, match="pyjwt"):
+            verified()
+    finally:
+        issuer.close()
+
+
+# ---- What the function of a recipe sends, in a clone that is deployed
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory):
+    clone = LocalProject(copied(tmp_path_factory.mktemp("recipes") / "clone"))
+    try:
+        succeeded(clone.deploy_sh())
+        clone.enter()
+        yield clone
+    finally:
+        clone.end()
+
+
+@pytest.fixture
+def followed(deployed):
+    """Performs a recipe, and deploys what it made with a variable; returns the clone."""
+
+    def follow(question, variable, value):
+        perform_all(recipe(question)[0], deployed)
+        deployed.env[variable] = value
+        succeeded(deployed.deploy_sh())
+        return deployed
+
+    before = dict(deployed.env)
+    yield follow
+    deployed.env = before
+    as_it_was(deployed)
+
+
+def token_of(request):
+    [sent] = [value for name, value in request.headers.items() if name.lower() == "authorization"]
+    return sent.removeprefix("Bearer ")
+
+
+@pytest.mark.xdist_group("deployed recipes")
+def test_a_service_outside_gets_the_key_and_no_token(followed, receiver):
     receiver.answer = as_json(200, {"sky": "blue"})
-    monkeypatch.setenv("WEATHER_URL", f"http://{receiver.address}")
-    monkeypatch.setenv("WEATHER_KEY", "the key")
-    module = types.ModuleType("weather")
-    exec(recipe("Call a service outside, with a key")[1]["functions/search/weather.py"], module.__dict__)
-    app = flask.Flask("small")
-    app.register_blueprint(module.blueprint)
-    assert app.test_client().get("/weather").json == {"weather": "blue"}
+    clone = followed("Call a service outside, with a key", "WEATHER_URL", f"http://{receiver.address}")
+    assert clone.request("GET", "search", "/weather").json() == {"weather": "blue"}
     [asked] = receiver.requests
-    assert asked.headers["X-Api-Key"] == "the key" and "Authorization" not in asked.headers
+    assert asked.headers["X-Api-Key"] == "the key"  # the value of the secret
+    assert "eyJ" not in str(asked)  # nor a token in any other header
     receiver.answer = as_json(500, {})
-    assert app.test_client().get("/weather").status_code == 502
+    assert clone.request("GET", "search", "/weather").status_code == 502
+    receiver.answer = receiver.hang  # for a minute
+    assert clone.request("GET", "search", "/weather").status_code == 504
+
+
+@pytest.mark.xdist_group("deployed recipes")
+def test_a_service_that_is_not_in_the_map_gets_a_token_for_it_alone(followed, receiver):
+    receiver.answer, url = as_json(200, {"paid": True}), f"http://{receiver.address}"
+    clone = followed("Call a service that is not in the map", "PAYMENTS_URL", url)
+    assert clone.request("POST", "search", "/pay").json() == {"paid": True}
+    [asked] = receiver.requests
+    assert (asked.path, json.loads(asked.body)) == ("/charges", {"cents": 100})
+    claims = jwt.decode(token_of(asked), verify=False)
+    assert (claims["aud"], claims["email"]) == (url, clone.email("search"))
+
+
+@pytest.mark.xdist_group("deployed recipes")
+def test_a_task_is_made_with_an_access_token_and_calls_as_the_queue_s_account(followed, receiver):
+    receiver.answer = as_json(200, {"name": "a task"})
+    clone = followed("Do work later", "TASKS_URL", f"http://{receiver.address}/v2/later/tasks")
+    made = clone.request("POST", "login", "/later")
+    assert (made.status_code, made.json()) == (202, {"task": "a task"})
+    [asked] = receiver.requests
+    assert (asked.method, asked.path) == ("POST", "/v2/later/tasks")
+    assert token_of(asked).startswith("ya29.")  # as Google's access tokens begin, and no ID token does
+    account = f"later-queue@{clone.env['PROJECT_ID']}.iam.gserviceaccount.com"
+    search = clone.url("search")
+    as_account = {"serviceAccountEmail": account, "audience": search}
+    call = {"httpMethod": "GET", "url": f"{search}/?q=password", "oidcToken": as_account}
+    assert json.loads(asked.body) == {"task": {"httpRequest": call}}
+    receiver.answer = as_json(403, {})  # where login may not act as that account
+    refused = clone.request("POST", "login", "/later")
+    assert (refused.status_code, "answered 403" in refused.json()["error"]) == (502, True)
 
 
 def as_it_was(clone):
