@@ -302,10 +302,11 @@ def test_the_recipe_passes_the_subject_of_a_verified_user_on(account, receiver):
         {"claims": {**GOOD, "iss": "https://another.example"}},
         {"claims": {"aud": AUDIENCE, "sub": "ada"}},
         {"claims": {"iss": ISSUER, "sub": "ada"}},
+        {"claims": {"iss": ISSUER, "aud": AUDIENCE}},
         {"token": "nonsense"},
         {"token": f"{as_part({'alg': 'none', 'kid': '1'})}.{as_part({**GOOD, 'iat': 0, 'exp': 4e9})}."},
     ],
-    ids=["expired", "no expiry", "another audience", "another issuer", "no issuer", "no audience", "none", "unsigned"],
+    ids=["expired", "no expiry", "another audience", "another issuer", "no issuer", "no audience", "no subject", "none", "unsigned"],
 )
 def test_the_recipe_refuses_every_other_token(account, receiver, change):
     assert account(**change).status_code == 401
