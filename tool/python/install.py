@@ -67,6 +67,8 @@ def is_installed(file: str) -> bool:
 
 def make_venv() -> None:
     shutil.rmtree(VENV, ignore_errors=True)
+    if not is_text(str(VENV)):
+        raise SystemExit("Python makes no virtual environment in a folder whose name is not UTF-8: move or rename it")
     if failure([sys.executable, "-m", "venv", "--without-pip", str(VENV)]) or failure(
         [str(PYTHON), "-c", "import ensurepip"]
     ):
@@ -76,6 +78,13 @@ def make_venv() -> None:
         raise SystemExit(f'"{called} -m venv" does not work here; {hint}')
     STAMPS.mkdir()
     (STAMPS / "made").touch()
+
+
+def is_text(path: str) -> bool:
+    try:
+        return bool(path.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def install_uv() -> None:

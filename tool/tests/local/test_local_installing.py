@@ -119,6 +119,14 @@ def test_a_python_that_will_not_do_is_named_in_one_line(copy, tmp_path, fake, me
     assert not (copy / ".venv").exists()
 
 
+def test_a_folder_in_which_python_makes_no_environment_is_named(copy):
+    folder = copy.with_name(os.fsdecode(b"\xff"))
+    copy.rename(folder)
+    result = venv(folder)
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    assert "in a folder whose name is not UTF-8" in result.stderr
+
+
 def test_a_lock_that_is_stale_is_named_without_network(copy):
     for folder in ("functions/some", "tests"):
         (copy / folder).mkdir(parents=True)
