@@ -262,7 +262,7 @@ def in_environment(words: list[str], options: Options) -> None:
     if options.local and not ours.exists() or pathlib.Path(sys.prefix) == ours:
         return
     asyncio.run(interruptible(made_environment()))
-    os.execv(VENV_PYTHON, [VENV_PYTHON, "-I", str(MAIN), *words])
+    os.execv(VENV_PYTHON, [VENV_PYTHON, "-I", "-X", "utf8", str(MAIN), *words])
 
 
 async def made_environment() -> int:

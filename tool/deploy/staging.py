@@ -217,5 +217,5 @@ def fingerprint(folder: pathlib.Path, settings: list[str], project_number: str) 
     said = " ".join(settings)
     if project_number:
         said = said.replace(project_number, "NUMBER")
-    digest.update(f"{said}\n".encode())
+    digest.update(f"{said}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:12]

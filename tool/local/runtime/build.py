@@ -83,14 +83,14 @@ def environment(folder: pathlib.Path) -> str:
     file = folder / "requirements.txt"
     wanted = file.read_text("utf-8", "replace") if file.exists() else ""
     home = SHARED if is_locked(wanted) else STATE / "environments"
-    name = hashlib.sha256(f"{sys.version} {home} {wanted}".encode())
+    name = hashlib.sha256(f"{sys.version} {home} {wanted}".encode(errors="surrogateescape"))
     # If it names other files, their content counts, too.
     if re.search(
         r"^\s*(-[rce]|--(requirement|constraint|editable)|\.|/)|@\s*(file:|\.)", wanted, re.M
     ):
         for part in sorted(folder.rglob("*")):
             if part.is_file() and "__pycache__" not in part.parts:
-                name.update(str(part.relative_to(folder)).encode() + part.read_bytes())
+                name.update(os.fsencode(part.relative_to(folder)) + part.read_bytes())
     place = home / name.hexdigest()[:20]
     with locked(place.name, home):  # of two functions with the same one, the second finds it
         if not (place / "built").exists() or not (place / "bin" / "python").exists():

@@ -2,9 +2,15 @@
 
 import codecs
 import os
+import pty
+import shutil
+import subprocess
+import sys
 
 import pytest
 
+from local_toy import Local
+from recorded_cloud import TOY
 from tool.deploy.__main__ import as_it_can_be_printed
 from tool.testing import ROOT, run, succeeded
 
@@ -22,6 +28,73 @@ def test_what_a_terminal_cannot_print_is_replaced_and_bytes_of_a_path_stay():
     codecs.register_error("printable", as_it_can_be_printed)
     assert "caf\xe9 € \udcff".encode("latin-1", "printable") == b"caf\xe9 ? \xff"
     assert "\udcff \ud83d".encode("utf-8", "printable") == b"\xff ?"
+
+
+@pytest.fixture(scope="session")
+def latin_1(tmp_path_factory):
+    """The variables of a shell in Latin-1."""
+    folder = tmp_path_factory.mktemp("locales")
+    name = "de_DE.ISO-8859-1"
+    making = ("localedef", "--no-archive", "-i", "de_DE", "-f", "ISO-8859-1", str(folder / name))
+    if not shutil.which("localedef") or run(*making).returncode:
+        pytest.skip("left out: localedef cannot make a locale in Latin-1 here")
+    return {"LC_ALL": name, "LOCPATH": str(folder)}
+
+
+@pytest.mark.parametrize("name", ["ümlaut €", os.fsdecode(b"\xff\xfe")], ids=ascii)
+def test_a_local_project_is_the_same_in_every_locale(tmp_path, latin_1, name):
+    local = Local(shutil.copytree(TOY, tmp_path / name / "toy"))
+
+    def deploy_sh(*words, **env):
+        done = subprocess.run(local.command(*words), env={**local.env, **env}, capture_output=True, timeout=120)
+        assert done.returncode == 0, done
+        return done.stdout
+
+    try:
+        deploy_sh(LC_ALL="C.UTF-8")
+        deploy_sh("verify", **latin_1)
+        assert os.fsencode(f"export LOCAL_STATE='{local.state}'\n") in deploy_sh("env", **latin_1)
+        assert deploy_sh(LC_ALL="C").count(b" is unchanged") == 3
+    finally:
+        local.end()
+
+
+def test_a_word_that_a_locale_does_not_have_arrives(cloud, latin_1):
+    (cloud.app / "functions/front/variables").write_text("MINE=€ ü\n")
+    cloud.env |= latin_1
+    succeeded(cloud.deploy_sh())
+    assert any("MINE=€ ü" in word for words in cloud.changes() for word in words)
+
+
+PRINTING = r"""
+import sys
+from tool.python.printing import prepare
+prepare(sys.stdout)
+print("caf\xe9 \u20ac \udcff")
+"""
+
+
+def printed_at_a_terminal(**env):
+    ours, theirs = pty.openpty()
+    try:
+        command = [sys.executable, "-X", "utf8", "-c", PRINTING]
+        subprocess.run(command, env={**os.environ, **env}, cwd=ROOT, stdout=theirs, check=True, timeout=60)
+        return os.read(ours, 100).strip()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_a_terminal_gets_what_its_locale_says(latin_1):
+    assert printed_at_a_terminal(**latin_1) == b"caf\xe9 ? \xff"
+
+
+def test_a_terminal_of_no_locale_and_a_program_get_utf_8():
+    expected = "café € ".encode() + b"\xff"
+    assert printed_at_a_terminal(LC_ALL="C") == expected
+    command = [sys.executable, "-X", "utf8", "-c", PRINTING]
+    env = {**os.environ, "LC_ALL": "C"}
+    assert subprocess.run(command, env=env, cwd=ROOT, capture_output=True, timeout=60).stdout.strip() == expected
 
 
 def test_cdpath_changes_nothing(tmp_path):
