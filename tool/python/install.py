@@ -68,9 +68,9 @@ def is_installed(file: str) -> bool:
 
 def make_venv() -> None:
     shutil.rmtree(VENV, ignore_errors=True)
-    if not is_text(str(VENV)):
+    if not is_text(VENV):
         raise SystemExit("Python makes no virtual environment in a folder whose name is not UTF-8: move or rename it")
-    if failure([sys.executable, "-m", "venv", "--without-pip", str(VENV)]) or failure(
+    if failure([sys.executable, "-X", "utf8", "-m", "venv", "--without-pip", str(VENV)]) or failure(
         [str(PYTHON), "-c", "import ensurepip"]
     ):
         shutil.rmtree(VENV, ignore_errors=True)
@@ -81,10 +81,10 @@ def make_venv() -> None:
     (STAMPS / "made").touch()
 
 
-def is_text(path: str) -> bool:
+def is_text(path: pathlib.Path) -> bool:
     try:
-        return bool(path.encode())
-    except UnicodeEncodeError:
+        return bool(os.fsencode(path).decode())
+    except UnicodeDecodeError:
         return False
 
 

@@ -1,6 +1,6 @@
 """What a terminal can show of a text.
 
-Every Python of the tool is started with -X utf8, so that a path is the same text in every locale, and
+deploy.sh and the local target run with -X utf8, so that a path is the same text in every locale, and
 programs that read what it prints get UTF-8. Only a terminal gets what its locale says.
 """
 
