@@ -46,8 +46,7 @@ def main(*asked: str) -> None:
         install_uv()
     installing = [str(UV), "pip", "sync", "--quiet", "--python", str(PYTHON), *files]
     # Locked files are the same from the cache as from the network, which can be slow or down.
-    # Like pip: a network that inspects its traffic has its certificate in the system's store.
-    env = {"UV_SYSTEM_CERTS": "1", **settings.for_uv(os.environ)}
+    env = settings.to_run_uv(os.environ)
     if failure([*installing, "--offline"], env) and (problem := failure(installing, env)):
         raise SystemExit(f"{problem}\nuv could not install {' '.join(files)}")
     for file in files:

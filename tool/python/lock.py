@@ -150,9 +150,7 @@ async def has_wheels(file: pathlib.Path) -> None:
 
 
 async def uv(*words: str, failure: str = "uv could not lock") -> None:
-    # Like pip: a network that inspects its traffic has its certificate in the system's store.
-    env = {"UV_SYSTEM_CERTS": "1", **settings.for_uv(os.environ)}
-    done = await processes.run(UV, *words, env=env)
+    done = await processes.run(UV, *words, env=settings.to_run_uv(os.environ))
     if done.status:
         error(done.err.strip())
         raise Stop(failure)

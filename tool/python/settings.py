@@ -43,8 +43,17 @@ def for_pip(env: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "_PIP_RUNNING_IN_SUBPROCESS": "1"}
 
 
+def to_run_uv(env: Mapping[str, str]) -> dict[str, str]:
+    """The environment in which this tool runs uv."""
+    # Like pip: a network that inspects its traffic has its certificate in the system's store.
+    # With uv's default of 50 connections, some networks keep a few waiting for seconds.
+    defaults = {"UV_SYSTEM_CERTS": "1", "UV_CONCURRENT_DOWNLOADS": "8"}
+    # uv asks a Python for its folders, and takes the answer for UTF-8, as it is in this locale.
+    return {**defaults, **for_uv(env), "LC_ALL": "C"}
+
+
 def for_uv(env: Mapping[str, str]) -> dict[str, str]:
-    """The environment for uv."""
+    """The variables for uv: those in OF_UV, what its files and pip's settings say, and no others of its own."""
     kept = {k: v for k, v in env.items() if not k.startswith("UV_") or OF_UV.fullmatch(k)}
     own = {**in_files(env), **kept, "UV_NO_CONFIG": "1"}
     overruled = {name for group in (SOURCES, CERTIFICATES) if own.keys() & group for name in group}

@@ -134,10 +134,7 @@ def uv_can(*words: str, cwd: pathlib.Path) -> bool:
 
 def uv(*words: str, cwd: pathlib.Path) -> None:
     """Runs uv. What it cannot get from the network or its cache makes the build fail."""
-    # Like pip: a network that inspects its traffic has its certificate in the system's store.
-    # With uv's default of 50 connections, some networks keep a few waiting for seconds.
-    env = {"UV_SYSTEM_CERTS": "1", "UV_CONCURRENT_DOWNLOADS": "8", **settings.for_uv(os.environ)}
-    env |= {"UV_NO_PROGRESS": "1", "NO_COLOR": "1", "UV_PYTHON_DOWNLOADS": "never"}
+    env = settings.to_run_uv(os.environ) | {"UV_NO_PROGRESS": "1", "NO_COLOR": "1", "UV_PYTHON_DOWNLOADS": "never"}
     done = subprocess.run(
         [UV, *words], cwd=cwd, env=env, text=True, errors="replace", capture_output=True, stdin=subprocess.DEVNULL
     )

@@ -30,17 +30,6 @@ def test_what_a_terminal_cannot_print_is_replaced_and_bytes_of_a_path_stay():
     assert "\udcff \ud83d".encode("utf-8", "printable") == b"\xff ?"
 
 
-@pytest.fixture(scope="session")
-def latin_1(tmp_path_factory):
-    """The variables of a shell in Latin-1."""
-    folder = tmp_path_factory.mktemp("locales")
-    name = "de_DE.ISO-8859-1"
-    making = ("localedef", "--no-archive", "-i", "de_DE", "-f", "ISO-8859-1", str(folder / name))
-    if not shutil.which("localedef") or run(*making).returncode:
-        pytest.skip("left out: localedef cannot make a locale in Latin-1 here")
-    return {"LC_ALL": name, "LOCPATH": str(folder)}
-
-
 @pytest.mark.parametrize("name", ["ümlaut €", os.fsdecode(b"\xff\xfe")], ids=ascii)
 def test_a_local_project_is_the_same_in_every_locale(tmp_path, latin_1, name):
     local = Local(shutil.copytree(TOY, tmp_path / name / "toy"))

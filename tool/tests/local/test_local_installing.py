@@ -82,6 +82,11 @@ def test_it_is_made_once_and_then_says_nothing(copy):
     assert any(line.startswith("aiohttp==") for line in packages(copy))
 
 
+def test_it_is_made_in_every_locale(copy, latin_1):
+    succeeded(venv(copy, **latin_1))
+    assert list((copy / ".venv/lib").glob("*/site-packages/aiohttp"))
+
+
 def test_two_first_runs_at_once_do_not_break_each_other(copy):
     (copy / ".venv" / "bin").mkdir(parents=True)  # and a third one was cut short before them
     running = [
