@@ -187,8 +187,11 @@ def untracked(*folders: str) -> Iterator[str]:
             yield from (os.path.join(path, name) for name in (*files, *links) if is_of_the_app(name))
 
 
-# What editors leave for a moment, or beside a file: Emacs, Vim, JetBrains, GNOME.
-OF_EDITORS = re.compile(r"#.*#|\.#.*|4913|.*___jb_(tmp|old|bak)___|\..*\.sw[a-z]|.*~|\.goutputstream-.*")
+# What editors and desktops leave for a moment, or beside a file: Emacs, Vim, JetBrains, GNOME, Kate, LibreOffice,
+# macOS, network folders.
+OF_EDITORS = re.compile(
+    r"#.*#|\.#.*|4913|.*___jb_(tmp|old|bak)___|\..*\.(sw[a-z]|kate-swp)|.*~|\.goutputstream-.*|\.~lock\..*#|\.DS_Store|\.nfs.*"
+)
 
 
 def is_venv(*path: str) -> bool:

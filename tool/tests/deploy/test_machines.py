@@ -87,12 +87,12 @@ def test_a_terminal_of_no_locale_and_a_program_get_utf_8():
 
 
 def test_cdpath_changes_nothing(tmp_path):
-    for place in ("tool/python", "tool/local/bin", "tests"):
+    for place in ("tool/python", "tool/local/bin", "tests", ROOT.name):
         (tmp_path / place).mkdir(parents=True)
     env = {**os.environ, "CDPATH": str(tmp_path)}
     assert "stand-in" in succeeded(run("tool/local/bin/gcloud", "version", env=env, cwd=ROOT)).stdout
     assert succeeded(run("tool/python/venv", env=env, cwd=ROOT)).stdout == ""
-    assert "usage" in succeeded(run("./deploy.sh", "help", env=env, cwd=ROOT)).stdout
+    assert "usage" in succeeded(run("bash", f"{ROOT.name}/deploy.sh", "help", env=env, cwd=ROOT.parent)).stdout
 
 
 @pytest.mark.parametrize("verb", ["verify", "deploy", "destroy", "help", "run"])

@@ -114,7 +114,10 @@ def test_a_virtual_environment_is_left_out_and_named(app, tmp_path, in_git):
 
 def test_what_editors_leave_is_not_staged(app, tmp_path):
     a_repository(app)
-    names = ("#main.py#", "4913", "main.py___jb_tmp___", ".main.py.swp", "main.py~")
+    names = (
+        "#main.py#", "4913", "main.py___jb_tmp___", ".main.py.swp", ".main.py.swo", ".main.py.kate-swp", "main.py~",
+        ".goutputstream-A1B2C3", ".~lock.data.csv#", ".DS_Store", ".nfs000000000123",
+    )  # fmt: skip
     for name in names:
         (app / "functions/x" / name).write_bytes(b"\0")
     (app / "functions/x/.#main.py").symlink_to("you@host.1:2")
