@@ -18,7 +18,6 @@ from tool.python import settings  # noqa: E402
 
 VENV = pathlib.Path(".venv").absolute()
 STAMPS, PYTHON, UV = VENV / "installed", VENV / "bin" / "python", VENV / "bin" / "uv"
-HERE = ("--no-user", "--target=", f"--prefix={VENV}", "--root=/")  # whatever pip's settings say
 TOOL = "tool/python/requirements.txt"
 WITH_BUNDLED_PIP = """
 import ensurepip, pathlib, runpy, sys
@@ -69,8 +68,8 @@ def make_venv() -> None:
     shutil.rmtree(VENV, ignore_errors=True)
     if not is_text(VENV):
         raise SystemExit("Python makes no virtual environment in a folder whose name is not UTF-8: move or rename it")
-    if failure([sys.executable, "-X", "utf8", "-m", "venv", "--without-pip", str(VENV)]) or failure(
-        [str(PYTHON), "-c", "import ensurepip"]
+    if failure([sys.executable, "-I", "-X", "utf8", "-m", "venv", "--without-pip", str(VENV)]) or failure(
+        [str(PYTHON), "-I", "-c", "import ensurepip"]
     ):
         shutil.rmtree(VENV, ignore_errors=True)
         called = os.environ.get("PYTHON") or "python3"
@@ -89,13 +88,13 @@ def is_text(path: pathlib.Path) -> bool:
 
 def install_uv() -> None:
     [pinned] = re.findall(r"^uv==\S+", pathlib.Path(TOOL).read_text("utf-8"), re.M)
-    words, env = ("install", "--quiet", *HERE, pinned), settings.for_pip(os.environ)
+    words, env = ("install", "--quiet", pinned), settings.for_pip(os.environ)
     # The pip that comes with Python works without installing it, which would take seconds.
-    bundled = [str(PYTHON), "-c", WITH_BUNDLED_PIP]
+    bundled = [str(PYTHON), "-I", "-c", WITH_BUNDLED_PIP]
     if not failure([*bundled, *words], env):
         return
-    failure([str(PYTHON), "-m", "ensurepip"])
-    pip = [str(PYTHON), "-m", "pip"]
+    failure([str(PYTHON), "-I", "-m", "ensurepip"])
+    pip = [str(PYTHON), "-I", "-m", "pip"]
     if problem := failure([*pip, *words], env):
         raise SystemExit(f"{problem}\npip could not install {pinned}")
 

@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Mapping
 
 OF_PIP = (
-    "config-file index-url extra-index-url no-index find-links trusted-host proxy cert client-cert cache-dir no-cache-dir"
+    "index-url extra-index-url no-index find-links trusted-host proxy cert client-cert cache-dir no-cache-dir"
     " retries timeout default-timeout keyring-provider use-feature"
 ).split()
 OF_UV = re.compile(
@@ -37,10 +37,10 @@ CERTIFICATES = {"UV_SYSTEM_CERTS", "UV_NATIVE_TLS", "SSL_CERT_FILE", "SSL_CERT_D
 
 
 def for_pip(env: Mapping[str, str]) -> dict[str, str]:
-    """The environment for pip, with only the variables in OF_PIP of its own; options overrule its files."""
-    kept = {k: v for k, v in env.items() if not k.startswith("PIP_") or k[4:].lower().replace("_", "-") in OF_PIP}
-    # Without the last one, pip would start the Python that a file's "python = " names.
-    return {**kept, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "_PIP_RUNNING_IN_SUBPROCESS": "1"}
+    """The environment for pip: of its settings, only those in OF_PIP. It reads no file of its own."""
+    others = {name: value for name, value in env.items() if not name.startswith("PIP_")}
+    kept = {f"PIP_{name.upper().replace('-', '_')}": value for name, value in said_to_pip(env).items() if name in OF_PIP}
+    return {**others, **kept, "PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
 def to_run_uv(env: Mapping[str, str]) -> dict[str, str]:
@@ -62,16 +62,20 @@ def for_uv(env: Mapping[str, str]) -> dict[str, str]:
 
 def of_pip(env: Mapping[str, str]) -> dict[str, str]:
     """What pip's files and variables say about where packages come from, as variables of uv."""
-    said = in_pip_files(env)
-    said |= {name[4:].lower().replace("_", "-"): value for name, value in env.items() if name.startswith("PIP_") and value}
     found: dict[str, str] = {}
-    for name, value in said.items():
+    for name, value in said_to_pip(env).items():
         if name in FROM_PIP:
             parts = value.split() if name in LISTS else [value]
             found[FROM_PIP[name]] = LISTS.get(name, "").join(map(os.path.expanduser, parts))
     if "UV_EXTRA_INDEX_URL" in found:  # to pip, all indexes are equal
         found["UV_INDEX_STRATEGY"] = "unsafe-best-match"
     return found
+
+
+def said_to_pip(env: Mapping[str, str]) -> dict[str, str]:
+    """pip's settings in its files and variables. Empty ones do not count."""
+    variables = {name[4:].lower().replace("_", "-"): value for name, value in env.items() if name.startswith("PIP_")}
+    return in_pip_files(env) | {name: value for name, value in variables.items() if value}
 
 
 def in_pip_files(env: Mapping[str, str]) -> dict[str, str]:

@@ -87,6 +87,14 @@ def test_it_is_made_in_every_locale(copy, latin_1):
     assert list((copy / ".venv/lib").glob("*/site-packages/aiohttp"))
 
 
+@pytest.mark.parametrize("name", ["PYTHONPATH", "PYTHONHOME"])
+def test_it_is_made_whatever_python_is_told(copy, tmp_path, name):
+    for module in ("shutil", "tempfile", "venv", "ensurepip", "pip"):
+        (tmp_path / f"{module}.py").write_text("raise SystemExit(1)\n")
+    succeeded(venv(copy, **{name: str(tmp_path)}))
+    assert list((copy / ".venv/lib").glob("*/site-packages/aiohttp"))
+
+
 def test_two_first_runs_at_once_do_not_break_each_other(copy):
     (copy / ".venv" / "bin").mkdir(parents=True)  # and a third one was cut short before them
     running = [

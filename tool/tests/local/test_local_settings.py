@@ -21,6 +21,10 @@ PIP_CONF = """\
 [global]
 user = true
 require-virtualenv = true
+require-hashes = true
+dry-run = true
+constraint = /nothing.txt
+no-binary = :all:
 prefix = {0}/prefix
 python = /nothing
 [install]
