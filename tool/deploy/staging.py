@@ -43,6 +43,8 @@ class LeftOut(NamedTuple):
 
 
 KEY = "holds a private key, and is left out. Give it to the function as a secret: see docs/recipes.md"
+NOWHERE = "is a link to nothing, and is left out"
+NO_FILE = "is no file, and is left out"
 VENV = "is a virtual environment, and is left out: what requirements.txt names is installed"
 
 
@@ -115,9 +117,14 @@ def stage(function: Function, folder: pathlib.Path) -> list[LeftOut]:
                 f"{file} is a link to a folder, which gcloud would leave out. Put a copy of the"
                 " folder there"
             )
-        if file.exists() and holds_private_key(file):
+        if not file.exists():  # deleted, and git has not been told yet
+            if file.is_symlink():
+                left_out.append(LeftOut(file, NOWHERE))
+        elif not file.is_file():  # a pipe, from which reading would not end
+            left_out.append(LeftOut(file, NO_FILE))
+        elif holds_private_key(file):
             left_out.append(LeftOut(file, KEY))
-        elif file.exists():  # else deleted, and git has not been told yet
+        else:
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(file, place)
     (folder / "requirements.txt").write_bytes(requirements(own))

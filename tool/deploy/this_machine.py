@@ -41,7 +41,7 @@ class ThisMachine(Target):
         folders = {
             "LOCAL_APP": str(here),  # so that errors name the files that you edit
             "LOCAL_STATE": str(self.state),
-            "LOCAL_SECRETS": os.environ.get("LOCAL_SECRETS") or str(here / ".secrets"),
+            "LOCAL_SECRETS": secrets_folder(),
             "LOCAL_GROUPS": os.environ.get("LOCAL_GROUPS") or str(here / ".groups"),
         }
         path = f"{ROOT}/tool/local/bin{os.pathsep}{os.environ.get('PATH', '')}"
@@ -120,6 +120,11 @@ async def make_environment(*files: str) -> None:
     made = await processes.run(str(ROOT / "tool" / "python" / "venv"), *files, passes_on=True)
     if made.status:
         raise Stop("the virtual environment could not be made. See the error above")
+
+
+def secrets_folder() -> str:
+    """The folder with a file for each secret."""
+    return os.environ.get("LOCAL_SECRETS") or str(pathlib.Path.cwd() / ".secrets")
 
 
 def state_folder(project: str) -> tuple[pathlib.Path, bool]:

@@ -76,13 +76,13 @@ async def lock(check: bool) -> int:
 
 
 def stale_of_app() -> list[str]:
-    """A sentence for each lock of the app that is out of date. A lock without a checksum was not made by
-    this tool, and is left alone."""
+    """A sentence for each lock of the app that is missing or out of date. A lock without a checksum was not
+    made by this tool, and is left alone."""
     return [
         f"{one.file} is not the lock of {one.wanted}: what that adds is not installed. Run ./deploy.sh lock"
         for one in locks()
         if (one.file == ROOT_LOCK or one.file.parts[0] == "functions")
-        and one.file.exists() and SUM in one.file.read_text("utf-8", "replace") and is_stale(one)
+        and (not one.file.exists() or SUM in one.file.read_text("utf-8", "replace")) and is_stale(one)
     ]  # fmt: skip
 
 

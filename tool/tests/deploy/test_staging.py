@@ -3,6 +3,7 @@
 import os
 import pathlib
 import subprocess
+import threading
 
 import pytest
 
@@ -110,6 +111,23 @@ def test_a_virtual_environment_is_left_out_and_named(app, tmp_path, in_git):
     assert sorted(str(one.path) for one in left) == ["functions/x/my env", "functions/x/venv"]
     assert "is a virtual environment, and is left out" in left[0].why
     assert not list((tmp_path / "staged").rglob("package.py"))
+
+
+def test_what_is_no_file_is_left_out_and_named(app, tmp_path):
+    pipe = app / "functions/x/pipe"  # without git, which does not list it
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=[b""])  # or whoever reads it would wait forever
+    writer.start()
+    (app / "functions/x/link").symlink_to("nowhere")
+    (app / "shared/link").symlink_to("link")
+    try:
+        left = staging.stage(FUNCTION, tmp_path / "staged")
+    finally:
+        os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))
+        writer.join(20)
+    assert {(str(one.path), one.why) for one in left} == {
+        ("functions/x/pipe", staging.NO_FILE), ("functions/x/link", staging.NOWHERE), ("shared/link", staging.NOWHERE),
+    }  # fmt: skip
 
 
 def test_what_editors_leave_is_not_staged(app, tmp_path):
