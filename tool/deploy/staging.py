@@ -156,20 +156,28 @@ def tracked(*folders: str) -> list[pathlib.Path]:
     """The files in these folders that git tracks or would track; without git, all but dotfiles and caches.
 
     A repository around this one may ignore all of it, as one does that ignores its clones: then only
-    what is ignored here counts.
+    what is ignored here counts. If there is no repository, or git does not trust it, that is left out, too.
     """
     names = listed("--cached", *folders)
-    if names is not None and listed_none(names, folders[0]):
-        with tempfile.TemporaryDirectory() as empty:
-            made = subprocess.run(["git", "init", "--quiet", "--bare", empty], capture_output=True)
-            git = ("git", f"--git-dir={empty}", "--work-tree=.")
-            names = None if made.returncode else listed(*folders, git=git)
     if names is None:
         names = set(untracked(*folders))
+        names &= not_ignored(*folders) or names
+    elif listed_none(names, folders[0]):
+        names = not_ignored(*folders) or set(untracked(*folders))
     # A repository within this one is listed as a folder.
     inner = [name for name in names if os.path.isdir(name) and not os.path.islink(name.rstrip("/"))]
     names = names.difference(inner).union(untracked(*inner))
     return [file for name in sorted(names) if not OF_EDITORS.fullmatch((file := pathlib.Path(name)).name)]
+
+
+def not_ignored(*folders: str) -> set[str]:
+    """The files that no .gitignore here names; none without git."""
+    with tempfile.TemporaryDirectory() as empty:
+        try:
+            subprocess.run(["git", "init", "--quiet", "--bare", empty], capture_output=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return set()
+        return listed(*folders, git=("git", f"--git-dir={empty}", "--work-tree=.")) or set()
 
 
 def listed(*words: str, git: tuple[str, ...] = ("git",)) -> set[str] | None:

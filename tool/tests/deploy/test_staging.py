@@ -99,6 +99,13 @@ def test_without_git_all_but_dotfiles_is_staged(app, tmp_path, monkeypatch):
     assert found == {"main.py", "shared", "requirements.txt", ".gcloudignore", "big.log", *ODD}
 
 
+def test_in_no_repository_what_is_ignored_and_dotfiles_are_not_staged(app, tmp_path):
+    (app / "functions/x/.netrc").write_text("x")
+    staging.stage(FUNCTION, tmp_path / "staged")
+    found = {path.name for path in (tmp_path / "staged").iterdir()}
+    assert found == {"main.py", "shared", "requirements.txt", ".gcloudignore", *ODD}
+
+
 @pytest.mark.parametrize("in_git", [True, False])
 def test_a_virtual_environment_is_left_out_and_named(app, tmp_path, in_git):
     if in_git:
@@ -113,8 +120,9 @@ def test_a_virtual_environment_is_left_out_and_named(app, tmp_path, in_git):
     assert not list((tmp_path / "staged").rglob("package.py"))
 
 
-def test_what_is_no_file_is_left_out_and_named(app, tmp_path):
-    pipe = app / "functions/x/pipe"  # without git, which does not list it
+def test_what_is_no_file_is_left_out_and_named(app, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))  # without git, which does not list a pipe
+    pipe = app / "functions/x/pipe"
     os.mkfifo(pipe)
     writer = threading.Thread(target=pipe.write_bytes, args=[b""])  # or whoever reads it would wait forever
     writer.start()
