@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import os
 import pathlib
@@ -17,6 +16,7 @@ from tool.deploy.app import App, Function
 from tool.deploy.cloud import Service
 from tool.deploy.leftovers import MIN_INSTANCES, not_asked_for
 from tool.deploy.target import Target
+from tool.python.reading import text_of
 
 BASE_IMAGE = "python314"
 DEFAULTS = {
@@ -141,15 +141,8 @@ def holds_private_key(file: pathlib.Path) -> bool:
 def requirements(own: pathlib.Path) -> bytes:
     """The requirements of the app and the function, in UTF-8, however an editor or PowerShell wrote them."""
     files = [file for file in (pathlib.Path("requirements.txt"), own / "requirements.txt") if file.exists()]
-    lines = [line for file in files for line in decoded(file).splitlines()]
+    lines = [line for file in files for line in text_of(file).splitlines()]
     return "".join(line + "\n" for line in lines).encode("utf-8", "surrogateescape")
-
-
-def decoded(file: pathlib.Path) -> str:
-    content = file.read_bytes()
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return content.decode("utf-16", "replace")
-    return content.decode("utf-8-sig", "surrogateescape")
 
 
 def tracked(*folders: str) -> list[pathlib.Path]:

@@ -12,6 +12,7 @@ import sys
 
 from tool.local.state import STATE, locked
 from tool.python import settings
+from tool.python.reading import text_of
 
 UV = pathlib.Path(sys.executable).parent / "uv"
 SHARED = pathlib.Path(sys.prefix).resolve() / "environments"  # for all local projects of this clone
@@ -81,7 +82,7 @@ def environment(folder: pathlib.Path) -> str:
     Locked requirements outlive the project. The next project resolves all others again.
     """
     file = folder / "requirements.txt"
-    wanted = file.read_text("utf-8", "replace") if file.exists() else ""
+    wanted = text_of(file) if file.exists() else ""
     home = SHARED if is_locked(wanted) else STATE / "environments"
     name = hashlib.sha256(f"{sys.version} {home} {wanted}".encode(errors="surrogateescape"))
     # If it names other files, their content counts, too.

@@ -113,8 +113,9 @@ def test_a_function_may_be_named_like_a_verb(cloud, verb):
 def test_a_lock_that_is_not_the_one_of_its_requirements_is_named(deployed):
     function = deployed.app / "functions/front"
     (function / "requirements.in").write_text("iniconfig\n")
-    (function / "requirements.txt").write_text("pluggy==1\n# checksum 1\n")
-    said = succeeded(deployed.deploy_sh()).stderr
-    assert "functions/front/requirements.txt is not the lock of functions/front/requirements.in" in said
+    for encoding in ("utf-8", "utf-16"):
+        (function / "requirements.txt").write_text("pluggy==1\n# checksum 1\n", encoding)
+        said = succeeded(deployed.deploy_sh()).stderr
+        assert "functions/front/requirements.txt is not the lock of functions/front/requirements.in" in said
     (function / "requirements.txt").write_text("pluggy==1\n")  # of another tool
     assert "is not the lock of" not in succeeded(deployed.deploy_sh()).stderr

@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from tool.python import reading
 from tool.testing import ROOT, run, succeeded
 
 
@@ -154,8 +155,8 @@ def test_locks_hold_what_goes_together(copy):
     """The root's lock is every function's; a function's own has only what it adds."""
     (copy / "functions" / "some").mkdir(parents=True)
     (copy / "tests").mkdir()
-    (copy / "requirements.in").write_text("pluggy  # what for\n")
-    (copy / "functions" / "some" / "requirements.in").write_text("pluggy\niniconfig\n")
+    (copy / "requirements.in").write_bytes("pluggy  # what for\r\n".encode("utf-16"))  # as PowerShell writes it
+    (copy / "functions" / "some" / "requirements.in").write_bytes("\ufeffpluggy\niniconfig".encode("utf-16-be"))
     (copy / "tests" / "requirements.in").write_text("pluggy\n")
     succeeded(lock(copy))
     root, own = (
@@ -166,11 +167,18 @@ def test_locks_hold_what_goes_together(copy):
     assert "iniconfig==" in own and "pluggy==" not in own
     assert succeeded(lock(copy, "--check")).stderr == ""
     for file in ("requirements.in", "functions/some/requirements.txt"):
-        before = (copy / file).read_text()
+        before = reading.text_of(copy / file)
         (copy / file).write_text(before + "packaging\n")
         assert lock(copy, "--check").returncode == 1
         (copy / file).write_text(before)
     assert lock(copy, "--check").returncode == 0
+    for file in ("requirements.in", "requirements.txt", "functions/some/requirements.in", "functions/some/requirements.txt"):
+        text = reading.text_of(copy / file)
+        for other in (text.encode("utf-16"), text.encode("utf-8-sig"), text.replace("\n", "\r\n").encode()):
+            (copy / file).write_bytes(other)
+            assert succeeded(lock(copy, "--check")).stderr == ""
+    (copy / "functions/some/requirements.in").write_bytes("packaging".encode("utf-16"))
+    assert lock(copy, "--check").returncode == 1
 
 
 def test_the_locks_of_this_repository_are_not_stale():
