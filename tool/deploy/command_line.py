@@ -248,7 +248,9 @@ async def run_here(
     name = options.prefix + options.name.removeprefix(options.prefix)
     if app.function(name) and missing:
         raise the_app.Wrong(missing)
-    if app.function(name) and isinstance(target, ThisMachine) and not target.is_there:
+    if isinstance(target, ThisMachine) and not target.is_there:
+        if not app.function(name):
+            raise no_function(app, name)
         say("Nothing is deployed on this machine yet. Deploying everything first.")
         await work(options._replace(verb="deploy", names=()), environment)
     await target.begin(app)
