@@ -1,8 +1,7 @@
 """A pytest plugin for the tests of any app: the app as deployed, called as anybody.
 
 pyproject.toml loads it with -p tool.testing. The fixtures: `project` (the app, deployed once by
-deploy.sh itself), `clone` (a copy of the repository that a test may change),
-`latin_1` (variables of a shell whose locale is not UTF-8).
+deploy.sh itself), `clone` (a copy of the repository that a test may change).
 """
 
 import json
@@ -81,17 +80,6 @@ def run(
 def succeeded(result: Result) -> Result:
     assert result.returncode == 0, result.stdout + result.stderr
     return result
-
-
-@pytest.fixture(scope="session")
-def latin_1(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The variables of a shell in Latin-1."""
-    folder = tmp_path_factory.mktemp("locales")
-    name = "de_DE.ISO-8859-1"
-    making = ("localedef", "--no-archive", "-i", "de_DE", "-f", "ISO-8859-1", str(folder / name))
-    if not shutil.which("localedef") or run(*making).returncode:
-        pytest.skip("left out: localedef cannot make a locale in Latin-1 here")
-    return {"LC_ALL": name, "LOCPATH": str(folder)}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
