@@ -23,8 +23,8 @@ runs() { "$1" -I -S -c 'import sys; sys.exit(sys.version_info < (3, 11))' > /dev
 from_gcloud() { gcloud info --format='value(basic.python_location)' 2> /dev/null; }
 
 for python in ${PYTHON:+"$PYTHON"} "$root/.venv/bin/python" python3 python3.14 python3.13 python3.12 python3.11; do
-    if runs "$python"; then exec "$python" -I "$root/tool/deploy/__main__.py" "$@"; fi
+    if runs "$python"; then exec "$python" -I -X utf8 "$root/tool/deploy/__main__.py" "$@"; fi
 done
-case " $* " in *' --local '*) ;; *) python=$(from_gcloud) && runs "$python" && exec "$python" -I "$root/tool/deploy/__main__.py" "$@" ;; esac
+case " $* " in *' --local '*) ;; *) python=$(from_gcloud) && runs "$python" && exec "$python" -I -X utf8 "$root/tool/deploy/__main__.py" "$@" ;; esac
 echo "deploy.sh: Python 3.11 or newer is needed. See https://www.python.org/downloads/, or name one that you have: PYTHON=/path/to/python3 ./deploy.sh" >&2
 exit 1

@@ -248,7 +248,9 @@ async def run_here(
     name = options.prefix + options.name.removeprefix(options.prefix)
     if app.function(name) and missing:
         raise the_app.Wrong(missing)
-    if app.function(name) and isinstance(target, ThisMachine) and not target.is_there:
+    if isinstance(target, ThisMachine) and not target.is_there:
+        if not app.function(name):
+            raise no_function(app, name)
         say("Nothing is deployed on this machine yet. Deploying everything first.")
         await work(options._replace(verb="deploy", names=()), environment)
     await target.begin(app)
@@ -262,7 +264,7 @@ def in_environment(words: list[str], options: Options) -> None:
     if options.local and not ours.exists() or pathlib.Path(sys.prefix) == ours:
         return
     asyncio.run(interruptible(made_environment()))
-    os.execv(VENV_PYTHON, [VENV_PYTHON, "-I", str(MAIN), *words])
+    os.execv(VENV_PYTHON, [VENV_PYTHON, "-I", "-X", "utf8", str(MAIN), *words])
 
 
 async def made_environment() -> int:

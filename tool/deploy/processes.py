@@ -33,9 +33,9 @@ async def run(
 ) -> Finished:
     """Runs a command to its end. `sent` is its standard input; `passes_on`: it writes to our output."""
     async with started(*command, env=env, cwd=cwd, passes_on=passes_on) as process:
-        out, err = await process.communicate(sent.encode())
+        out, err = await process.communicate(sent.encode(errors="surrogateescape"))
     assert process.returncode is not None
-    decoded = [(part or b"").decode("utf-8", "replace") for part in (out, err)]
+    decoded = [(part or b"").decode("utf-8", "surrogateescape") for part in (out, err)]
     return Finished(process.returncode, *decoded)
 
 

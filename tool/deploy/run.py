@@ -12,7 +12,7 @@ from tool.deploy.app import App
 from tool.deploy.progress import Stop, say
 from tool.deploy.rollout import Rollout
 from tool.deploy.target import Target
-from tool.deploy.this_machine import LOCAL_MAIN, VENV_PYTHON
+from tool.deploy.this_machine import LOCAL_TOOL, VENV_PYTHON
 
 
 async def deploy_what_is_saved(app: App, name: str, target: Target) -> None:
@@ -34,4 +34,4 @@ async def deploy_what_is_saved(app: App, name: str, target: Target) -> None:
 
 def here(target: Target, name: str) -> NoReturn:
     """Takes the place of deploy.sh: a debugger needs the terminal to itself."""
-    os.execve(VENV_PYTHON, [VENV_PYTHON, "-I", LOCAL_MAIN, "run", name], dict(target.gcloud.env))
+    os.execve(VENV_PYTHON, [*LOCAL_TOOL, "run", name], dict(target.gcloud.env))

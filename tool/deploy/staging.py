@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import os
 import pathlib
@@ -17,6 +16,7 @@ from tool.deploy.app import App, Function
 from tool.deploy.cloud import Service
 from tool.deploy.leftovers import MIN_INSTANCES, not_asked_for
 from tool.deploy.target import Target
+from tool.python.reading import text_of
 
 BASE_IMAGE = "python314"
 DEFAULTS = {
@@ -43,6 +43,8 @@ class LeftOut(NamedTuple):
 
 
 KEY = "holds a private key, and is left out. Give it to the function as a secret: see docs/recipes.md"
+NOWHERE = "is a link to nothing, and is left out"
+NO_FILE = "is no file, and is left out"
 VENV = "is a virtual environment, and is left out: what requirements.txt names is installed"
 
 
@@ -115,9 +117,14 @@ def stage(function: Function, folder: pathlib.Path) -> list[LeftOut]:
                 f"{file} is a link to a folder, which gcloud would leave out. Put a copy of the"
                 " folder there"
             )
-        if file.exists() and holds_private_key(file):
+        if not file.exists():  # deleted, and git has not been told yet
+            if file.is_symlink():
+                left_out.append(LeftOut(file, NOWHERE))
+        elif not file.is_file():  # a pipe, from which reading would not end
+            left_out.append(LeftOut(file, NO_FILE))
+        elif holds_private_key(file):
             left_out.append(LeftOut(file, KEY))
-        elif file.exists():  # else deleted, and git has not been told yet
+        else:
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(file, place)
     (folder / "requirements.txt").write_bytes(requirements(own))
@@ -134,35 +141,36 @@ def holds_private_key(file: pathlib.Path) -> bool:
 def requirements(own: pathlib.Path) -> bytes:
     """The requirements of the app and the function, in UTF-8, however an editor or PowerShell wrote them."""
     files = [file for file in (pathlib.Path("requirements.txt"), own / "requirements.txt") if file.exists()]
-    lines = [line for file in files for line in decoded(file).splitlines()]
+    lines = [line for file in files for line in text_of(file).splitlines()]
     return "".join(line + "\n" for line in lines).encode("utf-8", "surrogateescape")
-
-
-def decoded(file: pathlib.Path) -> str:
-    content = file.read_bytes()
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return content.decode("utf-16", "replace")
-    return content.decode("utf-8-sig", "surrogateescape")
 
 
 def tracked(*folders: str) -> list[pathlib.Path]:
     """The files in these folders that git tracks or would track; without git, all but dotfiles and caches.
 
     A repository around this one may ignore all of it, as one does that ignores its clones: then only
-    what is ignored here counts.
+    what is ignored here counts. If there is no repository, or git does not trust it, that is left out, too.
     """
     names = listed("--cached", *folders)
-    if names is not None and listed_none(names, folders[0]):
-        with tempfile.TemporaryDirectory() as empty:
-            made = subprocess.run(["git", "init", "--quiet", "--bare", empty], capture_output=True)
-            git = ("git", f"--git-dir={empty}", "--work-tree=.")
-            names = None if made.returncode else listed(*folders, git=git)
     if names is None:
         names = set(untracked(*folders))
+        names &= not_ignored(*folders) or names
+    elif listed_none(names, folders[0]):
+        names = not_ignored(*folders) or set(untracked(*folders))
     # A repository within this one is listed as a folder.
     inner = [name for name in names if os.path.isdir(name) and not os.path.islink(name.rstrip("/"))]
     names = names.difference(inner).union(untracked(*inner))
     return [file for name in sorted(names) if not OF_EDITORS.fullmatch((file := pathlib.Path(name)).name)]
+
+
+def not_ignored(*folders: str) -> set[str]:
+    """The files that no .gitignore here names; none without git."""
+    with tempfile.TemporaryDirectory() as empty:
+        try:
+            subprocess.run(["git", "init", "--quiet", "--bare", empty], capture_output=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return set()
+        return listed(*folders, git=("git", f"--git-dir={empty}", "--work-tree=.")) or set()
 
 
 def listed(*words: str, git: tuple[str, ...] = ("git",)) -> set[str] | None:
@@ -187,8 +195,11 @@ def untracked(*folders: str) -> Iterator[str]:
             yield from (os.path.join(path, name) for name in (*files, *links) if is_of_the_app(name))
 
 
-# What editors leave for a moment, or beside a file: Emacs, Vim, JetBrains, GNOME.
-OF_EDITORS = re.compile(r"#.*#|\.#.*|4913|.*___jb_(tmp|old|bak)___|\..*\.sw[a-z]|.*~|\.goutputstream-.*")
+# What editors and desktops leave for a moment, or beside a file: Emacs, Vim, JetBrains, GNOME, Kate, LibreOffice,
+# macOS, network folders.
+OF_EDITORS = re.compile(
+    r"#.*#|\.#.*|4913|.*___jb_(tmp|old|bak)___|\..*\.(sw[a-z]|kate-swp)|.*~|\.goutputstream-.*|\.~lock\..*#|\.DS_Store|\.nfs.*"
+)
 
 
 def is_venv(*path: str) -> bool:
@@ -217,5 +228,5 @@ def fingerprint(folder: pathlib.Path, settings: list[str], project_number: str) 
     said = " ".join(settings)
     if project_number:
         said = said.replace(project_number, "NUMBER")
-    digest.update(f"{said}\n".encode())
+    digest.update(f"{said}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:12]

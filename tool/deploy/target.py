@@ -20,6 +20,7 @@ SETTINGS = {
     "CLOUDSDK_CORE_USER_OUTPUT_ENABLED": "true",
     "CLOUDSDK_CORE_VERBOSITY": "warning",
     "CLOUDSDK_RUN_PLATFORM": "managed",
+    "PYTHONUTF8": "1",  # it reads and writes UTF-8, as this tool does
 }
 
 

@@ -17,7 +17,7 @@ from tool.deploy.target import Target
 
 LOCAL_PROJECT = "local-project"
 VENV_PYTHON = str(ROOT / ".venv" / "bin" / "python")
-LOCAL_MAIN = str(ROOT / "tool" / "local" / "__main__.py")
+LOCAL_TOOL = (VENV_PYTHON, "-I", "-X", "utf8", str(ROOT / "tool" / "local" / "__main__.py"))
 
 
 class Address(NamedTuple):
@@ -41,11 +41,11 @@ class ThisMachine(Target):
         folders = {
             "LOCAL_APP": str(here),  # so that errors name the files that you edit
             "LOCAL_STATE": str(self.state),
-            "LOCAL_SECRETS": os.environ.get("LOCAL_SECRETS") or str(here / ".secrets"),
+            "LOCAL_SECRETS": secrets_folder(),
             "LOCAL_GROUPS": os.environ.get("LOCAL_GROUPS") or str(here / ".groups"),
         }
         path = f"{ROOT}/tool/local/bin{os.pathsep}{os.environ.get('PATH', '')}"
-        self.gcloud = self._gcloud((VENV_PYTHON, "-I", LOCAL_MAIN, "gcloud"), path, 0, **folders)
+        self.gcloud = self._gcloud((*LOCAL_TOOL, "gcloud"), path, 0, **folders)
 
     @property
     def is_there(self) -> bool:
@@ -76,7 +76,7 @@ class ThisMachine(Target):
 
     async def manage(self, *words: str) -> None:
         """A command of the local project's own, such as up or down."""
-        done = await processes.run(VENV_PYTHON, "-I", LOCAL_MAIN, *words, env=self.gcloud.env)
+        done = await processes.run(*LOCAL_TOOL, *words, env=self.gcloud.env)
         if done.status:
             self.progress.end_line()
             raise Stop((done.out + done.err).strip().removeprefix("ERROR: "))
@@ -125,6 +125,11 @@ async def make_environment(*files: str) -> None:
     made = await processes.run(str(ROOT / "tool" / "python" / "venv"), *files, passes_on=True)
     if made.status:
         raise Stop("the virtual environment could not be made. See the error above")
+
+
+def secrets_folder() -> str:
+    """The folder with a file for each secret."""
+    return os.environ.get("LOCAL_SECRETS") or str(pathlib.Path.cwd() / ".secrets")
 
 
 def state_folder(project: str) -> tuple[pathlib.Path, bool]:

@@ -20,21 +20,21 @@ from tool.deploy.options import Options
 from tool.deploy.processes import side_by_side
 from tool.deploy.progress import Stop, error, say
 from tool.deploy.rollout import Rollout
-from tool.deploy.this_machine import ThisMachine
+from tool.deploy.this_machine import ThisMachine, secrets_folder
 from tool.deploy.verify import Measured
 from tool.python import lock
 
 PAUSE = 0.04  # seconds between two looks; longer if a look takes long
 SETTLES = 0.02  # seconds: the several steps of an editor count as one change
 LONGEST = 2  # seconds to wait at most for further steps
-ALSO = ("trust-map", "requirements.txt")
+ALSO = ("trust-map", "requirements.in", "requirements.txt")
 Seen = dict[str, tuple[int, int, int]]
 
 
 def seen() -> Seen:
     """Every file that a deploy reads, with what shows that it was saved; for a link, its target's."""
     found: Seen = {}
-    for path in (*ALSO, *staging.untracked("functions", "shared", "environments")):
+    for path in (*ALSO, *staging.untracked("functions", "shared", "environments", secrets_folder())):
         try:
             stat = os.stat(path)
         except OSError:
@@ -99,9 +99,10 @@ class Watching:
             for sentence in lock.stale_of_app():
                 error(f"  {sentence}")
         secrets = self.target.environment.secrets
+        of_files = any(path.is_relative_to(secrets_folder()) for path in saved)
         try:
             app = self.read()
-            if (app, self.target.environment.secrets) == (self.app, secrets):
+            if (app, self.target.environment.secrets) == (self.app, secrets) and not of_files:
                 await self.roll_out(app, concerned(app, saved))
             else:
                 self.app = None

@@ -1,6 +1,6 @@
-"""The entry point of this package: python -I tool/local/__main__.py COMMAND ARGUMENT...
+"""The entry point of this package: python -I -X utf8 tool/local/__main__.py COMMAND ARGUMENT...
 
--I keeps the caller's folder and PYTHON* variables out of it. The commands:
+-I keeps the caller's folder and PYTHON* variables out of it; -X utf8, the caller's locale. The commands:
     up ID REGION NAME...    make the local project, or bring it back, for these functions
     down                    end every process of the local project, and remove the project
     gcloud ARGUMENT...      the stand-in for gcloud (tool/local/bin/gcloud ends up here)
@@ -17,6 +17,8 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
+from tool.python.printing import prepare  # noqa: E402
+
 COMMANDS = {
     "up": ("project", "up"),
     "down": ("project", "down"),
@@ -30,7 +32,7 @@ if __name__ == "__main__":
     os.umask(0o077)  # nobody else on this machine may read what this makes
     if not sys.argv[1:]:
         raise SystemExit(__doc__)
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] # a log line may hold anything
+    prepare(sys.stdout, sys.stderr)  # type: ignore[arg-type]
     command, *arguments = sys.argv[1:]
     module, function = COMMANDS[command]
     try:

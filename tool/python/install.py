@@ -18,7 +18,6 @@ from tool.python import settings  # noqa: E402
 
 VENV = pathlib.Path(".venv").absolute()
 STAMPS, PYTHON, UV = VENV / "installed", VENV / "bin" / "python", VENV / "bin" / "uv"
-HERE = ("--no-user", "--target=", f"--prefix={VENV}", "--root=/")  # whatever pip's settings say
 TOOL = "tool/python/requirements.txt"
 WITH_BUNDLED_PIP = """
 import ensurepip, pathlib, runpy, sys
@@ -46,7 +45,7 @@ def main(*asked: str) -> None:
         install_uv()
     installing = [str(UV), "pip", "sync", "--quiet", "--python", str(PYTHON), *files]
     # Locked files are the same from the cache as from the network, which can be slow or down.
-    env = settings.for_uv(os.environ)
+    env = settings.to_run_uv(os.environ)
     if failure([*installing, "--offline"], env) and (problem := failure(installing, env)):
         raise SystemExit(f"{problem}\nuv could not install {' '.join(files)}")
     for file in files:
@@ -67,8 +66,10 @@ def is_installed(file: str) -> bool:
 
 def make_venv() -> None:
     shutil.rmtree(VENV, ignore_errors=True)
-    if failure([sys.executable, "-m", "venv", "--without-pip", str(VENV)]) or failure(
-        [str(PYTHON), "-c", "import ensurepip"]
+    if not is_text(VENV):
+        raise SystemExit("Python makes no virtual environment in a folder whose name is not UTF-8: move or rename it")
+    if failure([sys.executable, "-I", "-X", "utf8", "-m", "venv", "--without-pip", str(VENV)]) or failure(
+        [str(PYTHON), "-I", "-c", "import ensurepip"]
     ):
         shutil.rmtree(VENV, ignore_errors=True)
         called = os.environ.get("PYTHON") or "python3"
@@ -78,15 +79,22 @@ def make_venv() -> None:
     (STAMPS / "made").touch()
 
 
+def is_text(path: pathlib.Path) -> bool:
+    try:
+        return bool(os.fsencode(path).decode())
+    except UnicodeDecodeError:
+        return False
+
+
 def install_uv() -> None:
     [pinned] = re.findall(r"^uv==\S+", pathlib.Path(TOOL).read_text("utf-8"), re.M)
-    words, env = ("install", "--quiet", *HERE, pinned), settings.for_pip(os.environ)
+    words, env = ("install", "--quiet", pinned), settings.for_pip(os.environ)
     # The pip that comes with Python works without installing it, which would take seconds.
-    bundled = [str(PYTHON), "-c", WITH_BUNDLED_PIP]
+    bundled = [str(PYTHON), "-I", "-c", WITH_BUNDLED_PIP]
     if not failure([*bundled, *words], env):
         return
-    failure([str(PYTHON), "-m", "ensurepip"])
-    pip = [str(PYTHON), "-m", "pip"]
+    failure([str(PYTHON), "-I", "-m", "ensurepip"])
+    pip = [str(PYTHON), "-I", "-m", "pip"]
     if problem := failure([*pip, *words], env):
         raise SystemExit(f"{problem}\npip could not install {pinned}")
 

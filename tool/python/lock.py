@@ -18,6 +18,7 @@ from tool.deploy import processes
 from tool.deploy.cloud import checksum
 from tool.deploy.progress import Stop, error, say
 from tool.python import settings
+from tool.python.reading import text_of
 
 UV = ".venv/bin/uv"
 ROOT_LOCK = pathlib.Path("requirements.txt")
@@ -76,20 +77,20 @@ async def lock(check: bool) -> int:
 
 
 def stale_of_app() -> list[str]:
-    """A sentence for each lock of the app that is out of date. A lock without a checksum was not made by
-    this tool, and is left alone."""
+    """A sentence for each lock of the app that is missing or out of date. A lock without a checksum was not
+    made by this tool, and is left alone."""
     return [
         f"{one.file} is not the lock of {one.wanted}: what that adds is not installed. Run ./deploy.sh lock"
         for one in locks()
         if (one.file == ROOT_LOCK or one.file.parts[0] == "functions")
-        and one.file.exists() and SUM in one.file.read_text("utf-8", "replace") and is_stale(one)
+        and (not one.file.exists() or SUM in text_of(one.file)) and is_stale(one)
     ]  # fmt: skip
 
 
 def is_stale(lock: Lock) -> bool:
     if not lock.file.exists():
         return True
-    lines = lock.file.read_text("utf-8", "replace").splitlines(keepends=True)
+    lines = text_of(lock.file).splitlines(keepends=True)
     noted = [line.removeprefix(SUM).strip() for line in lines if line.startswith(SUM)]
     return noted != [str(sum_of(lock, lines))]
 
@@ -97,7 +98,7 @@ def is_stale(lock: Lock) -> bool:
 def sum_of(lock: Lock, lines: Iterable[str]) -> int:
     """A checksum of the requirements and of the lock."""
     locked = "".join(line for line in lines if not line.startswith(SUM))
-    return checksum(lock.wanted.read_bytes() + locked.encode())
+    return checksum(f"{text_of(lock.wanted)}{locked}".encode(errors="surrogateescape"))
 
 
 async def make(lock: Lock) -> None:
@@ -123,7 +124,7 @@ def is_package(line: str) -> bool:
 
 
 def known_in(file: pathlib.Path) -> set[str]:
-    lines = file.read_text("utf-8").splitlines()
+    lines = text_of(file).splitlines()
     return {line.split()[0] for line in lines if is_package(line)}
 
 
@@ -150,9 +151,7 @@ async def has_wheels(file: pathlib.Path) -> None:
 
 
 async def uv(*words: str, failure: str = "uv could not lock") -> None:
-    # Like pip: a network that inspects its traffic has its certificate in the system's store.
-    env = {"UV_SYSTEM_CERTS": "1", **settings.for_uv(os.environ)}
-    done = await processes.run(UV, *words, env=env)
+    done = await processes.run(UV, *words, env=settings.to_run_uv(os.environ))
     if done.status:
         error(done.err.strip())
         raise Stop(failure)

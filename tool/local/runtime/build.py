@@ -12,6 +12,7 @@ import sys
 
 from tool.local.state import STATE, locked
 from tool.python import settings
+from tool.python.reading import text_of
 
 UV = pathlib.Path(sys.executable).parent / "uv"
 SHARED = pathlib.Path(sys.prefix).resolve() / "environments"  # for all local projects of this clone
@@ -81,16 +82,16 @@ def environment(folder: pathlib.Path) -> str:
     Locked requirements outlive the project. The next project resolves all others again.
     """
     file = folder / "requirements.txt"
-    wanted = file.read_text("utf-8", "replace") if file.exists() else ""
+    wanted = text_of(file) if file.exists() else ""
     home = SHARED if is_locked(wanted) else STATE / "environments"
-    name = hashlib.sha256(f"{sys.version} {home} {wanted}".encode())
+    name = hashlib.sha256(f"{sys.version} {home} {wanted}".encode(errors="surrogateescape"))
     # If it names other files, their content counts, too.
     if re.search(
         r"^\s*(-[rce]|--(requirement|constraint|editable)|\.|/)|@\s*(file:|\.)", wanted, re.M
     ):
         for part in sorted(folder.rglob("*")):
             if part.is_file() and "__pycache__" not in part.parts:
-                name.update(str(part.relative_to(folder)).encode() + part.read_bytes())
+                name.update(os.fsencode(part.relative_to(folder)) + part.read_bytes())
     place = home / name.hexdigest()[:20]
     with locked(place.name, home):  # of two functions with the same one, the second finds it
         if not (place / "built").exists() or not (place / "bin" / "python").exists():
@@ -134,10 +135,7 @@ def uv_can(*words: str, cwd: pathlib.Path) -> bool:
 
 def uv(*words: str, cwd: pathlib.Path) -> None:
     """Runs uv. What it cannot get from the network or its cache makes the build fail."""
-    # Like pip: a network that inspects its traffic has its certificate in the system's store.
-    # With uv's default of 50 connections, some networks keep a few waiting for seconds.
-    env = {"UV_SYSTEM_CERTS": "1", "UV_CONCURRENT_DOWNLOADS": "8", **settings.for_uv(os.environ)}
-    env |= {"UV_NO_PROGRESS": "1", "NO_COLOR": "1", "UV_PYTHON_DOWNLOADS": "never"}
+    env = settings.to_run_uv(os.environ) | {"UV_NO_PROGRESS": "1", "NO_COLOR": "1", "UV_PYTHON_DOWNLOADS": "never"}
     done = subprocess.run(
         [UV, *words], cwd=cwd, env=env, text=True, errors="replace", capture_output=True, stdin=subprocess.DEVNULL
     )

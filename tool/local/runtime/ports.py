@@ -11,7 +11,7 @@ FIRST, COUNT = 20000, 10000  # below the range that outgoing connections use
 
 def set_aside(what: str, taken: set[int]) -> int:
     """A free port; the same for the same `what`, unless somebody else has it or is about to."""
-    start = zlib.crc32(what.encode())
+    start = zlib.crc32(what.encode(errors="surrogateescape"))
     for step in range(COUNT):
         port = FIRST + (start + step * 7) % COUNT
         if port not in taken and is_free(port):

@@ -111,7 +111,7 @@ def start(name: str, *arguments: str, log: str | None = None) -> None:
     import subprocess  # slow to load, and most commands of a deploy start nothing
 
     (STATE / "logs").mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-I", "-u", str(ROOT / "tool" / "local" / "__main__.py"), *arguments]
+    command = [sys.executable, "-I", "-u", "-X", "utf8", str(ROOT / "tool" / "local" / "__main__.py"), *arguments]
     read_end, write_end = os.pipe()
     lock = hold(name)
     if not lock:

@@ -22,8 +22,8 @@ class Cloud:
 
     def __init__(self, folder, app):
         self.folder, self.app = folder, app
-        # python3 on PATH may be a slow script.
-        start = shlex.join([os.path.realpath(sys.executable), "-IS", str(RECORDER)])
+        # python3 on PATH may be a slow script. Like gcloud's, it heeds PYTHON* variables.
+        start = shlex.join([os.path.realpath(sys.executable), "-S", str(RECORDER)])
         for name in ("gcloud", "curl"):
             self.program(name, f'#!/bin/sh\nexec {start} "$0" "$@"\n')
         self.env = {**os.environ, "RECORD": str(folder), "PATIENCE": "0", "PATIENCE_FOR_BUILDER": "0"}

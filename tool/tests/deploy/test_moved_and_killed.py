@@ -258,6 +258,9 @@ def test_what_is_saved_is_run_in_this_terminal_from_the_files_that_one_edits(dep
 
 def test_run_in_a_fresh_clone_deploys_first(tmp_path):
     local = Local(shutil.copytree(TOY, tmp_path / "fresh"))
+    refused = local.deploy_sh("run", "frnt")
+    assert refused.returncode == 2 and "there is no function frnt" in refused.stderr
+    assert refused.stderr.endswith("Did you mean front?\n")
     try:
         with in_a_terminal(local, "front") as process:
             assert "Deploying everything first" in until(process, "front runs here")

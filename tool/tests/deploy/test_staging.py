@@ -3,6 +3,7 @@
 import os
 import pathlib
 import subprocess
+import threading
 
 import pytest
 
@@ -98,6 +99,13 @@ def test_without_git_all_but_dotfiles_is_staged(app, tmp_path, monkeypatch):
     assert found == {"main.py", "shared", "requirements.txt", ".gcloudignore", "big.log", *ODD}
 
 
+def test_in_no_repository_what_is_ignored_and_dotfiles_are_not_staged(app, tmp_path):
+    (app / "functions/x/.netrc").write_text("x")
+    staging.stage(FUNCTION, tmp_path / "staged")
+    found = {path.name for path in (tmp_path / "staged").iterdir()}
+    assert found == {"main.py", "shared", "requirements.txt", ".gcloudignore", *ODD}
+
+
 @pytest.mark.parametrize("in_git", [True, False])
 def test_a_virtual_environment_is_left_out_and_named(app, tmp_path, in_git):
     if in_git:
@@ -112,9 +120,30 @@ def test_a_virtual_environment_is_left_out_and_named(app, tmp_path, in_git):
     assert not list((tmp_path / "staged").rglob("package.py"))
 
 
+def test_what_is_no_file_is_left_out_and_named(app, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))  # without git, which does not list a pipe
+    pipe = app / "functions/x/pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=[b""])  # or whoever reads it would wait forever
+    writer.start()
+    (app / "functions/x/link").symlink_to("nowhere")
+    (app / "shared/link").symlink_to("link")
+    try:
+        left = staging.stage(FUNCTION, tmp_path / "staged")
+    finally:
+        os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))
+        writer.join(20)
+    assert {(str(one.path), one.why) for one in left} == {
+        ("functions/x/pipe", staging.NO_FILE), ("functions/x/link", staging.NOWHERE), ("shared/link", staging.NOWHERE),
+    }  # fmt: skip
+
+
 def test_what_editors_leave_is_not_staged(app, tmp_path):
     a_repository(app)
-    names = ("#main.py#", "4913", "main.py___jb_tmp___", ".main.py.swp", "main.py~")
+    names = (
+        "#main.py#", "4913", "main.py___jb_tmp___", ".main.py.swp", ".main.py.swo", ".main.py.kate-swp", "main.py~",
+        ".goutputstream-A1B2C3", ".~lock.data.csv#", ".DS_Store", ".nfs000000000123",
+    )  # fmt: skip
     for name in names:
         (app / "functions/x" / name).write_bytes(b"\0")
     (app / "functions/x/.#main.py").symlink_to("you@host.1:2")

@@ -146,9 +146,36 @@ def test_a_saved_secret_makes_a_new_revision(watched):
     watched.save("environments/local", "MINE=1\nsecret token=second\n")
     watched.until("front: there is a new value of token, so a new revision starts")
     watched.until("front is deployed")
+    watched.until("Every call that could be made was answered as the map says")
+    (watched.app / ".secrets").mkdir()
+    watched.save(".secrets/token", "third, of one's own")
+    watched.until("front: there is a new value of token, so a new revision starts")
+    watched.until("Every call that could be made was answered as the map says")
+    watched.save("environments/local", "MINE=1\n")
+    watched.until("Every call that could be made was answered as the map says")
+    (watched.app / ".secrets/token").unlink()
+    watched.until("the secret token has no value on this machine")
+    watched.save("environments/local", "MINE=1\nsecret token=second\n")
+    watched.until("Every call that could be made was answered as the map says")
     watched.save("functions/front/flags", flags)
     watched.until("front is deployed")
     watched.until("Every call that could be made was answered as the map says")
+
+
+def test_saved_requirements_without_their_lock_are_named(watched):
+    watched.save("functions/front/requirements.in", "iniconfig\n")
+    watched.until("functions/front/requirements.txt is not the lock of functions/front/requirements.in")
+    (watched.app / "functions/front/requirements.in").unlink()
+    requirements = (watched.app / "requirements.txt").read_text()
+    watched.save("requirements.txt", f"{requirements}# checksum 1\n")
+    for _ in range(3):
+        watched.until("is deployed")
+    watched.save("requirements.in", "functions-framework\n")
+    watched.until(" requirements.txt is not the lock of requirements.in")
+    (watched.app / "requirements.in").unlink()
+    watched.save("requirements.txt", requirements)
+    for _ in range(3):
+        watched.until("is deployed")
 
 
 def test_what_all_functions_are_made_of_deploys_all(watched):

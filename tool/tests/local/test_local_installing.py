@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from tool.python import reading
 from tool.testing import ROOT, run, succeeded
 
 
@@ -82,6 +83,19 @@ def test_it_is_made_once_and_then_says_nothing(copy):
     assert any(line.startswith("aiohttp==") for line in packages(copy))
 
 
+def test_it_is_made_in_every_locale(copy, latin_1):
+    succeeded(venv(copy, **latin_1))
+    assert list((copy / ".venv/lib").glob("*/site-packages/aiohttp"))
+
+
+@pytest.mark.parametrize("name", ["PYTHONPATH", "PYTHONHOME"])
+def test_it_is_made_whatever_python_is_told(copy, tmp_path, name):
+    for module in ("shutil", "tempfile", "venv", "ensurepip", "pip"):
+        (tmp_path / f"{module}.py").write_text("raise SystemExit(1)\n")
+    succeeded(venv(copy, **{name: str(tmp_path)}))
+    assert list((copy / ".venv/lib").glob("*/site-packages/aiohttp"))
+
+
 def test_two_first_runs_at_once_do_not_break_each_other(copy):
     (copy / ".venv" / "bin").mkdir(parents=True)  # and a third one was cut short before them
     running = [
@@ -119,6 +133,14 @@ def test_a_python_that_will_not_do_is_named_in_one_line(copy, tmp_path, fake, me
     assert not (copy / ".venv").exists()
 
 
+def test_a_folder_in_which_python_makes_no_environment_is_named(copy):
+    folder = copy.with_name(os.fsdecode(b"\xff"))
+    copy.rename(folder)
+    result = venv(folder)
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    assert "in a folder whose name is not UTF-8" in result.stderr
+
+
 def test_a_lock_that_is_stale_is_named_without_network(copy):
     for folder in ("functions/some", "tests"):
         (copy / folder).mkdir(parents=True)
@@ -133,8 +155,8 @@ def test_locks_hold_what_goes_together(copy):
     """The root's lock is every function's; a function's own has only what it adds."""
     (copy / "functions" / "some").mkdir(parents=True)
     (copy / "tests").mkdir()
-    (copy / "requirements.in").write_text("pluggy  # what for\n")
-    (copy / "functions" / "some" / "requirements.in").write_text("pluggy\niniconfig\n")
+    (copy / "requirements.in").write_bytes("pluggy  # what for\r\n".encode("utf-16"))  # as PowerShell writes it
+    (copy / "functions" / "some" / "requirements.in").write_bytes("\ufeffpluggy\niniconfig".encode("utf-16-be"))
     (copy / "tests" / "requirements.in").write_text("pluggy\n")
     succeeded(lock(copy))
     root, own = (
@@ -145,11 +167,18 @@ def test_locks_hold_what_goes_together(copy):
     assert "iniconfig==" in own and "pluggy==" not in own
     assert succeeded(lock(copy, "--check")).stderr == ""
     for file in ("requirements.in", "functions/some/requirements.txt"):
-        before = (copy / file).read_text()
+        before = reading.text_of(copy / file)
         (copy / file).write_text(before + "packaging\n")
         assert lock(copy, "--check").returncode == 1
         (copy / file).write_text(before)
     assert lock(copy, "--check").returncode == 0
+    for file in ("requirements.in", "requirements.txt", "functions/some/requirements.in", "functions/some/requirements.txt"):
+        text = reading.text_of(copy / file)
+        for other in (text.encode("utf-16"), text.encode("utf-8-sig"), text.replace("\n", "\r\n").encode()):
+            (copy / file).write_bytes(other)
+            assert succeeded(lock(copy, "--check")).stderr == ""
+    (copy / "functions/some/requirements.in").write_bytes("packaging".encode("utf-16"))
+    assert lock(copy, "--check").returncode == 1
 
 
 def test_the_locks_of_this_repository_are_not_stale():

@@ -1,8 +1,11 @@
 """Settings of pip and uv that a person may have: where packages go is ours, where they come from is theirs."""
 
 import http.server
+import os
 import shutil
+import sys
 import threading
+import zipfile
 
 import pytest
 
@@ -18,6 +21,10 @@ PIP_CONF = """\
 [global]
 user = true
 require-virtualenv = true
+require-hashes = true
+dry-run = true
+constraint = /nothing.txt
+no-binary = :all:
 prefix = {0}/prefix
 python = /nothing
 [install]
@@ -113,14 +120,93 @@ def test_the_index_of_pip_and_of_uv_is_asked(home, tmp_path, monkeypatch, index,
     assert any(path.startswith("/of-pip/uv/") for path in asked)
 
 
+@pytest.fixture
+def asked_by_uv(home, tmp_path, monkeypatch):
+    """Lets uv look for packages with an empty cache, and no setting of where they come from but a test's."""
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "")
+    for name in [name for name in os.environ if name.startswith("PIP_") or name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+
+    def asked_by_uv(package):
+        script = OF_UV.format(root=str(ROOT), cwd=str(tmp_path)).replace("some-package", package)
+        return succeeded(run(sys.executable, "-c", script, cwd=tmp_path)).stdout
+
+    return asked_by_uv
+
+
+@pytest.mark.parametrize("how", ["user", "older", "named", "variable", "extra", "command", "proxy"])
+def test_uv_asks_the_index_of_pip(home, asked_by_uv, monkeypatch, index, how):
+    address, asked = index
+    url = f"index-url = {address}/of-pip"
+    files = {
+        "user": (".config/pip/pip.conf", f"[global]\n{url}\n"),
+        "older": (".pip/pip.conf", f"[global]\n{url}\n"),
+        "named": ("of-mine.conf", f"[global]\n{url}\n"),
+        "variable": (".config/pip/pip.conf", "[global]\nindex-url = http://127.0.0.1:1/no\n"),
+        "extra": (".config/pip/pip.conf", f"[global]\nindex_url = {address}/no\nextra-{url}\n"),
+        "command": (".config/pip/pip.conf", f"[install]\n{url}\n[global]\nindex-url = http://127.0.0.1:1/no\n"),
+        "proxy": (".config/pip/pip.conf", f"[global]\nindex-url = http://nowhere.invalid/of-pip\nproxy = {address}\n"),
+    }
+    (home / ".config/pip/pip.conf").unlink()
+    (home / files[how][0]).parent.mkdir(exist_ok=True)
+    (home / files[how][0]).write_text(files[how][1])
+    if how == "named":
+        monkeypatch.setenv("PIP_CONFIG_FILE", str(home / files[how][0]))
+    if how == "variable":
+        monkeypatch.setenv("PIP_INDEX_URL", f"{address}/of-pip")
+    asked_by_uv("some-package")
+    expected = "http://nowhere.invalid/of-pip" if how == "proxy" else "/of-pip"
+    assert f"{expected}/some-package/" in asked
+
+
+def test_uv_finds_what_is_in_pip_s_folder_of_packages(home, asked_by_uv, monkeypatch):
+    wheels = home / "my wheels"
+    wheels.mkdir()
+    with zipfile.ZipFile(wheels / "tiny_package-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("tiny_package-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny-package\nVersion: 1.0\n")
+        wheel.writestr("tiny_package-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr("tiny_package-1.0.dist-info/RECORD", "")
+    (home / ".config/pip/pip.conf").write_text("[global]\nno-index = true\n")
+    assert "not found" in asked_by_uv("tiny-package")
+    monkeypatch.setenv("PIP_FIND_LINKS", wheels.as_uri())
+    assert asked_by_uv("tiny-package") == "found"
+
+
+def test_of_pip_s_settings_only_those_of_where_packages_come_from_reach_uv(tmp_path):
+    conf = tmp_path / "pip.conf"
+    conf.write_text(
+        "[global]\nindex-url = https://a:b@x/simple\nextra-index-url =\n    https://y\n    https://z\nfind-links = /a /b\n"
+        "trusted-host = x y\nproxy = http://p\ncert = /c.pem\nclient-cert = /k.pem\nno-index =\ntarget = /t\nuser = 1\n"
+        "prefix = /p\nrequire-virtualenv = 1\npython = /nothing\n[freeze]\nproxy = http://q\n"
+    )
+    env = {"HOME": "/nothing", "PIP_CONFIG_FILE": str(conf), "PIP_TARGET": "/t", "PIP_TRUSTED_HOST": "z", "PIP_PROXY": ""}
+    found = settings.for_uv(env)
+    assert {name: value for name, value in found.items() if not name.startswith("PIP_")} == {
+        "HOME": "/nothing", "UV_INDEX_URL": "https://a:b@x/simple", "UV_EXTRA_INDEX_URL": "https://y https://z",
+        "UV_INDEX_STRATEGY": "unsafe-best-match", "UV_FIND_LINKS": "/a,/b", "UV_INSECURE_HOST": "z",
+        "ALL_PROXY": "http://p", "SSL_CERT_FILE": "/c.pem", "SSL_CLIENT_CERT": "/k.pem", "UV_NO_CONFIG": "1",
+    }  # fmt: skip
+    found = settings.for_uv({**env, "UV_INDEX": "https://own", "SSL_CERT_DIR": "/certs"})
+    assert not found.keys() & {"UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "SSL_CERT_FILE"}
+    assert not settings.of_pip({**env, "PIP_CONFIG_FILE": os.devnull}).keys() & {"UV_INDEX_URL", "UV_FIND_LINKS"}
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"index-url = x\n", b"[global]\na = 1\na = 2\n", b"[global\n"])
+def test_a_file_of_pip_that_pip_cannot_read_is_left_to_pip(tmp_path, content):
+    (tmp_path / "pip.conf").write_bytes(content)
+    assert "UV_INDEX_URL" not in settings.of_pip({"HOME": "/nothing", "PIP_CONFIG_FILE": str(tmp_path / "pip.conf")})
+
+
 OF_UV = """
 import pathlib, sys
 sys.path.insert(0, {root!r})
 from tool.local.runtime import build
 try:
     build.uv("pip", "install", "--dry-run", "--python", sys.executable, "some-package", cwd=pathlib.Path({cwd!r}))
-except build.BuildFailed:
-    pass
+    print("found", end="")
+except build.BuildFailed as failed:
+    print(failed)
 """
 
 
