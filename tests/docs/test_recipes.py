@@ -75,7 +75,7 @@ def perform(clone, sentence, code):
     elif ", replace " in sentence:
         *_, old, new = names
         for file in files[:-2]:
-            if "where you kept them" in sentence and not file.exists():
+            if "if you kept them" in sentence and not file.exists():
                 continue
             replaced, times = re.subn(rf"\b{old}\b", new, file.read_text())
             assert times, file
