@@ -1,9 +1,11 @@
 """docs/recipes.md: each recipe is performed in a copy, step by step; then the copy's tests are run."""
 
 import base64
+import contextlib
 import json
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
@@ -177,29 +179,41 @@ def test_after_a_recipe_the_tests_are_green(recipes, clone, full):
 
 
 def test_what_the_answers_say_is_seen(clone):
-    """Each is followed in one clone that is deployed, and finds the app as it is in the repository."""
+    """Each is followed in one clone that is deployed, and finds the app as it is in the repository. Its commands
+    are run in bash, and then in zsh, if that is installed."""
     succeeded(clone.deploy_sh())
     clone.enter()
-    shell = Shell("bash", clone.root, clone.env)
+    shells = [Shell(kind, clone.root, clone.env) for kind in ("bash", "zsh") if shutil.which(kind)]
     try:
         (setting,) = re.findall("^YOU=\"Authorization.*", TEXT, re.M)
-        assert shell.run(setting).strip() == ""
+        for shell in shells:
+            assert shell.run(setting).strip() == ""
         for question in QUESTIONS:
             section, _ = recipe(question)
             perform_all(section, clone)
-            for _, mark, block, output in blocks(section):
-                if not mark:
-                    said = shell.run(block)
-                    should = f"{block}\nprints, and docs/recipes.md should show:\n{said}"
-                    assert matches(said, output or ""), should
+            for shell in shells:
+                for _, mark, block, output in blocks(section):
+                    if not mark:
+                        said = shell.run(block)
+                        should = f"{block}\nprints, and docs/recipes.md should show:\n{said}"
+                        assert matches(said, output or ""), should
+                make_again_what_the_blocks_used_up(section, clone)
             as_it_was(clone)
     finally:
-        shell.close()
+        for shell in shells:
+            shell.close()
 
 
-def perform_all(section, clone):
+def perform_all(section, clone, beginning=""):
     for sentence, code in numbered(re.sub(r"^```.*?^```$", "", section, flags=re.M | re.S)):
-        perform(clone, sentence, code)
+        if sentence.startswith(beginning):
+            perform(clone, sentence, code)
+
+
+def make_again_what_the_blocks_used_up(section, clone):
+    perform_all(section, clone, "Create ")
+    with contextlib.closing(sqlite3.connect(clone.root / ".local" / "data.db")) as data, data:
+        data.execute("DROP TABLE IF EXISTS notes")
 
 
 def recipe(question):
