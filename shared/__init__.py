@@ -1,1 +1,1 @@
-"""What every function gets a copy of."""
+"""The code that every function gets a copy of."""

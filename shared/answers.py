@@ -23,7 +23,7 @@ SENTENCES = {
 
 
 class App(Flask):
-    def log_exception(self, exc_info):  # Flask's own entry has the path in it
+    def log_exception(self, exc_info):  # Flask's own entry contains the path
         log.critical("Unexpected %s: a bug.", exc_info[0].__name__, exc_info=exc_info)
 
 
@@ -34,9 +34,9 @@ def json_app(name: str, largest_body: int = 16 * 1024) -> Flask:
     """
     logs.to_standard_output()
     app = App(name, static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = largest_body + 1  # one more shows that it is too large
+    app.config["MAX_CONTENT_LENGTH"] = largest_body + 1  # one byte more shows that it is too large
     sentences = {**SENTENCES, 413: f"The body is larger than {largest_body / 1024:g} KiB."}
-    app.url_map.merge_slashes = False  # "//" is no path of ours, and no redirect
+    app.url_map.merge_slashes = False  # "//" is not one of our paths, and not redirected
 
     @app.before_request
     def begin():
@@ -44,8 +44,8 @@ def json_app(name: str, largest_body: int = 16 * 1024) -> Flask:
 
     @app.after_request
     def end(response):
-        # The rule and not the path, for a path can hold a name. Nothing of OPTIONS, which
-        # asks for nothing: after a deploy, the log shows what its reader did.
+        # Logs the rule, not the path, which can contain a name. Skips OPTIONS: a deploy's test
+        # calls use it, and the log should show only your own calls.
         if request.method != "OPTIONS":
             method = request.method if request.method in HTTPMethod.__members__ else "?"
             answered = f"{request.url_rule} answered {response.status_code}"
@@ -54,11 +54,11 @@ def json_app(name: str, largest_body: int = 16 * 1024) -> Flask:
 
     @app.route("/", methods=["OPTIONS"])
     def let_in():
-        # What "deploy.sh verify" asks for: a caller that gets this was let in by the platform.
+        # "deploy.sh verify" calls this. A caller that gets this answer was let in by the platform.
         return {}
 
-    @functions_framework.errorhandler(500)  # of an event function, which has no use for the app
-    @functions_framework.errorhandler(HTTPException)  # what does not even reach the app
+    @functions_framework.errorhandler(500)  # for an event function, which does not use the app
+    @functions_framework.errorhandler(HTTPException)  # errors before the app is reached
     @app.errorhandler(HTTPException)
     def refusal(error):
         ours = error.description != type(error).description
@@ -71,7 +71,7 @@ def json_app(name: str, largest_body: int = 16 * 1024) -> Flask:
 
 def json_body() -> dict:
     """The JSON object that the request carries. Anything else is answered 400, 413 or 415."""
-    # A body without a length is only cut off.
+    # A body without a Content-Length is only cut off at the limit, not refused.
     if len(request.get_data()) >= current_app.config["MAX_CONTENT_LENGTH"]:
         abort(413)
     if not request.is_json:
@@ -88,5 +88,5 @@ def json_body() -> dict:
 
 
 def answer(app: Flask, request) -> Response:
-    """What the app answers to the request that functions-framework hands to an entry point."""
+    """The app's answer to the request that functions-framework passes to an entry point."""
     return Response.from_app(app, request.environ)

@@ -2,8 +2,8 @@
 
     session.get(url, auth=IDTokenAuth(audience))
 
-Google signs the token, for this function's own service account and for one receiver, its
-audience. kept_token.py says when it is fetched and how long it is kept.
+Google signs the token. It names this function's own service account and one receiver, the
+audience. kept_token.py decides when to fetch it and how long to keep it.
 """
 
 import time
@@ -31,14 +31,14 @@ class IDTokenAuth(requests.auth.AuthBase):
     """Attaches an ID token for one audience to requests to that audience.
 
     `audience` is the URL of the receiving function: https, or http on this machine.
-    `url` is where requests are sent, where that is another one (a tag, a custom domain).
+    `url` is where requests are sent, if that is a different URL (a tag, a custom domain).
     Raises ValueError for any other address, TokenError if no token can be fetched.
     """
 
     kind = "serviceAccount"
-    other_audience = ""  # that every receiver accepts
+    other_audience = ""  # one that every receiver accepts
     remedy = "check the metadata server, or the key file and the clock"
-    rule = "is its audience the function's own URL?"  # if the platform answers 401
+    rule = "is its audience the function's own URL?"  # the hint if the platform answers 401
 
     def __init__(self, audience: str, url: str | None = None):
         self.audience, self.url = audience.rstrip("/"), (url or audience).rstrip("/")
@@ -46,7 +46,7 @@ class IDTokenAuth(requests.auth.AuthBase):
             loopback = address.hostname in ("127.0.0.1", "localhost", "::1")
             if address.scheme != "https" and not (address.scheme == "http" and loopback):
                 raise ValueError(f"an ID token is sent over https only, not to {self.url!r}")
-        # Neither a proxy nor a ~/.netrc of the environment has a part in this.
+        # Ignores proxies from the environment, and ~/.netrc.
         session = requests.Session()
         session.trust_env = False
         self._request = Request(session)
@@ -68,19 +68,19 @@ class IDTokenAuth(requests.auth.AuthBase):
 
     @property
     def principal(self) -> str:
-        """Whom the last token names, as an IAM policy writes it."""
+        """The caller that the last token names, in the form that an IAM policy uses."""
         claims = self._kept.newest.claims if self._kept.newest else {}
         return f"{self.kind}:{claims.get('email') or claims.get('sub', 'unknown')}"
 
     def _fetch(self) -> Token:
         try:
             text = self._new()
-            claims = google.auth.jwt.decode(text, verify=False)  # our own: the receiver verifies
+            claims = google.auth.jwt.decode(text, verify=False)  # ours: the receiver verifies it
             expires = float(claims["exp"])
             fits = claims["aud"] in (self.audience, self.other_audience or self.audience)
             good = fits and expires - USABLE_BEFORE_EXPIRY > time.time()
         except Exception as error:
-            # The type only: google-auth quotes what it was sent, and that may be a token.
+            # Only the type: google-auth quotes the answer that it got, and that may be a token.
             raise self._no_token(f"{type(error).__name__}; {self.remedy}") from None
         if str(claims.get("sub")).startswith("spiffe://"):
             raise self._no_token(AGENT)
@@ -101,10 +101,10 @@ class IDTokenAuth(requests.auth.AuthBase):
 
 
 def caller(headers: Mapping[str, str] | Headers) -> str:
-    """Who made the request, as the platform verified it: an e-mail address, or an account's id.
+    """Who made the request: the e-mail address or the account id that the platform verified.
 
-    Only in a private function. There the platform has checked the token, and replaced its
-    signature; a function that everyone may call gets any token as it came, unchecked.
+    Use it only in a private function. There the platform has checked the token and replaced its
+    signature. A function that everyone may call gets any token unchecked and unchanged.
     """
     checked = headers.get("X-Serverless-Authorization") or headers.get("Authorization", "")
     try:

@@ -3,7 +3,7 @@
 CallError
 ├── NoToken      there is no ID token to call with                          answered 503
 ├── Busy         it asks to be called again later                           answered 503
-├── Unreachable  no connection, or not the answer that was agreed on        answered 502
+├── Unreachable  no connection, or not an answer of the expected kind       answered 502
 ├── Refused      no invoker binding lets this function in                   answered 502
 └── TimedOut     no answer in time                                          answered 504
 """
@@ -33,11 +33,11 @@ __all__ = ["Function", "CallError", "NoToken", "Busy", "Unreachable", "Refused",
 
 log = logging.getLogger(__name__)
 
-# Sent after each call, for a metric or a page: the Function, outcome= a status or the name of
-# an error, seconds=.
+# Sent after each call, for a metric or a page. The sender is the Function; outcome= is a status or
+# the name of an error; seconds= is how long the call took.
 call_made = Namespace().signal("call-made")
 
-LONGEST_CONNECT = 2  # seconds, for each of its addresses
+LONGEST_CONNECT = 2  # seconds, for each IP address of the receiver
 PAGES = {  # what an HTML page may mean: the platform answers with HTML, a function rarely does
     401: "the platform could not verify the token: {rule}",
     403: "not from the invoker check; perhaps from ingress, IAP or VPC Service Controls?",
@@ -48,10 +48,10 @@ INVOKER_CHECK = b"Your client does not have permission to get URL"
 
 
 class CallError(HTTPException):
-    """A call that brought no answer. The sentence is for anyone, the reason for the log.
+    """A call without a usable answer. Anyone may see the sentence; the reason is for the log.
 
-    `said` is the sentence that the other function gave as its error, if any. It is for the
-    caller's code to look at: nothing passes it on by itself.
+    `said` is the error sentence of the other function, if it gave one. The calling code may look at
+    it; it is not passed on automatically.
     """
 
     code = 502
@@ -88,10 +88,10 @@ class TimedOut(CallError):
 class Function:
     """Another function, called by its name, as this function's own service account.
 
-    Its URL is in the environment, as deploy.sh sets it: MY_FUNCTION_URL for my-function.
-    It is the audience, too, where `audience` is not given. `timeout`: seconds that a call may
-    take, with its token and its connection; only a slow DNS is not counted. `auth`: what attaches
-    the token, for a script on a developer's machine: GcloudAuth.
+    deploy.sh sets its URL in the environment: MY_FUNCTION_URL for my-function. The URL is also the
+    audience, unless `audience` is given. `timeout`: seconds that a call may take, including its
+    token and its connection; only slow DNS is not counted. `auth`: the class that attaches the
+    token; a script on a developer's machine uses GcloudAuth.
     """
 
     def __init__(self, name: str, timeout: float = 9, audience: str = "", auth=IDTokenAuth):
@@ -114,11 +114,11 @@ class Function:
         headers: dict[str, str] | None = None,
         **content: Any,
     ) -> tuple[int, Any]:
-        """Sends `content` (json=, params=, data=), returns the status and the JSON value answered.
+        """Sends `content` (json=, params=, data=). Returns the status and the answer's JSON value.
 
-        The value is None where there is no content. Raises CallError for a status that is neither
-        2xx nor in `expect`, and for what is not JSON. A call that is `repeatable` (GET and HEAD
-        are) is sent once more if its connection breaks, unless its content was read from a file.
+        The value is None if the answer is empty. Raises CallError for a status that is neither 2xx
+        nor in `expect`, and for an answer that is not JSON. A `repeatable` call (by default GET and
+        HEAD) is sent once more if its connection breaks, unless its content was read from a file.
         """
         headers = {**logs.trace_headers(), **(headers or {})}
         request = requests.Request(method, self.auth.url + path, headers, **content)
@@ -147,7 +147,7 @@ class Function:
             except (requests.ConnectionError, ProtocolError) as error:
                 if not repeatable or isinstance(error, requests.Timeout):
                     raise
-                # A kept connection can die unseen, and others with it: this one is new.
+                # A kept connection can break unnoticed, and others with it, so this one is new.
                 with new_session() as session:
                     return self._send(session, request, deadline)
         except (TokenError, requests.RequestException, HTTPError) as error:
@@ -165,7 +165,7 @@ class Function:
             return answer, whole_body(answer, deadline)
 
     def _failure(self, error, repeatable) -> CallError:
-        """What to raise for what went wrong on the way to an answer."""
+        """The error to raise if there is no whole answer."""
         doubt = "" if repeatable else ", but it may have done what it was asked"
         cause = getattr(error.args[0], "reason", None) if error.args else None
         match error, cause:
@@ -185,7 +185,7 @@ class Function:
         return Unreachable(f"{self.name} gave no whole answer{doubt}.", reason)
 
     def _value(self, answer, body, expect):
-        """The JSON value answered, if the answer is one that was agreed on."""
+        """The JSON value of the answer. Raises CallError if it is not an expected answer."""
         status = answer.status_code
         value, flaw = parsed(answer, body)
         if not flaw and (200 <= status < 300 or status in expect):
@@ -193,7 +193,7 @@ class Function:
 
         said = value.get("error") if isinstance(value, dict) else None
         if status == 429 or (status == 503 and "Retry-After" in answer.headers):
-            # Without JSON it is Cloud Run's own: all that max-instances allows are at their limit.
+            # Without JSON it is from Cloud Run: all instances that max-instances allows are busy.
             cause = "more instances help" if flaw else ASK_IT
             raise Busy(f"{self.name} is busy.", f"status {status}; {cause}", said)
         if status == 403 and flaw and INVOKER_CHECK in body:

@@ -2,7 +2,7 @@
 
     order = read_fields(article=text(1, 40), pieces=whole_number(1, 99))
 
-A function names its own rules; a body that breaks one is answered 400, and the field named.
+A function has its own rules. A body that breaks one is answered 400, and the error names the field.
 """
 
 import re
@@ -17,7 +17,7 @@ __all__ = ["Rule", "matching", "read_fields", "text", "whole_number"]
 
 
 class Rule(NamedTuple):
-    """What a value must fulfil, and the end of the sentence for one that does not."""
+    """A check of a value, and the end of the error sentence for a value that fails it."""
 
     fits: Callable[[Any], bool]
     sentence: str
@@ -29,8 +29,8 @@ def matching(pattern: str, sentence: str) -> Rule:
 
 
 def text(shortest: int, longest: int) -> Rule:
-    """A string of so many characters."""
-    # Half a surrogate pair can be written in JSON, but it is no text: neither hashed nor stored.
+    """A string whose number of characters is within these bounds."""
+    # JSON can contain half a surrogate pair, but that is not text, and cannot be hashed or stored.
     pattern = rf"[^\ud800-\udfff]{{{shortest},{longest}}}"
     return matching(pattern, f"must be {shortest} to {longest} characters")
 

@@ -1,4 +1,4 @@
-"""When a token is fetched: once for every thread, kept, and renewed without making a call wait."""
+"""Keeps a token: fetches it once for all threads, and renews it without making a call wait."""
 
 import logging
 import threading
@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 __all__ = ["KeptToken", "Token", "TokenError"]
 
-# Google's metadata server may go on answering with a kept token until four minutes before
-# it expires, so asking earlier than this many seconds before can be in vain
+# Google's metadata server may return the same token until four minutes before it expires, so
+# asking earlier than this many seconds before the expiry may not bring a new one
 # (google-auth, google/auth/_helpers.py, REFRESH_THRESHOLD).
 RENEW_BEFORE_EXPIRY = 225
 RENEW_AGAIN_AFTER = 15  # seconds between attempts while the kept token is still good
 USABLE_BEFORE_EXPIRY = 10  # seconds: a token sent must still be good when it arrives
-LONGEST_FETCH = 5  # seconds: a fetch that takes longer does not keep the next one from starting
+LONGEST_FETCH = 5  # seconds: after that, the next fetch starts even if this one still hangs
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +33,10 @@ class Token(NamedTuple):
 
 
 class KeptToken:
-    """The token that `fetch` brings; `fetch` raises TokenError where there is none.
+    """The token that `fetch` returns; `fetch` raises TokenError if it cannot get one.
 
     `clock` tells the time in seconds since 1970: wall-clock time, because an instance may be
-    frozen between two requests, during a fetch.
+    frozen between two requests, even during a fetch.
     """
 
     def __init__(self, fetch: Callable[[], Token], clock: Callable[[], float] = time.time):
@@ -47,7 +47,7 @@ class KeptToken:
         self._renew_at, self._give_up_at = 0.0, 0.0
 
     def get(self, longest_wait: float = LONGEST_FETCH) -> Token:
-        """A good token. Raises TokenError, or TimeoutError after that many seconds."""
+        """A valid token. Raises TokenError, or TimeoutError after `longest_wait` seconds."""
         with self._lock:
             now = self._clock()
             kept = self._usable(now)
@@ -75,7 +75,7 @@ class KeptToken:
             self._settle(fetching)
             fetching.set_exception(problem)
             now = self._clock()
-            if self._usable(now) or now > self._give_up_at:  # no call is there to say so
+            if self._usable(now) or now > self._give_up_at:  # no call will report it
                 log.warning("A token could not be fetched in the background: %s", problem)
         else:
             self._settle(fetching, token)
@@ -83,7 +83,7 @@ class KeptToken:
 
     def _settle(self, fetching: Future[Token], token: Token | None = None) -> None:
         with self._lock:
-            # Never sooner, or a server that repeats an old token is asked by every call.
+            # Never sooner: otherwise every call would ask a server that repeats an old token.
             self._renew_at = self._clock() + RENEW_AGAIN_AFTER
             if token:
                 self.newest = token

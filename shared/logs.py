@@ -25,7 +25,7 @@ class CloudLoggingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         when = datetime.fromtimestamp(record.created, UTC).isoformat()
         severity = logging.getLevelName(min(max(record.levelno // 10, 1), 5) * 10)
-        # The message may be an error: its text may be what a user sent.
+        # The message may be an exception, whose text may quote what a user sent.
         told = record.msg if isinstance(record.msg, BaseException) else None
         message = type(told).__name__ if told else record.getMessage()
         entry = {"severity": severity, "time": when, "message": message}
@@ -40,8 +40,8 @@ class CloudLoggingFormatter(logging.Formatter):
 
 
 def stack_trace(error: BaseException, seen: tuple[int, ...] = ()) -> str:
-    """As Python prints it, without what the errors say: that may be what a user sent."""
-    seen = (*seen, id(error))  # causes can go in a circle
+    """As Python prints it, without the errors' messages: they may quote what a user sent."""
+    seen = (*seen, id(error))  # causes can form a circle
     frames = "".join(traceback.format_tb(error.__traceback__))
     trace = f"Traceback (most recent call last):\n{frames}{type(error).__qualname__}"
     for inner in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
@@ -54,20 +54,20 @@ def stack_trace(error: BaseException, seen: tuple[int, ...] = ()) -> str:
 
 
 def trace_id() -> str | None:
-    """What all lines about one request have in common, in whichever function they are written."""
+    """The id that all log lines about one request share, whichever function writes them."""
     found = re.match(r"00-([0-9a-f]{32})-", trace_headers().get("Traceparent", ""))
     return found[1] if found else None
 
 
 def trace_headers() -> dict[str, str]:
-    """What to hand on when this request makes a call of its own, so that it is one trace."""
+    """The headers to send with a call that this request makes, so that both are in one trace."""
     trace = request.headers.get("Traceparent") if has_request_context() else None
     return {"Traceparent": trace} if trace else {}
 
 
 class Handler(logging.StreamHandler):
     def handleError(self, record: logging.LogRecord) -> None:
-        # Python's own prints what was to be logged, on many lines: it may be what a user sent.
+        # Python's own prints the failed entry, on many lines, and it may quote what a user sent.
         name, where = type(sys.exc_info()[1]).__name__, f"{record.pathname}:{record.lineno}"
         message = f"A log entry could not be written: {name} at {where}"
         print(json.dumps({"severity": "ERROR", "message": message}), file=self.stream, flush=True)
@@ -84,10 +84,10 @@ def to_standard_output() -> None:
 
 
 def carry_traces_into_threads() -> None:
-    """What a request does in a thread, or in a pool that outlives it, belongs to its trace.
+    """Keeps work that a request does in a thread, or in a pool that outlives it, in its trace.
 
-    Python gives a thread an empty context. Here each thread, and each task of a pool, runs in a
-    copy of the context in which it was begun, as OpenTelemetry has it.
+    Python starts a thread with an empty context. Here each thread, and each task of a pool, gets a
+    copy of the context that started it, as with OpenTelemetry.
     """
     start, submit = threading.Thread.start, ThreadPoolExecutor.submit
 
@@ -104,6 +104,6 @@ def carry_traces_into_threads() -> None:
 
 
 def log_crash(crash: threading.ExceptHookArgs) -> None:
-    """One entry for a thread that has ended by an error, where Python prints many lines."""
-    if crash.exc_type is not SystemExit:  # else the thread has ended itself
+    """Logs one entry for a thread that ended with an error; Python would print many lines."""
+    if crash.exc_type is not SystemExit:  # SystemExit: the thread ended on purpose
         log.critical("A thread crashed: %s", crash.exc_type.__name__, exc_info=crash.exc_value)

@@ -23,9 +23,9 @@ __all__ = ["Firestore", "SQLite", "open_store"]
 
 log = logging.getLogger(__name__)
 
-LONGEST_WAIT = 3  # seconds, for another process's lock or for an answer
-LONGEST_TURN = 6  # seconds, for one's turn among the threads of this process
-SQLITE_ERRORS = {  # of the file; all others are errors of a statement, for its caller
+LONGEST_WAIT = 3  # seconds to wait for another process's lock, or for an answer
+LONGEST_TURN = 6  # seconds to wait for the other threads of this process
+SQLITE_ERRORS = {  # about the file; all others are about a statement, and go to its caller
     "BUSY": "another process locks it",
     "LOCKED": "another statement locks it",
     "CANTOPEN": "is there such a folder?",
@@ -46,7 +46,7 @@ COLUMNS = "SELECT t.name || '.' || c.name FROM sqlite_master t, pragma_table_inf
 
 
 def open_store(**kinds: Callable[[str], Any]) -> Any:
-    """What the callable for the kind that STORE names returns for its place."""
+    """Opens the store that STORE names: calls the callable for its kind with its place."""
     where = os.environ.get("STORE", "")
     kind, _, place = where.partition(":")
     if kind not in kinds or not place:
@@ -62,7 +62,7 @@ def unavailable(place: str, kind: str, hint: str) -> ServiceUnavailable:
 class SQLite:
     """One file. Any number of threads and processes may use it at the same time.
 
-    `table`: the statement that makes the table where there is none yet.
+    `table`: the statement that creates the table if it does not exist yet.
     """
 
     def __init__(self, path: str, table: str):
@@ -73,9 +73,9 @@ class SQLite:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Committed at the end of the block; a commit returns when the file is on disk.
+        """Commits at the end of the block; when the commit returns, the data is on disk.
 
-        One at a time: SQLite lets processes try again and again, and some never get their turn.
+        Only one thread at a time: SQLite just makes everyone retry, and some never get their turn.
         """
         if not self._turn.acquire(timeout=LONGEST_TURN):
             raise unavailable(self._path, "BUSY", "too many threads wait for their turn")
@@ -89,7 +89,7 @@ class SQLite:
                 db.row_factory = sqlite3.Row
                 yield db
         except sqlite3.DatabaseError as error:
-            # SQLITE_IOERR_WRITE, for one. Its text may quote what a user sent.
+            # For example SQLITE_IOERR_WRITE. The text of the error may quote what a user sent.
             kind = getattr(error, "sqlite_errorname", "").removeprefix("SQLITE_").split("_")[0]
             if kind not in SQLITE_ERRORS:
                 raise
@@ -102,39 +102,39 @@ class Firestore:
     """A Firestore database, read and written as the function's own service account."""
 
     def __init__(self, database: str):
-        # Here and not above: what is only deployed is not needed to run, nor to start quickly.
+        # Imported here: functions on a developer's machine run without it, and start faster.
         from google.api_core import exceptions, retry
         from google.cloud.firestore import Client
 
         self._name, self._error = f"Firestore database {database}", exceptions.GoogleAPIError
-        # Without a retry of its own, the library goes on for five minutes.
+        # Without this, the library retries for five minutes.
         again = retry.Retry(timeout=LONGEST_WAIT)
         self._limits: dict[str, Any] = {"timeout": LONGEST_WAIT, "retry": again}
         self._client = Client(database=database)
 
     @contextmanager
     def client(self) -> Iterator[tuple[Any, dict[str, Any]]]:
-        """Google's client, and what to give each of its calls: how long it may take.
+        """Google's client, and the arguments that limit how long each of its calls may take.
 
-        Errors of the database are answered 503. AlreadyExists, and the NotFound of a document
-        that is to be changed, are for the caller.
+        Errors of the database are answered 503, except for two that the caller gets: AlreadyExists,
+        and NotFound for a document that was to be changed.
         """
         try:
             yield self._client, self._limits
         except self._error as error:
             if type(error).__name__ == "AlreadyExists" or "No document to" in str(error):
                 raise
-            # The library's own error, at the end of its time, holds the one that it kept getting.
+            # When time is up, the library raises an error whose cause is the one it kept getting.
             cause = getattr(error, "cause", None) or error
             kind = type(cause).__name__
             hint = FIRESTORE_ERRORS.get(kind, "can it be reached?")
             raise unavailable(self._name, kind, hint) from None
 
     def create(self, path: str, document: dict) -> bool:
-        """Makes the document. False: there is one already, and this call has not made it.
+        """Creates the document. False: it existed already, and this call did not create it.
 
-        If the answer is lost on its way, the library tries again, and is told that the document
-        exists. So what is there is looked at: each call puts a mark of its own in, as `made_by`.
+        If the answer gets lost, the library tries again, and learns that the document exists. To
+        tell who created it, each call writes a mark of its own into it, as `made_by`.
         """
         mark, reference = uuid.uuid4().hex, self._client.document(path)
         with self.client():

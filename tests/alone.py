@@ -13,7 +13,7 @@ from tool.testing import ROOT, assert_no_secret, free_port
 
 
 def stage(function, folder):
-    """The folder of a function as deploy.sh stages it, for a test that runs it alone."""
+    """Stages the folder of a function as deploy.sh does, for a test that runs it alone."""
     shutil.copytree(ROOT / "functions" / function, folder)
     shutil.copytree(ROOT / "shared", folder / "shared")
     return folder
@@ -48,7 +48,7 @@ class Alone:
             if "Listening at" in line:
                 self.url = line.split()[-2]
                 break
-        # What more it says is read, or it would wait for that one day.
+        # The rest of its output must be read, or it would block once the pipe is full.
         self.reader = threading.Thread(target=self.said.read, daemon=True)
         self.reader.start()
 
@@ -58,14 +58,14 @@ class Alone:
         return [int(pid) for pid in listed.stdout.split()]
 
     def logged(self):
-        """What was logged since this was last asked."""
+        """What was logged since the last call of this."""
         self.log.seek(self.read)
         text = self.log.read()
         self.read += len(text)
         return text
 
     def problem(self):
-        """The message of the one line of a warning or worse that was logged since."""
+        """The message of the only warning or error that was logged since then."""
         lines = [json.loads(line) for line in self.logged().splitlines()]
         [message] = [line["message"] for line in lines if line["severity"] != "INFO"]
         return message
@@ -73,7 +73,7 @@ class Alone:
     def stop(self):
         self.log.seek(0)
         assert_no_secret(self.log.read())
-        os.killpg(self.process.pid, signal.SIGKILL)  # with its workers, which would linger
+        os.killpg(self.process.pid, signal.SIGKILL)  # with its workers, which would keep running
         self.process.wait()
         self.reader.join(30)
         self.said.close()

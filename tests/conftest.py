@@ -15,7 +15,7 @@ from tool.testing import ROOT, urls
 
 @pytest.fixture
 def receiver():
-    """A server that answers everything, and notes what it was asked."""
+    """A server that answers every request, and records it."""
     fake = Fake()
     fake.answer = as_json(200, {})
     yield fake
@@ -24,9 +24,9 @@ def receiver():
 
 @pytest.fixture
 def metadata(monkeypatch):
-    """A metadata server, which this process takes for its own."""
+    """A fake metadata server, which this process uses as its own."""
     fake = FakeMetadata()
-    # google-auth reads the first of these when it is imported, so it is told directly.
+    # google-auth reads the first of these only when it is imported, so it is set in the module.
     monkeypatch.setattr(google_metadata, "_GCE_METADATA_HOST", fake.address)
     monkeypatch.setenv("GCE_METADATA_IP", fake.address)
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
@@ -36,7 +36,7 @@ def metadata(monkeypatch):
 
 @pytest.fixture
 def own_logging(monkeypatch):
-    """Lets a function set the logging of this process; called, it lets caplog hear of it, too."""
+    """Lets a function set up the logging of this process. Call it to let caplog see the records, too."""
     handlers = logging.root.handlers
     monkeypatch.setattr(logging.root, "handlers", [])
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
@@ -51,10 +51,10 @@ def load(monkeypatch, own_logging, metadata, receiver):
 
         assert load("hello").get("/").status_code == 200
 
-    Every other function is `receiver`. Keywords are variables of the environment.
+    All other functions are `receiver`. Keyword arguments become environment variables.
     """
     path = list(sys.path)
-    # Loading a function puts this function's own in the place of it, for good.
+    # Loading a function replaces this, and does not restore it.
     monkeypatch.setattr(functions_framework, "errorhandler", functions_framework.errorhandler)
 
     def load(name, **variables):
@@ -67,7 +67,7 @@ def load(monkeypatch, own_logging, metadata, receiver):
         return app.test_client()
 
     def forget():
-        """Each function has a main, so the last one's modules go."""
+        """Removes the modules of the last function, because each function has a module named main."""
         for name, module in list(sys.modules.items()):
             if str(ROOT / "functions") in (getattr(module, "__file__", None) or ""):
                 del sys.modules[name]

@@ -1,4 +1,4 @@
-"""A Firestore of the tests: the calls that the stores and the recipes make, over a real socket."""
+"""A fake Firestore: it knows the calls that the stores and the recipes make, over a real socket."""
 
 import concurrent.futures
 
@@ -12,7 +12,7 @@ NOW = Timestamp(seconds=1_800_000_000)
 
 
 class FakeFirestore:
-    """Keeps documents. `before` and `after` a commit, a test can let something happen."""
+    """Keeps documents. A test can set what happens `before` and `after` a commit."""
 
     def __init__(self):
         self.documents, self.commits = {}, 0
@@ -40,7 +40,7 @@ class FakeFirestore:
     def _commit(self, request, context):
         self.commits += 1
         self.before(context)
-        after = dict(self.documents)  # all writes of one commit, or none
+        after = dict(self.documents)  # a commit makes all of its writes, or none
         for write in request.writes:
             name = write.delete or write.update.name
             wanted = write.current_document.exists if "exists" in write.current_document else None
@@ -71,7 +71,7 @@ class FakeFirestore:
             yield messages.BatchGetDocumentsResponse(read_time=NOW, **answer)
 
     def _query(self, request, context):
-        """All documents of a collection in which one field is equal to a value, if that is asked."""
+        """The documents of a collection; if the query has a filter, those whose field has that value."""
         self.reading(context)
         asked = request.structured_query
         folder = f"{request.parent}/{asked.from_[0].collection_id}/"

@@ -1,6 +1,6 @@
 """Stand-ins for the network edges of a function: real servers on real sockets.
 
-One of a service outside runs by itself, too, and says at which free port:
+It also runs as a program, as a service outside, and prints its address at a free port:
     .venv/bin/python -m tests.fakes '{"paid": true}'
 """
 
@@ -68,13 +68,13 @@ class Fake(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def hang_up(self):
-        """Resets every connection that it has."""
+        """Shuts down every connection that it has."""
         for connection in self.connections:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request, client_address):
-        pass  # a client that gave up waiting is what some tests are about
+        pass  # some tests are about clients that give up waiting
 
     def close(self):
         self.released.set()
@@ -92,14 +92,14 @@ def as_json(status, content):
 
 
 class FakeMetadata(Fake):
-    """A metadata server whose identity answers a test can change: `identity` is called for each."""
+    """A metadata server. A test can replace `identity`, which answers each request for an ID token."""
 
     def __init__(self, port=0):
         super().__init__(port)
         self.behave()
 
     def behave(self):
-        """Forgets what a test changed."""
+        """Undoes what a test changed."""
         self.requests.clear()
         self.lifetime = 3600
         self.identity = self.good_token

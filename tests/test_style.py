@@ -11,7 +11,7 @@ def test_ruff_finds_no_mistake():
     succeeded(run(sys.executable, "-m", "ruff", "check", str(ROOT)))
 
 
-# Each function by itself, for each has a main.
+# Each function separately, because each has a module named main.
 TYPED = [ROOT / "shared", *(main.parent for main in (ROOT / "functions").glob("*/main.py"))]
 
 

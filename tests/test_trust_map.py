@@ -1,4 +1,4 @@
-"""The trust map, cell by cell, against the functions as deployed. It goes by the map alone."""
+"""Tests each cell of the trust map with a call of the deployed functions. It needs only the map."""
 
 import pytest
 
@@ -8,7 +8,7 @@ CALLERS = (None, "you", *FUNCTIONS)
 
 
 def is_refused_by_the_platform(answer):
-    """Whether it is the platform's own answer, which is HTML; whatever else answers was reached."""
+    """Whether the platform itself refused, in HTML; any other answer means that the call got through."""
     html = answer.headers.get("Content-Type", "").startswith("text/html")
     return html and answer.status_code in (401, 403) and "Your client does not have" in answer.text
 

@@ -1,1 +1,1 @@
-"""What deploys and tests functions. It knows none of them by name."""
+"""The tool that deploys and tests functions. It does not know any of them by name."""

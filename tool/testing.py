@@ -1,4 +1,4 @@
-"""A pytest plugin for the tests of any app: the app as deployed, called as anybody.
+"""A pytest plugin for the tests of any app: it calls the deployed app as any caller.
 
 pyproject.toml loads it with -p tool.testing. The fixtures: `project` (the app, deployed once by
 deploy.sh itself), `clone` (a copy of the repository that a test may change).
@@ -26,9 +26,9 @@ from tool.local.runtime import ports
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 Result = subprocess.CompletedProcess[str]
 
-# In a shell that ran "deploy.sh env --local", gcloud is the stand-in: here it is the real one, if any.
+# In a shell that ran "deploy.sh env --local", gcloud is the stand-in. The tests need the real one, if there is one.
 os.environ["PATH"] = without_stand_in(os.environ["PATH"])
-os.environ.pop("LOCAL_STATE_OF", None)  # of that shell, too
+os.environ.pop("LOCAL_STATE_OF", None)  # from that shell, too
 
 
 def trust_map(app: pathlib.Path = ROOT) -> dict[str, set[str]]:
@@ -100,7 +100,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if "project" in getattr(item, "fixturenames", ()):  # one process for these, which deploys it once
+        if "project" in getattr(item, "fixturenames", ()):  # all in one process, which deploys it once
             item.add_marker(pytest.mark.xdist_group("project"))
     if config.getoption("--cloud"):
         wanted = [item for item in items if item.get_closest_marker("deployed")]
@@ -151,7 +151,7 @@ class Project:
         return self.env[variable(name) + "_ACCOUNT"]
 
     def token(self, caller: str, audience: str | None) -> str:
-        """An ID token of "you" or of a function's account, from gcloud; each is made once."""
+        """An ID token of "you" or of a function's service account, from gcloud; each is made once."""
         if (caller, audience) not in self.tokens:
             self.tokens[caller, audience] = self.new_token(caller, audience)
         return self.tokens[caller, audience]
@@ -174,7 +174,7 @@ class Project:
         headers: Any = (),
         **content: Any,
     ) -> requests.Response:
-        """Calls a function as `caller`; None for nobody."""
+        """Calls a function as `caller`; None: without a token."""
         headers = dict(headers)
         if caller:
             audience = None if caller == "you" else self.url(name)
@@ -216,7 +216,7 @@ class LocalProject(Project):
         run(python, "-I", str(self.root / "tool" / "local" / "__main__.py"), "down", env=self.env)
 
     def serving(self, name: str) -> str:
-        """The revision of a function that serves now."""
+        """The name of the revision that serves now."""
         service = json.loads((self.state / "services" / f"{name}.json").read_text())
         return str(service["serving"]["revision"])
 
@@ -228,7 +228,7 @@ class LocalProject(Project):
         return int(pid)
 
     def log(self, name: str, since: int = 0, having: str = "") -> str:
-        """A function's log from that character on, once it contains the pattern `having`."""
+        """A function's log from this character on, once it matches the pattern `having`."""
         end = time.monotonic() + 20
         while True:
             text = (pathlib.Path(self.state) / "logs" / f"{name}.log").read_text()[since:]
@@ -266,7 +266,7 @@ def project(
     project = LocalProject(state=None if running else tmp_path_factory.mktemp("local") / "state")
     try:
         if not running:
-            project.env["LOCAL_GROUPS"] = str(project.state.parent / "groups")  # with nobody in them
+            project.env["LOCAL_GROUPS"] = str(project.state.parent / "groups")  # in which nobody is in any group
         succeeded(project.deploy_sh())
         project.enter()
         yield project
@@ -296,5 +296,5 @@ def clone(tmp_path: pathlib.Path) -> Iterator[LocalProject]:
 
 
 def free_port() -> int:
-    """A port that no outgoing connection takes meanwhile."""
+    """A free port, which no outgoing connection will take."""
     return ports.set_aside(f"a test {uuid.uuid4()}", set())

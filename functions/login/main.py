@@ -1,4 +1,4 @@
-"""login: the front door. It holds no account itself; it asks user-profiles, as login."""
+"""login: the front door. It stores no accounts; it asks user-profiles, under its own identity."""
 
 from werkzeug.exceptions import Conflict, Unauthorized
 from werkzeug.utils import import_string
@@ -7,7 +7,7 @@ from shared.answers import answer, json_app
 from shared.calls import Function, Unreachable
 from shared.fields import matching, read_fields, text
 
-# user-profiles has the same rules; here a wrong field is named without asking it.
+# The same rules as in user-profiles, so that login can reject a wrong field without a call.
 USERNAME = matching(r"[a-z0-9_-]{3,32}", "must be 3 to 32 of a-z, 0-9, _ and -")
 PASSWORD = text(8, 128)
 DISPLAY_NAME = text(1, 80)
@@ -35,7 +35,7 @@ def log_in():
 @app.post("/signup")
 def sign_up():
     account = read_fields(username=USERNAME, password=PASSWORD, display_name=DISPLAY_NAME)
-    # Repeatable: user-profiles answers 201 to the same account with the same password.
+    # Repeatable: for the same account with the same password, user-profiles answers 201 again.
     status, body = user_profiles.call(
         "POST", "/profiles", json=account, expect=(409,), repeatable=True
     )
@@ -45,7 +45,7 @@ def sign_up():
 
 
 def profile_in(body) -> dict:
-    """The profile that user-profiles answered, and nothing else that it may have said."""
+    """The profile in the answer of user-profiles, without anything else that is in there."""
     fields = ("username", "display_name", "created_at")
     try:
         return {field: body["profile"][field] for field in fields}
@@ -54,7 +54,7 @@ def profile_in(body) -> dict:
         raise Unreachable("user-profiles gave no usable answer.", reason) from None
 
 
-# A fork that can do without one of these deletes the file and its line here.
+# If your fork does not need one of these, delete the file and its line here.
 for part in (
     "page",  # GET /: the demo page
     "search_as_login",  # GET /search: a call that is refused

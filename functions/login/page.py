@@ -9,7 +9,7 @@ from flask import Blueprint, current_app, g, has_request_context
 from shared.calls import call_made
 
 PAGE = pathlib.Path(__file__).with_name("page.html").read_text("utf-8")
-PREFIX = os.environ.get("K_SERVICE", "").removesuffix("login")  # the one of deploy.sh
+PREFIX = os.environ.get("K_SERVICE", "").removesuffix("login")  # the PREFIX of deploy.sh
 POLICY = (
     "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; connect-src 'self';"
     " img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -40,10 +40,10 @@ def note(function, outcome, seconds):
 
 @blueprint.after_app_request
 def tell_the_page(response):
-    """Says which calls were made for this one, and how they ended.
+    """Tells the page which calls login made to answer this one, and how they ended.
 
-    It tells nothing new: search's refusal names login's account anyway, and the URLs of its
-    receivers follow from its own. Nothing of what was said, and no token, is in it.
+    This reveals nothing new: search's refusal names login's service account anyway, and the URLs of
+    the functions that login calls follow from its own. No tokens and no content are included.
     """
     calls = [
         f'{to.name};dur={seconds * 1000:.1f};desc="{outcome} {to.auth.principal} {to.auth.audience}"'

@@ -1,4 +1,4 @@
-"""GET /search asks search, although nobody may: it shows the binding that is not there."""
+"""GET /search calls search, although nobody may: it shows what happens without a binding."""
 
 from flask import Blueprint, request
 from werkzeug.exceptions import Forbidden

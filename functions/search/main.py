@@ -1,4 +1,4 @@
-"""search: finds help articles. No invoker binding lets anyone in."""
+"""search: finds help articles. It has no invoker binding, so nobody may call it."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""user-profiles: keeps the accounts, and is the only one to see a password's hash."""
+"""user-profiles: keeps the accounts, and is the only function that sees password hashes."""
 
 import logging
 import threading
@@ -15,10 +15,10 @@ from shared.auth import caller
 from shared.fields import matching, read_fields, text
 
 HASHING = "scrypt:32768:8:1"  # 32 MiB and about 60 ms of one core for each check
-NOBODY = f"{HASHING}$nobody${'0' * 128}"  # takes as long to check as anybody's
+NOBODY = f"{HASHING}$nobody${'0' * 128}"  # takes as long to check as a real one
 
-CHECKS_AT_ONCE = 4  # of which each takes 32 MiB
-LONGEST_WAIT = 2  # seconds for a check's turn
+CHECKS_AT_ONCE = 4  # each takes 32 MiB
+LONGEST_WAIT = 2  # seconds that a check waits for its turn
 
 USERNAME = matching(r"[a-z0-9_-]{3,32}", "must be 3 to 32 of a-z, 0-9, _ and -")
 PASSWORD = text(8, 128)
@@ -52,8 +52,8 @@ def create():
     with a_turn():
         password_hash = generate_password_hash(account["password"], HASHING)
     if not store.add(profile, password_hash):
-        # The same person may have made the same one before: an answer can be lost. This tells
-        # nothing that a log-in with this password would not tell.
+        # The same person may have made this account before, and the answer got lost. This reveals
+        # nothing that a log-in with this password would not reveal.
         profile = verified(account)
         if not profile or profile["display_name"] != account["display_name"]:
             raise Conflict("This username is taken.")
@@ -71,7 +71,7 @@ def verify():
 def verified(account):
     """The profile of this name, if the password is the right one.
 
-    An unknown name costs the same check, so that time does not tell who has an account.
+    An unknown name takes as long to check, so that the time does not reveal who has an account.
     """
     profile, password_hash = store.get(account["username"]) or (None, NOBODY)
     with a_turn():
@@ -88,7 +88,7 @@ def show(username):
 
 @contextmanager
 def a_turn():
-    """Waits for a turn to hash. A rush of log-ins is refused before it takes all the memory."""
+    """Waits for a turn to hash. Refuses a rush of log-ins before it uses up all the memory."""
     if not checks.acquire(timeout=LONGEST_WAIT):
         log.warning("More log-ins than this instance can check; raise max-instances or the CPU")
         raise ServiceUnavailable("Too many log-ins at the moment; try again.", retry_after=1)

@@ -1,6 +1,6 @@
 """Where profiles are kept: in an SQLite file, or in Firestore.
 
-A store has two methods. When one returns, what it says is on disk.
+A store has two methods. When one returns, the data that it reports is on disk.
 
     add(profile, password_hash) -> bool     False: the username is taken
     get(username)                           (profile, password_hash), or None
@@ -49,7 +49,7 @@ class FirestoreProfiles:
 
 
 def path(username):
-    # Not the bare name: Firestore keeps ids like __ada__ for itself.
+    # Not just the name: Firestore reserves ids such as __ada__.
     return f"profiles/user:{username}"
 
 

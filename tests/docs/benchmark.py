@@ -1,4 +1,4 @@
-"""The figures in docs/production.md, each a ratio of two things measured side by side. See the file benchmark."""
+"""The figures in docs/production.md: ratios of two things measured side by side. Run by tests/docs/benchmark."""
 
 import concurrent.futures
 import contextlib
@@ -54,7 +54,7 @@ def row(figure, value, aim=""):
 
 
 def median_time(*actions, times):
-    """Median seconds of each action; they take turns, so that noise meets all alike."""
+    """The median seconds of each action. They take turns, so that noise affects all of them equally."""
     taken = [[] for _ in actions]
     for _ in range(times):
         for action, into in zip(actions, taken, strict=True):
@@ -65,7 +65,7 @@ def median_time(*actions, times):
 
 
 class Receiver:
-    """The least that answers HTTP with JSON, so that what is measured is the caller."""
+    """The simplest server that answers HTTP with JSON, so that only the caller is measured."""
 
     ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -131,7 +131,7 @@ def token_requests():
     )
 
     METADATA.behave()
-    METADATA.lifetime = 241  # so that it has to be renewed in 16 seconds
+    METADATA.lifetime = 241  # so that it must be renewed after 16 seconds
     helper = Function("receiver")
     helper.call("GET", "/")
     renewed = threading.Event()
@@ -159,7 +159,7 @@ def logins():
         token = project.token("you", None)
         account = {"username": "ada", "password": "correct horse", "display_name": "Ada"}
         project.request("POST", LOGIN, "/signup", json=account)
-        # The client is a light one: it computes on the same cores.
+        # The client uses little CPU, because it runs on the same cores.
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         host, body, local = (
             project.url(LOGIN).rpartition("/")[2],
@@ -217,7 +217,7 @@ def logins():
 
 
 def processor_times(project):
-    """Seconds that login and user-profiles have computed so far (Linux only)."""
+    """CPU seconds that login and user-profiles have used so far (Linux only)."""
     for name in (LOGIN, USER_PROFILES):
         fields = pathlib.Path(f"/proc/{project.worker(name)}/stat").read_text().rpartition(")")[2]
         yield sum(map(int, fields.split()[11:13])) / os.sysconf("SC_CLK_TCK")
@@ -269,7 +269,7 @@ def starts():
 
 
 def growth():
-    """A second local deploy beside that of an older edition: the map has a cell for each pair."""
+    """A second local deploy, and that of an older edition. The map grows by a cell for each pair."""
     now = LocalProject(copied(WORK / "clone"))
     before = LocalProject(edition(BASH, WORK / "before")) if has_edition() else None
     projects = [project for project in (now, before) if project]
@@ -299,7 +299,7 @@ def has_edition():
 
 
 def first_run():
-    """The first ./deploy.sh --local of a fresh clone, beside that of an older edition."""
+    """The first ./deploy.sh --local of a fresh clone, and that of an older edition."""
     if not has_edition():
         return
     fresh = itertools.count()
@@ -327,7 +327,7 @@ def first_run():
 
 
 def add_functions(clone, count):
-    """Copies of search, until there are so many functions."""
+    """Adds copies of search until there are this many functions."""
     with (clone / "trust-map").open("a") as trust_map:
         for n in range(len(list((clone / "functions").iterdir())), count):
             folder = clone / "functions" / f"extra_{n}"
@@ -338,7 +338,7 @@ def add_functions(clone, count):
 
 
 def ways():
-    """How long "who" takes to find every way to a function of a large project, and what ends it."""
+    """How long "who" takes, in a large project, to find every way to a function and how to close it."""
     dice = random.Random(1)
     accounts = [f"a{n}-sa@p.iam.gserviceaccount.com" for n in range(100)]
     functions = {f"r/f{n}": grants.Function(account) for n, account in enumerate(accounts[:30])}
@@ -369,7 +369,7 @@ def ways():
 
 
 def console():
-    """What the console costs a function, and how soon it shows a call when there are many."""
+    """How much the console slows a function down, and how soon it shows a call if there are many."""
     project = LocalProject(copied(WORK / "shown"))
     try:
         succeeded(project.deploy_sh())
@@ -399,7 +399,7 @@ def console():
 
 @contextlib.contextmanager
 def watched(page):
-    """What the console's page does while it is open: it reads the events, and the map twice a second."""
+    """Does what the console's page does while it is open: reads the events, and the map twice a second."""
     asks = (f"{page}/events",), ("--rate", "2/s", f"{page}/map?[1-10000]")
     readers = [subprocess.Popen(["curl", "-sN", *ask], stdout=subprocess.DEVNULL) for ask in asks]
     try:
@@ -411,7 +411,7 @@ def watched(page):
 
 
 def appearing(call, page):
-    """How long after its answer a call is in the events: 500 a second, for ten seconds."""
+    """How long after its answer a call is in the events, with 500 calls a second for ten seconds."""
     count, came = 5000, {}
     answered = [0.0] * count
     stream = requests.get(f"{page}/events", stream=True, timeout=60)
@@ -484,7 +484,7 @@ def hang():
 
 
 def edit_loop():
-    """From a save to the new answer, with --watch, beside a bare restart of functions-framework."""
+    """The time from a save to the new answer, with --watch, and that of a bare restart of functions-framework."""
     clone = copied(WORK / "watched")
     trust_map = clone / "trust-map"
     trust_map.write_text(re.sub("(?m)^search +-", "search  you", trust_map.read_text()))
@@ -522,13 +522,13 @@ def edit_loop():
         row("from a save under --watch to the new answer", f"{saved:.1f} s", "≤ 2 s")
         row("the same / a bare restart of the function", f"{saved / restarted:.2f}", "≤ 2")
     finally:
-        watching.send_signal(signal.SIGTERM)  # Ctrl-C is ignored where this runs in the background
+        watching.send_signal(signal.SIGTERM)  # Ctrl-C would be ignored if this runs in the background
         watching.communicate(timeout=60)
         project.end()
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is ended
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the clean-up runs
     version = ".".join(map(str, sys.version_info[:2]))
     print(f"Python {version}, {CORES} cores\n\n| figure | measured | aim |\n|---|---|---|")
     try:

@@ -1,4 +1,4 @@
-"""What the tests of README.md and docs/ need."""
+"""Set-up for the tests of README.md and docs/."""
 
 import sys
 
@@ -6,13 +6,13 @@ import pytest
 
 from tool.testing import ROOT
 
-# What these tests use of the functions' own (names.py, test_openapi.py, test_page.py) and of the tool's.
+# These tests import modules of the functions' tests (names.py, test_openapi.py, test_page.py) and of the tool's.
 sys.path[:0] = [str(ROOT / folder) for folder in ("tests/functions", "tests/functions/login", "tool/tests/deploy")]
 
 
 def pytest_addoption(parser):
-    """Known where tests/docs is named on the command line."""
-    parser.addoption("--pictures", action="store_true", help="take the README's pictures anew")
+    """pytest knows this option only if tests/docs is named on the command line."""
+    parser.addoption("--pictures", action="store_true", help="take the README's pictures again")
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def full(request):
 
 
 def pytest_collection_modifyitems(items):
-    """The longest tests begin first, each on a worker of its own."""
+    """Starts the longest tests first, each on a worker of its own."""
     items.sort(key=lambda item: not item.get_closest_marker("long"))
 
 

@@ -1,17 +1,17 @@
-"""Other editions of this repository, for the tests and figures that compare with them."""
+"""Older editions of this repository, for tests and figures that compare with them."""
 
 import shutil
 import subprocess
 
 from tool.testing import ROOT
 
-BASH = "70fa1ba"  # the last edition whose tool was bash
+BASH = "70fa1ba"  # the last edition with a tool in bash
 
 
 def edition(commit, folder):
-    """A folder with another edition of the repository, and the packages that are installed here.
+    """Makes a folder with another edition of the repository, and the packages that are installed here.
 
-    None where this repository does not have the commit.
+    Returns None if this repository does not have the commit.
     """
     archive = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True)
     if archive.returncode:

@@ -1,4 +1,4 @@
-"""The pictures in README.md and docs/tutorial.md show the pages as they are now. To take them anew: tests/run --pictures tests/docs/test_pictures.py"""
+"""The pictures in README.md and docs/tutorial.md show the pages as they are now. To take them again: tests/run --pictures tests/docs/test_pictures.py"""
 
 import os
 import re
@@ -49,13 +49,13 @@ def test_the_picture_of_the_console_shows_it_as_it_is(clone, browser, pytestconf
 
 
 def compare(tab, said, name, pytestconfig):
-    """What the page says, and what it said when the picture was taken."""
+    """Compares the text of the page with its text when the picture was taken."""
     said = re.sub(r"\d+ ms", "N ms", said)
     said = re.sub(r"http://127.0.0.1:\d+", "http://127.0.0.1:PORT", said)
     said = re.sub(r"Since\n.*", "Since\nTIME", said)
     if pytestconfig.getoption("--pictures", False):
         tab.screenshot(path=PICTURES / f"{name}.png", full_page=True)
         (PICTURES / f"{name}.txt").write_text(said)
-    assert said == (PICTURES / f"{name}.txt").read_text(), "to take them anew: tests/run --pictures tests/docs/test_pictures.py"
+    assert said == (PICTURES / f"{name}.txt").read_text(), "to take them again: tests/run --pictures tests/docs/test_pictures.py"
 
 

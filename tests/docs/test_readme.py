@@ -1,4 +1,4 @@
-"""README.md, and the pages that go on from it, cannot drift: their commands are run, in order, and print what they say."""
+"""README.md and the pages after it stay true: their commands are run in order, and must print what the pages show."""
 
 import itertools
 import json
@@ -35,7 +35,7 @@ SHAPES = {  # what changes from run to run
 
 
 def blocks(text=TEXT):
-    """(language, mark, content, output): an unmarked block after a command's is its output."""
+    """(language, mark, content, output) of each block. A block without a language is the output of the one before."""
     found = [match.groups() for match in BLOCK.finditer(text)]
     for (language, mark, content), (next_language, _, output) in itertools.pairwise(
         [*found, ("sh", "", "")]
@@ -57,13 +57,13 @@ def shape(text):
 
 
 def matches(said, promised):
-    """Whether it is the same but for what changes; a line of ... stands for any lines."""
+    """Whether the texts match, apart from what changes from run to run; a line ... matches any lines."""
     parts = [re.escape(part) for part in re.split(r"^\.\.\.\n", shape(promised) + "\n", flags=re.M)]
     return re.fullmatch(r"(?:.*\n)*?".join(parts), shape(said) + "\n")
 
 
 class Shell:
-    """One shell for all blocks, as a person has it."""
+    """One shell for all blocks, as a reader uses it."""
 
     END = "--- end of the block"
 
@@ -158,7 +158,7 @@ def test_every_block_is_run_or_marked_and_correct():
 
 
 def as_words(commands):
-    """Each command's words; what changes from run to run has a name."""
+    """The words of each command; what changes from run to run is replaced by a name."""
     lines = commands.replace("\\\n", "").splitlines()
     text = [re.sub(r"\b([0-9a-f]{12}-)?\d{10}\b", "NOW", line) for line in lines]
     return [shlex.split(line) for line in text if line and not line.startswith("#")]
@@ -188,7 +188,7 @@ def test_gcloud_knows_every_command(tmp_path):
     if not gcloud:
         pytest.skip("left out: gcloud is not installed")
     shown = [*blocks(), *blocks((ROOT / "docs" / "recipes.md").read_text())]
-    # Those by hand are commands of the tool, whose tests look at these.
+    # The commands by hand are the tool's own, and the tool's tests check them.
     text = "".join(content for kind, mark, content, _ in shown if kind == "sh" and mark != "by-hand")
     word = r"""[^\n|)"'<>]|"[^"\n]*"|'[^'\n]*'"""
     found = re.findall(rf"(?<![\w-])gcloud (?:{word})+", text.replace("\\\n", ""))
@@ -222,7 +222,7 @@ def test_the_roles_of_a_deployer_are_those_of_the_tool():
     assert set(re.findall(r"`(roles/[\w.]+)`", table)) == wanted
 
 
-# ---- troubleshooting: each message that can be seen on this machine is provoked
+# ---- troubleshooting: the tests cause each message that can be seen on this machine
 
 
 def with_wrong_audience(project, tmp_path):
@@ -314,7 +314,7 @@ PROVOKED = {
     "This username is taken": a_taken_name,
     "nothing is deployed on this machine yet": verify_before_a_deploy,
 }
-ELSEWHERE = {  # by tests that look for the message in what they see
+ELSEWHERE = {  # messages that other tests cause and check
     "No identity to call user-profiles with": "tests/functions/login/test_login.py",
     "Container Healthcheck failed": "tool/tests/local/test_local_build.py",
     "your organisation forbids allUsers": "tool/tests/deploy/test_deploy_commands.py",

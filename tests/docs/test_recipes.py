@@ -1,4 +1,4 @@
-"""docs/recipes.md: each recipe is performed in a copy, step by step; then the copy's tests are run."""
+"""docs/recipes.md: follows each recipe in a copy, step by step; then runs the tests of the copy."""
 
 import base64
 import contextlib
@@ -31,7 +31,7 @@ HEADINGS = [h for h in re.findall(r"^\*\*(.+?)\*\*", CHANGES, re.M) if h != "Bef
 
 
 def steps(heading):
-    """(sentence, code) of each numbered step under a bold heading."""
+    """The (sentence, code) of each numbered step under a bold heading."""
     section = CHANGES.partition(f"**{heading}**")[2].partition("\n**")[0]
     yield from numbered(section)
 
@@ -44,7 +44,7 @@ def numbered(section):
 
 
 def perform(clone, sentence, code):
-    """Does what a step says, as a person would."""
+    """Does what a step says, as a reader would."""
     names = re.findall(r"`([^`]+)`", sentence)
     files = [clone.root / name for name in names]
     if sentence.startswith("Create "):
@@ -94,9 +94,9 @@ def follow(heading, clone):
 
 
 def outcome_of_tests(clone, *words):
-    """What tests/run says in the copy, without colours."""
+    """What tests/run prints in the copy, without colours."""
     env = {k: v for k, v in clone.env.items() if not k.startswith("PYTEST_")}
-    env["MYPY_CACHE_DIR"] = str(ROOT / ".mypy_cache")  # what mypy has learnt of the packages holds in each copy
+    env["MYPY_CACHE_DIR"] = str(ROOT / ".mypy_cache")  # what mypy knows about the packages is true in each copy
     done = subprocess.run(
         [str(clone.root / "tests" / "run"), "-q", *words],
         env=env,
@@ -104,7 +104,7 @@ def outcome_of_tests(clone, *words):
         text=True,
         capture_output=True,
         stdin=subprocess.DEVNULL,
-        timeout=3600,  # what hangs is a failure
+        timeout=3600,  # a hang is a failure
     )
     return succeeded(done).stdout
 
@@ -120,7 +120,7 @@ def test_the_recipes_are_the_promised_ones():
 
 
 def pytest_generate_tests(metafunc):
-    """All that change the sample in one copy, one after the other; with --full each alone."""
+    """Puts all recipes that change the sample into one copy, one after the other; with --full, each has its own."""
     if "recipes" in metafunc.fixturenames:
         *changes, own = HEADINGS
         copies = [[own], changes]
@@ -151,9 +151,9 @@ SEEN = {
 
 @pytest.mark.long
 def test_after_a_recipe_the_tests_are_green(recipes, clone, full):
-    """Of the real fork all tests run, the tool's included; of the others the app's, or all with --full."""
+    """In the real fork, all tests run, including the tool's. In the others only the app's, or with --full all."""
     if recipes == ["Start your own app"]:
-        (clone.root / ".venv").unlink()  # on a machine of its own: nothing of this app is installed there
+        (clone.root / ".venv").unlink()  # as on another machine, where no package of this app is installed
     follow("Before any of these changes", clone)
     for heading in recipes:
         follow(heading, clone)
@@ -179,7 +179,7 @@ def test_after_a_recipe_the_tests_are_green(recipes, clone, full):
 
 
 def test_what_the_answers_say_is_seen(clone):
-    """Each is followed in one clone that is deployed, and finds the app as it is in the repository. Its commands
+    """Follows all answers in one deployed clone; each starts with the app as it is in the repository. The commands
     are run in bash, and then in zsh, if that is installed."""
     succeeded(clone.deploy_sh())
     clone.enter()
@@ -217,14 +217,14 @@ def make_again_what_the_blocks_used_up(section, clone):
 
 
 def recipe(question):
-    """The text of a recipe, and the code of each file that it creates."""
+    """The text of a recipe, and the content of each file that it creates."""
     section = HOW_DO_I.partition(f"### {question}\n")[2].partition("\n### ")[0]
     created = re.findall(r"^\d\. Create `([^`]+)`.*?   ```\w*\n(.*?)^   ```", section, re.M | re.S)
     return section, {name: re.sub("^   ", "", code, flags=re.M) for name, code in created}
 
 
 def client_of(code, name):
-    """A client of the function's app, made of what a recipe says its main.py is."""
+    """A client of the function whose main.py a recipe shows."""
     module = types.ModuleType(name)
     exec(code, module.__dict__)
     return module.app.test_client()
@@ -263,7 +263,7 @@ def as_part(content):
 
 
 def as_jwks(certificate):
-    """Its public key, as an issuer without certificates publishes it."""
+    """Its public key as JWKS, which an issuer without certificates publishes."""
     from jwt.algorithms import RSAAlgorithm
 
     key = x509.load_pem_x509_certificate(certificate).public_key()
@@ -272,7 +272,7 @@ def as_jwks(certificate):
 
 @pytest.fixture(params=["x509", "JWKS"])
 def account(request, receiver, metadata, own_logging, monkeypatch):
-    """The function in front of the recipe. Called, it is asked with a token: of its issuer, if nothing else is said."""
+    """Calls the front function of the recipe with a token: a valid one of its issuer, if no argument says otherwise."""
     section, files = recipe("Pass the user's identity on")
     code, published = files["functions/account/main.py"], lambda certificate: {"1": certificate.decode()}
     if request.param == "JWKS":
@@ -304,7 +304,7 @@ def test_the_recipe_passes_the_subject_of_a_verified_user_on(account, receiver):
     [asked] = receiver.requests
     assert asked.headers["X-User"] == "ada"
     claims = jwt.decode(asked.headers["Authorization"].removeprefix("Bearer "), verify=False)
-    assert claims["email"] == "caller@example.com"  # the function itself, not the user
+    assert claims["email"] == "caller@example.com"  # the caller is the function, not the user
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ def test_the_recipe_says_when_it_cannot_verify(account, receiver):
 
 
 def test_google_auth_reads_a_jwks_with_pyjwt_only_and_then_takes_a_token_without_expiry(monkeypatch):
-    """Which is why the recipe does not verify with it there."""
+    """Therefore the recipe does not use it to verify such tokens."""
     pytest.importorskip("jwt", reason="left out: PyJWT is not installed")
     private, certificate = tokens.key_pair("issuer")
     token = jwt.encode(crypt.RSASigner.from_string(private, "1"), GOOD).decode()
@@ -352,14 +352,14 @@ def test_google_auth_reads_a_jwks_with_pyjwt_only_and_then_takes_a_token_without
 
     try:
         assert verified() == GOOD
-        monkeypatch.setitem(sys.modules, "jwt", None)  # as if it was not installed
+        monkeypatch.setitem(sys.modules, "jwt", None)  # as if it were not installed
         with pytest.raises(ImportError, match="pyjwt"):
             verified()
     finally:
         issuer.close()
 
 
-# ---- What the function of a recipe sends, in a clone that is deployed
+# ---- What the function of a recipe sends, in a deployed clone
 
 
 @pytest.fixture(scope="module")
@@ -375,7 +375,7 @@ def deployed(tmp_path_factory):
 
 @pytest.fixture
 def followed(deployed):
-    """Performs a recipe, and deploys what it made with a variable; returns the clone."""
+    """Follows a recipe, sets a variable, and deploys the result. Returns the clone."""
 
     def follow(question, variable, value):
         perform_all(recipe(question)[0], deployed)
@@ -401,7 +401,7 @@ def test_a_service_outside_gets_the_key_and_no_token(followed, receiver):
     assert clone.request("GET", "search", "/weather").json() == {"weather": "blue"}
     [asked] = receiver.requests
     assert asked.headers["X-Api-Key"] == "the key"  # the value of the secret
-    assert "eyJ" not in str(asked)  # nor a token in any other header
+    assert "eyJ" not in str(asked)  # and no token in any other header
     receiver.answer = as_json(500, {})
     assert clone.request("GET", "search", "/weather").status_code == 502
     receiver.answer = receiver.hang  # for a minute
@@ -427,13 +427,13 @@ def test_a_task_is_made_with_an_access_token_and_calls_as_the_queue_s_account(fo
     assert (made.status_code, made.json()) == (202, {"task": "a task"})
     [asked] = receiver.requests
     assert (asked.method, asked.path) == ("POST", "/v2/later/tasks")
-    assert token_of(asked).startswith("ya29.")  # as Google's access tokens begin, and no ID token does
+    assert token_of(asked).startswith("ya29.")  # Google's access tokens begin like this, ID tokens do not
     account = f"later-queue@{clone.env['PROJECT_ID']}.iam.gserviceaccount.com"
     search = clone.url("search")
     as_account = {"serviceAccountEmail": account, "audience": search}
     call = {"httpMethod": "GET", "url": f"{search}/?q=password", "oidcToken": as_account}
     assert json.loads(asked.body) == {"task": {"httpRequest": call}}
-    receiver.answer = as_json(403, {})  # where login may not act as that account
+    receiver.answer = as_json(403, {})  # as if login may not act as that service account
     refused = clone.request("POST", "login", "/later")
     assert (refused.status_code, "answered 403" in refused.json()["error"]) == (502, True)
 

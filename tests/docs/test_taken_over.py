@@ -1,4 +1,4 @@
-"""What the edition in bash deployed is taken over: nothing is made twice, and nothing is lost."""
+"""A deploy takes over what the bash edition deployed: it makes nothing twice, and loses nothing."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from tool.testing import run, succeeded
 
 @pytest.fixture(scope="module")
 def old_edition(tmp_path_factory):
-    """A folder with that edition, whose packages are those of this clone."""
+    """A folder with that edition, which uses the packages of this clone."""
     folder = edition(BASH, tmp_path_factory.mktemp("old") / "edition")
     if not folder:
         pytest.skip(f"left out: this repository does not have the commit {BASH}")
@@ -40,7 +40,7 @@ def test_in_the_cloud_nothing_is_made_anew(tmp_path, old_edition):
 
 
 def replay(cloud, dry):
-    """Has the commands of a --dry-run done."""
+    """Runs the commands that a --dry-run printed."""
     text = dry.replace("$PROJECT_NUMBER", "123456789012").replace("$YOU", "user:dev@example.com")
     for line in text.splitlines():
         if line.startswith(("gcloud ", "echo ")):
@@ -67,7 +67,7 @@ def test_on_this_machine_nothing_is_made_anew(tmp_path, old_edition):
 
 
 def seen(local):
-    """Who is who, what is deployed where, and who may call it."""
+    """The ids of service accounts, what is deployed where, and who may call it."""
     accounts = json.loads(local.gcloud("iam service-accounts list --format=json").stdout)
     revisions = re.findall(r"\S+", local.gcloud("run revisions list --format='value(metadata.name)'").stdout)
     addresses = (local.state / "addresses").read_text()

@@ -1,1 +1,1 @@
-"""With this file, pytest finds what stands beside it, names.py and visitor.py, from the folders below, too."""
+"""Because this file is here, tests in the folders below can import names.py and visitor.py, too."""

@@ -1,4 +1,4 @@
-"""What functions/NAME/openapi.yaml says of a function, against what the function answers."""
+"""Compares what functions/NAME/openapi.yaml says with what the function answers."""
 
 import contextlib
 
@@ -11,7 +11,7 @@ from tool.testing import FUNCTIONS, ROOT, TRUST_MAP
 
 schemathesis = pytest.importorskip("schemathesis", reason="left out: it is not installed")
 
-OTHERS_FAULT = {502, 503, 504}  # not to be had by what one asks
+OTHERS_FAULT = {502, 503, 504}  # no request can cause these by itself
 
 
 def folder(name):
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(not DESCRIBED, reason="left out: no function has
 
 
 def operations(name):
-    """What is described, but for what needs a function or a file that was left out (x-needs)."""
+    """The described operations, except those that need a function or a file that was left out (x-needs)."""
     for found in schemathesis.openapi.from_path(folder(name) / "openapi.yaml").get_all_operations():
         operation = found.ok()
         needs = operation.definition.raw.get("x-needs")
@@ -32,7 +32,7 @@ def operations(name):
 
 
 def drawn(strategy, number):
-    """So many requests of this kind."""
+    """Up to this many requests of this kind."""
     found = []
 
     @settings(
@@ -46,13 +46,13 @@ def drawn(strategy, number):
     def draw(case):
         found.append(case)
 
-    with contextlib.suppress(Unsatisfiable):  # a request without content cannot be wrong
+    with contextlib.suppress(Unsatisfiable):  # a request without content has no wrong form
         draw()
     return found
 
 
 def examples(operation):
-    """The described ones, and what no function takes: another type, and 64 KiB."""
+    """The examples in the description, and two bodies that no function takes: another type, and 64 KiB."""
     for strategy in operation.get_strategies_from_examples():
         yield from drawn(strategy, 1)
     if "requestBody" in operation.definition.raw:
@@ -64,7 +64,7 @@ def examples(operation):
 
 @pytest.fixture
 def call(request, load):
-    """Calls a function: as deployed, or, where nobody may, loaded by itself."""
+    """Calls a function as deployed; one that nobody may call is loaded into this process."""
 
     def call(name):
         callers = TRUST_MAP[name] & {"you", *FUNCTIONS}
@@ -98,12 +98,12 @@ def test_a_function_answers_as_its_description_says(call, name):
         for mode in schemathesis.GenerationMode:
             for case in drawn(operation.as_strategy(generation_mode=mode), 5):
                 check(operation, case)
-    for operation in [*operations(name)] * 2:  # what one makes, another finds
+    for operation in [*operations(name)] * 2:  # twice, so that one can find what another made
         for case in examples(operation):
             check(operation, case)
 
     for operation in operations(name):
-        # Where it needs another function, the bindings decide what is seen.
+        # If it needs another function, the bindings decide which statuses occur.
         if not operation.definition.raw.get("x-needs"):
             described = {int(status) for status in operation.definition.raw["responses"]}
             assert described - OTHERS_FAULT <= seen[operation.label], operation.label

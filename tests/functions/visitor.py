@@ -1,4 +1,4 @@
-"""Somebody in front of login, with a name of their own for each test."""
+"""A person who uses login, with a new name for each test."""
 
 import os
 import random
@@ -40,7 +40,7 @@ class Visitor:
 
 
 def verify(other, url, token=None):
-    """What functions/NAME/verify says about login's call of another function."""
+    """What functions/NAME/verify prints about login's call of another function."""
     config = f'header = "Authorization: Bearer {token}"\n' if token else ""
     result = subprocess.run(
         [ROOT / "functions" / LOGIN.replace("-", "_") / "verify", other],

@@ -1,4 +1,4 @@
-"""What every function answers, whatever happens: JSON and the right status. A small one shows it."""
+"""Every function always answers with JSON and the right status. Tested with a small function."""
 
 import json
 import logging
@@ -37,7 +37,7 @@ def ask():
 
 @pytest.fixture
 def client(own_logging):
-    """A function of some routes."""
+    """A client of a function with a few routes."""
     app = json_app("small")
     own_logging()
 
@@ -150,7 +150,7 @@ def test_a_method_that_is_none_is_not_logged(client, caplog):
 
 
 def test_asking_whether_one_is_let_in_is_not_logged(client, caplog):
-    """deploy.sh verify asks so; after a deploy, the log shows what its reader did."""
+    """deploy.sh verify sends such requests; the log should show only your own calls."""
     caplog.set_level(logging.INFO)
     let_in = client.options("/")
     assert (let_in.status_code, let_in.json) == (200, {})
@@ -201,7 +201,7 @@ def small(tmp_path, metadata, receiver):
 
 
 def test_a_request_in_flight_is_answered_when_the_instance_is_ended(small, receiver):
-    """Cloud Run sends SIGTERM, and ends what still runs ten seconds later."""
+    """Cloud Run sends SIGTERM, and ten seconds later kills whatever still runs."""
     asked, go_on, answers = threading.Event(), threading.Event(), []
 
     def slow(request):
@@ -216,7 +216,7 @@ def test_a_request_in_flight_is_answered_when_the_instance_is_ended(small, recei
     call.start()
     assert asked.wait(30)
     os.kill(small.process.pid, signal.SIGTERM)
-    call.join(2)  # it goes on for a while
+    call.join(2)  # it keeps waiting for a while
     go_on.set()
     call.join(30)
     [answered] = answers
@@ -224,7 +224,7 @@ def test_a_request_in_flight_is_answered_when_the_instance_is_ended(small, recei
 
 
 def test_a_call_after_the_instance_was_frozen_is_answered(small, receiver):
-    """Its connections ended meanwhile, and it could not notice."""
+    """Its connections were closed while it was frozen, so it could not notice."""
     assert requests.get(small.url + "/ask", timeout=30).status_code == 200
     [worker] = small.workers()
     os.kill(worker, signal.SIGSTOP)

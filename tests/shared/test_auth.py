@@ -1,4 +1,4 @@
-"""What a token is for, with google-auth in it, against a metadata server of the tests."""
+"""ID tokens, fetched by the real google-auth from a fake metadata server."""
 
 import concurrent.futures
 import logging
@@ -53,7 +53,7 @@ def test_a_hanging_metadata_server_is_given_up_on_in_time(metadata):
 
 
 USELESS_ANSWERS = [
-    # google-auth asks for a while again; who calls does not wait for that.
+    # google-auth retries for a while; the caller does not wait for that.
     (lambda fake, request: (500, {}, "inner secret"), "none in 0.2 s; check the metadata server"),
     (lambda fake, request: (429, {}, "inner secret"), "none in 0.2 s; check the metadata server"),
     (lambda fake, request: (404, {}, "inner secret"), "check the metadata server"),
@@ -72,7 +72,7 @@ def test_where_there_is_no_token_there_is_an_error(metadata, caplog, identity, c
     with pytest.raises(TokenError, match=f"no ID token for {RECEIVER}: .*{cause}") as raised:
         token_auth(prepared(), longest_wait=0.2 if "0.2" in cause else 30)
     assert "secret" not in caplog.text + str(raised.value)
-    # As soon as there is one to be had, it recovers.
+    # It recovers as soon as a token can be fetched again.
     metadata.identity = metadata.good_token
     assert token_auth(prepared(), longest_wait=30).headers["Authorization"].startswith("Bearer ey")
 

@@ -1,4 +1,4 @@
-"""Calls from one function to another, against a receiver of the tests: every kind of answer."""
+"""Calls from one function to another, with every kind of answer from a fake receiver."""
 
 import concurrent.futures
 import gc
@@ -61,7 +61,7 @@ def test_query_headers_and_trace_are_sent(function, receiver):
 
 
 def test_two_calls_at_once_are_one_trace_and_need_one_token(function, receiver, metadata, own_logging):
-    together = threading.Barrier(2)  # neither is answered before both are asked
+    together = threading.Barrier(2)  # neither call is answered before both have arrived
 
     def answer(request):
         together.wait(30)
@@ -127,7 +127,7 @@ NO_USABLE_ANSWER = "other-one gave no usable answer."
 def test_an_error_names_its_true_cause(
     function, receiver, monkeypatch, caplog, status, headers, body, kind, sentence, reason
 ):
-    monkeypatch.setenv("K_SERVICE", "front")  # as the platform names the function that calls
+    monkeypatch.setenv("K_SERVICE", "front")  # the name that the platform gives to the calling function
     receiver.answer = lambda request: (status, headers, body)
     with pytest.raises(kind) as raised:
         function.call("GET", "/")
@@ -141,7 +141,7 @@ def test_an_error_names_its_true_cause(
         assert "log says" not in record.message
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # urllib3 leaves its socket to the collector
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # urllib3 leaves its socket to the garbage collector
 def test_an_answer_that_is_no_http_is_named(function, receiver, caplog):
     receiver.answer = lambda request: (200, {**JSON, "Content-Length": "2, 5"}, "inner")
     with pytest.raises(Unreachable, match=NO_USABLE_ANSWER):
@@ -208,7 +208,7 @@ def test_neither_netrc_nor_a_proxy_has_a_part_in_it(function, receiver, monkeypa
     netrc.write_text("machine 127.0.0.1 login mallory password mallory")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nothing listens there
     function.call("GET", "/")
     assert receiver.requests[0].headers["Authorization"].startswith("Bearer ey")
 
@@ -217,7 +217,7 @@ def test_nobody_there_is_named_with_the_address(metadata, monkeypatch, caplog):
     monkeypatch.setenv("OTHER_ONE_URL", "http://127.0.0.1:9")
     with pytest.raises(Unreachable, match="other-one cannot be reached.") as raised:
         Function("other-one").call("POST", "/", json={})
-    assert raised.value.description == "other-one cannot be reached."  # nothing can have happened
+    assert raised.value.description == "other-one cannot be reached."  # no doubt: nothing can have happened
     assert "does it run, at http://127.0.0.1:9?" in caplog.text
 
 
@@ -238,7 +238,7 @@ def test_a_function_without_a_url_is_named():
 
 
 class Raw(Fake):
-    """Says its `parts` to whatever is asked, one each tenth of a second."""
+    """Answers every request with `parts`, one every tenth of a second."""
 
     parts = ()
 
@@ -281,7 +281,7 @@ def test_one_deadline_covers_token_connection_and_answer(metadata, receiver, mon
         function.call("GET", "/", timeout=0.7)
     assert 0.6 < time.monotonic() - begun < 30  # the other end hangs for a minute
     assert raised.value.code == (503 if what == "token" else 504)
-    assert what == "answer" or "none in 0." in caplog.text  # so long, and not the usual 5 s
+    assert what == "answer" or "none in 0." in caplog.text  # the time that was left, not the usual 5 s
 
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -296,7 +296,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
     ],
 )
 def test_a_body_that_comes_drop_by_drop_is_given_up_on_in_time(raw, begin, drop):
-    """Each drop comes in time, but there is no end of them."""
+    """Each drop comes in time, but they never end."""
     function, raw.parts = Function("raw", timeout=60), [b"HTTP/1.1 204 No Content\r\n\r\n"]
     function.call("GET", "/")  # now it has a token
     raw.parts = [begin, *itertools.repeat(drop, 600)]
@@ -385,7 +385,7 @@ def test_a_repetition_stays_within_the_deadline(function, receiver):
 
     def break_first(request):
         receiver.answer = receiver.hang
-        raise Broken  # the connection ends without an answer
+        raise Broken  # closes the connection without an answer
 
     function.call("GET", "/")  # now it has a token
     receiver.answer = break_first
@@ -397,7 +397,7 @@ def test_a_repetition_stays_within_the_deadline(function, receiver):
 
 
 def test_a_connection_that_was_kept_for_long_is_not_used(function, receiver, monkeypatch):
-    """The other end may have left it, and the word of that got lost, or froze with the instance."""
+    """The other end may have closed it, unnoticed: the packet got lost, or the instance was frozen."""
     function.call("POST", "/")
     function.call("POST", "/")
     assert len(receiver.connections) == 1
@@ -433,7 +433,7 @@ def test_as_many_connections_are_kept_as_threads_may_call(metadata, receiver, mo
     assert len(receiver.connections) == threads
 
 
-# ---- Who listens
+# ---- Listeners
 
 
 def test_a_listener_hears_of_each_call_how_it_ended(function, receiver):

@@ -1,4 +1,4 @@
-"""When a token is fetched, against a clock that the tests set."""
+"""When a token is fetched, with a clock that the tests set."""
 
 import concurrent.futures
 import threading
@@ -10,7 +10,7 @@ from shared.kept_token import KeptToken, Token, TokenError
 
 
 class Server:
-    """Gives tokens out, as a test wants it, and counts them."""
+    """Hands out tokens as a test asks for, and counts them."""
 
     def __init__(self):
         self.now, self.lifetime, self.fetches = 1_000_000.0, 3600, 0
@@ -45,7 +45,7 @@ def kept(server):
 
 
 def until(holds):
-    """Waits for what a thread is about to do."""
+    """Waits until a thread has done something."""
     for _ in range(3000):
         if holds():
             return
@@ -89,7 +89,7 @@ def test_no_call_waits_for_a_renewal(kept, server):
 
 
 def test_a_server_that_repeats_an_old_token_is_not_asked_by_every_call(kept, server):
-    server.lifetime = 100  # inside the window of renewal from the beginning
+    server.lifetime = 100  # due for renewal from the beginning
     for _ in range(50):
         kept.get()
     assert server.fetches == 1
@@ -151,14 +151,14 @@ def test_a_fetch_that_hangs_is_given_up_on_and_does_not_block_the_next(kept, ser
 
 
 def test_a_renewal_that_was_frozen_with_its_instance_does_no_harm(kept, server):
-    """Between two requests an instance may have no CPU: its threads stand still, for hours."""
+    """Between two requests an instance may have no CPU, so its threads can pause for hours."""
     kept.get()
     server.now += 3600 - 200
     server.go_on = frozen = threading.Event()
     assert kept.get(0).text == "token 1"
     for _ in range(2):
         assert server.asked.acquire(timeout=30)
-    server.now += 7200  # thawed: the kept token has expired, the fetch was never answered
+    server.now += 7200  # running again: the kept token has expired, and the fetch was never answered
     server.go_on = threading.Event()
     server.go_on.set()
     assert kept.get().text == "token 3"

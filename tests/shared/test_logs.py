@@ -15,8 +15,8 @@ from tool.testing import ROOT
 
 
 def entries(code):
-    """What a process of its own logs that runs this code."""
-    # Tracebacks show lines of the code, also of this one: so the text that must not show is in none of them.
+    """What a separate process logs when it runs this code."""
+    # Tracebacks show lines of this code, so no line may contain the text that must not be logged.
     begin = "import logging, sys, threading; sent = 'what a ' + 'user sent'\n"
     begin += "from shared import logs\nlogs.to_standard_output()\n"
     command = [sys.executable, "-c", begin + code]
@@ -61,7 +61,7 @@ def test_an_exception_is_one_entry_with_its_traceback_and_without_its_text():
     trace = entry["stack_trace"]
     assert trace.startswith("Traceback (most recent call last):\n  File ")
     assert trace.endswith("\nKeyError")
-    # The cause stands before it, as Python prints it.
+    # The cause comes first, as Python prints it.
     assert (
         trace.index(", in inner\n") < trace.index("\nValueError\n") < trace.rindex(", in outer\n")
     )
@@ -129,7 +129,7 @@ def test_a_thread_may_end_itself():
 
 
 def test_a_library_s_warnings_about_an_answer_are_not_logged():
-    """They quote the whole URL, and with it what a user asked for."""
+    """They quote the whole URL, including what a user searched for."""
     assert entries("logging.getLogger('urllib3.connection').warning('url=/?q=grace')") == []
 
 
@@ -156,7 +156,7 @@ def test_a_broken_trace_is_no_trace(header):
 
 
 def traced(number):
-    """A request of a trace of its own."""
+    """A request with a trace of its own."""
     header = {"Traceparent": f"00-{number:032x}-b7ad6b7169203331-01"}
     return flask.Flask("small").test_request_context(headers=header)
 

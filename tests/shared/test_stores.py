@@ -69,7 +69,7 @@ def test_a_file_that_is_none_is_unavailable_and_loses_nothing(file, tmp_path, ca
     ],
 )
 def test_an_error_of_a_statement_is_its_caller_s(file, caplog, statement, error):
-    """An order that is there already, for one, is no reason to say that the file cannot be used."""
+    """A duplicate order, for example, does not mean that the file cannot be used."""
     with pytest.raises(error), file.transaction() as db:
         db.execute(statement)
     assert caplog.text == "" and names(file) == []
@@ -88,9 +88,9 @@ def test_a_locked_file_is_unavailable_until_it_is_free(file, tmp_path, caplog):
 
 
 def test_32_threads_wait_for_their_turn(file, monkeypatch):
-    """Where each of them tries again and again, as SQLite lets them, some never get it."""
-    monkeypatch.setattr(stores, "LONGEST_WAIT", 0)  # so there is no trying again
-    monkeypatch.setattr(stores, "LONGEST_TURN", 60)  # on a slow machine, too
+    """If each one just retries, as SQLite makes them do, some never get their turn."""
+    monkeypatch.setattr(stores, "LONGEST_WAIT", 0)  # so nobody retries
+    monkeypatch.setattr(stores, "LONGEST_TURN", 60)  # enough on a slow machine, too
     start = threading.Barrier(32)
 
     def add(n):
@@ -115,7 +115,7 @@ def test_who_waits_for_too_long_is_told_so(file, monkeypatch, caplog):
 
 
 def test_what_was_read_in_a_transaction_stays_true_until_its_end(file, tmp_path):
-    """Nobody, not even another process, writes between its first look and its commit."""
+    """Nobody, not even another process, can write between its first read and its commit."""
     assert names(file) == []
     with file.transaction() as db:
         assert db.execute("SELECT count(*) FROM things").fetchone()[0] == 0
@@ -133,7 +133,7 @@ def test_a_column_that_an_older_table_lacks_is_named(file, tmp_path, caplog):
     with pytest.raises(ServiceUnavailable):
         names(changed)
     assert "data.db: no things.color, things.size; an older version made the table" in caplog.text
-    with file.transaction() as db:  # the new one is there, as soon as the file has it
+    with file.transaction() as db:  # the store works again as soon as the table has the columns
         db.execute("ALTER TABLE things ADD COLUMN color TEXT")
         db.execute("ALTER TABLE things ADD COLUMN size TEXT")
     assert names(changed) == names(file) == []

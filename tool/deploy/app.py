@@ -20,14 +20,14 @@ TAKEN = ("builder", "you", "anonymous")
 
 
 class Wrong(Exception):
-    """The app's files cannot be deployed: everything that is wrong, a sentence each."""
+    """The app's files cannot be deployed: one sentence for each thing that is wrong."""
 
     def __init__(self, problems: list[str]):
         super().__init__("\n".join(problems))
 
 
 class Kind(enum.Enum):
-    """What a caller in the second column is."""
+    """The kinds of callers in the second column."""
 
     YOU = "you"
     EVERYONE = "anonymous"
@@ -64,7 +64,7 @@ class Function(NamedTuple):
 
     @property
     def variable(self) -> str:
-        """How the variables about it begin, such as NAME_URL."""
+        """How the names of variables about it begin, such as NAME in NAME_URL."""
         return self.in_map.upper().replace("-", "_")
 
     def flag(self, name: str, default: str) -> str:

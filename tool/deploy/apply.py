@@ -132,7 +132,7 @@ async def create_accounts(app: App, target: Target, found: Found) -> None:
 
 
 async def create_named_accounts(app: App, target: Target, found: Found) -> None:
-    """On this machine also those that the map names, so that a clone deploys without manual steps."""
+    """On this machine, also creates those that the map names, so that a clone deploys without manual steps."""
     for email in prerequisites.accounts(app, target):
         if not found.account(email):
             await target.gcloud.change(

@@ -1,4 +1,4 @@
-"""What ends the ways to a function: bindings to take away, proven by searching again."""
+"""How to end the ways to a function: bindings to take away, proven by searching again."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ async def destroy_one(
 
 
 async def show(options: Options, target: Target, environment: Environment) -> None:
-    """--dry-run: prints the commands that remove what the map, as it is now, makes."""
+    """--dry-run: prints the commands that remove what the current map makes."""
     the_app = app.read(options.prefix, environment).in_project(target.project)
     made = holders(the_app, target)
     with target.progress.step("Deleting the functions"):

@@ -1,4 +1,4 @@
-"""env: what a shell needs to try things out, as lines for its eval."""
+"""env: the lines that a shell evaluates so that you can try things out in it."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Environment(NamedTuple):
         return Expanded(DOLLAR.sub(value_of, text), tuple(missing))
 
     def nowhere(self, name: str) -> str:
-        """The message for a name without a value: where to write one."""
+        """The message for a name without a value: it says where to write one."""
         if not self.name:
             return (
                 f"{name} is not set in this shell. Or write {name}=VALUE into environments/NAME, and"

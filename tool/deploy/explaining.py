@@ -85,7 +85,7 @@ def host_of(target: Target, url: str) -> str:
 
 
 async def behind(target: Target, url: str) -> Service | None:
-    """The service that has this URL, in whatever region."""
+    """The service that has this URL, in any region."""
     try:
         listed = await target.gcloud.read("gcloud run services list", f"--project={target.project}")
     except Refused as refused:

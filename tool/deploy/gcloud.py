@@ -45,7 +45,7 @@ class Gcloud:
     ):  # fmt: skip
         self.program, self.env, self.progress = program, env, progress
         self.patience, self.dry_run = patience, dry_run
-        # What a verb learns as it works, and an error may depend on.
+        # What a verb learns while it works; the meaning of an error may depend on it.
         self.project = ""
         self.accounts: tuple[str, ...] = ()
         self.accounts_made: list[float] = []  # seconds since 1970

@@ -114,7 +114,7 @@ def leading(allowed: frozenset[str] | None) -> list[str]:
 
 
 def written(grant: Grant) -> tuple[str, ...]:
-    """A key to sort grants by: the order in which policies are read means nothing."""
+    """A key to sort grants by: the order in which policies are read must not matter."""
     binding, on = grant
     condition = binding.condition or ("", "")
     return binding.role, on.level.value, on.id, binding.member, *condition

@@ -98,7 +98,7 @@ async def is_given_back(target: Target, email: str) -> Answer:
 
 
 async def give_back(target: Target, email: str) -> bool:
-    """Whether it is taken back. Says so, unless it was never granted."""
+    """Takes it back. Returns whether that worked, and says so, unless it was never granted."""
     if await is_given_back(target, email) is Answer.YES:
         return True
     words = (email, f"--project={target.project}", f"--member={target.you}", f"--role={TOKEN_CREATOR}")

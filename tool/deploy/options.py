@@ -213,7 +213,7 @@ def in_environment(options: Options) -> tuple[Options, Environment]:
 
 
 def region_of(environment: Environment) -> str:
-    """The REGION that `env` exported was typed by nobody: what a file says wins over it."""
+    """Nobody typed the REGION that `env` exported, so what a file says wins over it."""
     exported = environment.shell.get("REGION") == environment.shell.get("REGION_OF_ENV")
     return exported and environment.values.get("REGION") or environment.setting("REGION")
 

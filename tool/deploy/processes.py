@@ -1,4 +1,4 @@
-"""The one place where deploy.sh starts processes: each in a group of its own, none outlives it.
+"""The one place where deploy.sh starts processes: each in its own process group, and none outlives deploy.sh.
 
 A task that is cancelled (Ctrl-C, SIGTERM, SIGHUP) while it waits for a process first ends it, with all
 that it has started, and continues only when it is gone.
@@ -67,7 +67,7 @@ async def started(
 
 
 async def end(process: asyncio.subprocess.Process) -> None:
-    """Ends it with its children: gcloud, for one, is a shell with a child."""
+    """Ends it with its children: gcloud, for example, is a shell with a child."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)

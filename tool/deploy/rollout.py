@@ -28,15 +28,15 @@ class Rollout:
         self.app, self.target, self.found = app, target, found
         self.gcloud = target.gcloud
         self.staged = pathlib.Path(".build") if target.gcloud.dry_run else work
-        self.has_changed = False  # a service, which is then read again
-        self.policies_are_right = False  # known, so they need not be read
+        self.has_changed = False  # whether a service was changed: then they are read again
+        self.policies_are_right = False  # whether that is known, so that they need not be read
         self.policies: dict[str, Policy] = {}
         self.stay_private: set[str] = set()  # an organisation forbids allUsers
         self.missing_roles: set[str] = set()
         self.mended: frozenset[str] = frozenset()  # their last deploy failed
 
     async def deploy(self, function: Function) -> bool:
-        """Whether it is deployed with its policy; if not, this has said why."""
+        """Deploys it with its policy. Returns whether that worked; if not, it has said why."""
         name, began = function.name, time.monotonic()
         try:
             settings, fingerprint = self.stage(function)

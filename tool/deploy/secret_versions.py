@@ -18,7 +18,7 @@ LABEL = "secrets"
 
 
 def latest(flags: Iterable[str]) -> list[str]:
-    """The secrets whose newest version a function gets as a variable; a file is always read anew."""
+    """The secrets whose newest version a function gets as a variable; a file is read again each time."""
     values = [flag.partition("=")[2] for flag in flags if flag.startswith("--set-secrets=")]
     pairs = [pair.partition("=") for value in values for pair in listed(value)]
     found = [which.partition(":") for variable, _, which in pairs if not variable.startswith("/")]

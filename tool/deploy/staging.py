@@ -148,8 +148,8 @@ def requirements(own: pathlib.Path) -> bytes:
 def tracked(*folders: str) -> list[pathlib.Path]:
     """The files in these folders that git tracks or would track; without git, all but dotfiles and caches.
 
-    A repository around this one may ignore all of it, as one does that ignores its clones: then only
-    what is ignored here counts. If there is no repository, or git does not trust it, that is left out, too.
+    A repository around this folder may ignore all of it, for example because it ignores clones. Then only
+    the .gitignore files here count. They also count if there is no repository, or git does not trust it.
     """
     names = listed("--cached", *folders)
     if names is None:
@@ -195,7 +195,7 @@ def untracked(*folders: str) -> Iterator[str]:
             yield from (os.path.join(path, name) for name in (*files, *links) if is_of_the_app(name))
 
 
-# What editors and desktops leave for a moment, or beside a file: Emacs, Vim, JetBrains, GNOME, Kate, LibreOffice,
+# Temporary files of editors and desktops: Emacs, Vim, JetBrains, GNOME, Kate, LibreOffice,
 # macOS, network folders.
 OF_EDITORS = re.compile(
     r"#.*#|\.#.*|4913|.*___jb_(tmp|old|bak)___|\..*\.(sw[a-z]|kate-swp)|.*~|\.goutputstream-.*|\.~lock\..*#|\.DS_Store|\.nfs.*"

@@ -70,7 +70,7 @@ def longest_line() -> int:
 
 
 def by_function(measured: Measured) -> Iterator[str]:
-    """For a table that is too wide: a line for each function, and all that is not as the map says."""
+    """For a table that is too wide: a line for each function, and everything that differs from the map."""
     yield "The trust map as measured: who was let in"
     width = max(len(report.name) for report in measured.functions) + GAP
     for report in measured.functions:

@@ -88,7 +88,7 @@ def remove(account: Account) -> None:
 
 
 def names_of(account: Account | None) -> set[str]:
-    """What a policy may call this account (None: nobody in particular), in lower case.
+    """The names that a policy may use for this account (None: nobody in particular), in lower case.
 
     The file admins@example.com in GROUPS lists the members of that group, one a line.
     """

@@ -1,4 +1,4 @@
-"""The policies of the local project's resources, and what they allow whom to do."""
+"""The policies of the local project's resources, and what they allow, to whom."""
 
 import json
 import time

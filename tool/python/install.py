@@ -30,12 +30,12 @@ runpy.run_module("pip", run_name="__main__")
 
 def main(*asked: str) -> None:
     lock = os.open(f"{VENV.resolve()}.lock", os.O_CREAT | os.O_RDWR, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX)  # a second run waits, and finds it done
-    # It is missing or incomplete, or its Python is gone.
+    fcntl.flock(lock, fcntl.LOCK_EX)  # a second run waits, and then has nothing left to do
+    # The environment is missing or incomplete, or its Python is gone.
     if not (STAMPS / "made").exists() or not PYTHON.exists():
         make_venv()
     files = [TOOL, *asked]
-    # What was installed for other files stays; the names of removed files stay, too.
+    # What was installed for other files stays installed. Files that no longer exist are remembered, too.
     known = [stamp.read_text("utf-8").partition("\n")[0] for stamp in STAMPS.glob("*.name")]
     if all(is_installed(file) for file in files):
         return

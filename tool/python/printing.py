@@ -1,7 +1,7 @@
-"""What a terminal can show of a text.
+"""Prints any text, as far as the terminal can show it.
 
 deploy.sh and the local target run with -X utf8, so that a path is the same text in every locale, and
-programs that read what it prints get UTF-8. Only a terminal gets what its locale says.
+programs that read what it prints get UTF-8. Only for a terminal, its locale decides the encoding.
 """
 
 import codecs
@@ -18,12 +18,12 @@ def as_it_can_be_printed(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def prepare(*streams: TextIOWrapper) -> None:
-    """Lets them print every text."""
+    """Makes these streams print any text."""
     codecs.register_error("printable", as_it_can_be_printed)
     for stream in streams:
         before = stream.encoding
         if stream.isatty():
             stream.reconfigure(encoding="locale")
-        if codecs.lookup(stream.encoding).name == "ascii":  # of the C locale, which says nothing of a terminal
+        if codecs.lookup(stream.encoding).name == "ascii":  # the C locale, which says nothing about the terminal
             stream.reconfigure(encoding=before)
         stream.reconfigure(errors="printable")

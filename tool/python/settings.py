@@ -2,8 +2,8 @@
 
 Variables and files can tell both to install for the user, into some folder or for another Python.
 Here, packages always go into environments made for them. Settings of index, links, proxy, certificate
-and cache stay. uv does not know pip's settings: it gets those of where packages come from, unless it
-has its own.
+and cache are kept. uv does not read pip's settings: it gets those that say where packages come from,
+unless it has its own.
 """
 
 import os
@@ -26,7 +26,7 @@ LISTS = {"extra-index-url": " ", "find-links": ",", "allow-insecure-host": " ", 
 NAMES = {"allow-insecure-host": "UV_INSECURE_HOST", "native-tls": "UV_SYSTEM_CERTS", "system-certs": "UV_SYSTEM_CERTS"}
 IN_FILES = "index-url no-index cache-dir no-cache offline keyring-provider index-strategy link-mode".split()
 
-# pip's settings, as the variables that uv reads; and the groups of which one of uv's own overrules all.
+# pip's settings, and uv's variables for them. If uv has a variable of a group, pip's group is ignored.
 FROM_PIP = {
     "index-url": "UV_INDEX_URL", "extra-index-url": "UV_EXTRA_INDEX_URL", "no-index": "UV_NO_INDEX",
     "find-links": "UV_FIND_LINKS", "trusted-host": "UV_INSECURE_HOST", "proxy": "ALL_PROXY",
@@ -37,7 +37,7 @@ CERTIFICATES = {"UV_SYSTEM_CERTS", "UV_NATIVE_TLS", "SSL_CERT_FILE", "SSL_CERT_D
 
 
 def for_pip(env: Mapping[str, str]) -> dict[str, str]:
-    """The environment for pip: of its settings, only those in OF_PIP. It reads no file of its own."""
+    """The environment for pip. It keeps only the settings in OF_PIP, and keeps pip from reading its files."""
     others = {name: value for name, value in env.items() if not name.startswith("PIP_")}
     kept = {f"PIP_{name.upper().replace('-', '_')}": value for name, value in said_to_pip(env).items() if name in OF_PIP}
     return {**others, **kept, "PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
@@ -48,12 +48,12 @@ def to_run_uv(env: Mapping[str, str]) -> dict[str, str]:
     # Like pip: a network that inspects its traffic has its certificate in the system's store.
     # With uv's default of 50 connections, some networks keep a few waiting for seconds.
     defaults = {"UV_SYSTEM_CERTS": "1", "UV_CONCURRENT_DOWNLOADS": "8"}
-    # uv asks a Python for its folders, and takes the answer for UTF-8, as it is in this locale.
+    # uv asks a Python for its folders, and reads the answer as UTF-8, which it is in this locale.
     return {**defaults, **for_uv(env), "LC_ALL": "C"}
 
 
 def for_uv(env: Mapping[str, str]) -> dict[str, str]:
-    """The variables for uv: those in OF_UV, what its files and pip's settings say, and no others of its own."""
+    """The variables for uv: of its own, only those in OF_UV; and what its files and pip's settings say."""
     kept = {k: v for k, v in env.items() if not k.startswith("UV_") or OF_UV.fullmatch(k)}
     own = {**in_files(env), **kept, "UV_NO_CONFIG": "1"}
     overruled = {name for group in (SOURCES, CERTIFICATES) if own.keys() & group for name in group}
@@ -61,7 +61,7 @@ def for_uv(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def of_pip(env: Mapping[str, str]) -> dict[str, str]:
-    """What pip's files and variables say about where packages come from, as variables of uv."""
+    """What pip's files and variables say about where packages come from, as variables for uv."""
     found: dict[str, str] = {}
     for name, value in said_to_pip(env).items():
         if name in FROM_PIP:
@@ -73,7 +73,7 @@ def of_pip(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def said_to_pip(env: Mapping[str, str]) -> dict[str, str]:
-    """pip's settings in its files and variables. Empty ones do not count."""
+    """pip's settings from its files and variables, without empty ones."""
     variables = {name[4:].lower().replace("_", "-"): value for name, value in env.items() if name.startswith("PIP_")}
     return in_pip_files(env) | {name: value for name, value in variables.items() if value}
 

@@ -9,7 +9,7 @@ from tool.testing import run
 
 @pytest.fixture(scope="session")
 def latin_1(tmp_path_factory):
-    """The variables of a shell in Latin-1."""
+    """The variables of a shell whose locale is Latin-1."""
     folder = tmp_path_factory.mktemp("locales")
     name = "de_DE.ISO-8859-1"
     making = ("localedef", "--no-archive", "-i", "de_DE", "-f", "ISO-8859-1", str(folder / name))

@@ -1,4 +1,4 @@
-"""mypy finds nothing in what every app shares, where each function says what it takes and gives."""
+"""mypy finds nothing in the code that every app shares; each of its functions has type hints."""
 
 import sys
 

@@ -35,7 +35,7 @@ def visitor(project):
         yield visitor
 
 
-# ---- Deployed, as a visitor meets it
+# ---- Deployed, as a visitor uses it
 
 
 @pytest.mark.deployed
@@ -72,11 +72,11 @@ def test_unknown_name_and_wrong_password_are_answered_alike(visitor):
 
 
 def test_a_repeated_sign_up_by_the_same_person_is_one_sign_up(visitor):
-    """The first answer can be lost on its way; whoever knows the password could log in anyway."""
+    """The first answer can get lost, and anyone who knows the password could log in anyway."""
     first = visitor.sign_up()
     again = visitor.sign_up()
     assert (again.status_code, again.json()) == (201, first.json())
-    # To anybody else, and for anything else, the name is taken.
+    # With another password or another display name, the name is taken.
     assert visitor.sign_up(password="another password").status_code == 409
     assert visitor.sign_up(display_name="Somebody else").status_code == 409
 
@@ -84,7 +84,7 @@ def test_a_repeated_sign_up_by_the_same_person_is_one_sign_up(visitor):
 def test_profiles_outlive_the_process(project, visitor):
     visitor.sign_up()
     os.kill(project.worker(USER_PROFILES), signal.SIGKILL)
-    project.patience = 30  # another worker comes by itself
+    project.patience = 30  # gunicorn starts another worker
     try:
         assert project.eventually(visitor.log_in, 200)
     finally:
@@ -96,7 +96,7 @@ def test_one_log_in_is_one_trace_and_user_profiles_knows_who_called(project, vis
     visitor.session.headers["Traceparent"] = f"00-{trace}-b7ad6b7169203331-01"
     visitor.log_in()
     lines = {}
-    for name in (LOGIN, USER_PROFILES):  # other tests' calls may still be on their way into the log
+    for name in (LOGIN, USER_PROFILES):  # the log may still get lines about other tests' calls
         log = project.log(name, having=f"answered.*{trace}|{trace}.*answered").splitlines()
         lines[name] = [json.loads(line) for line in log if trace in line]
     fields = {"severity", "time", "message", "logging.googleapis.com/trace"}
@@ -137,7 +137,7 @@ def test_verify_does_not_know_what_another_answer_means(receiver, status, body):
     assert receiver.requests[0].path == "/"  # a log-in, which leaves nothing behind
 
 
-# ---- Alone, with user-profiles as a test wants it
+# ---- Alone, with a fake user-profiles
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_no_token_is_503_in_time(login, metadata, receiver, caplog):
     assert receiver.requests == []
     assert "; check the metadata server, or the key file and the clock" in caplog.text
     assert "secret" not in caplog.text
-    # As soon as tokens are to be had, it recovers.
+    # It recovers as soon as tokens can be fetched again.
     metadata.identity = metadata.good_token
     assert login.post("/", json=CREDENTIALS).status_code == 200
 
@@ -250,7 +250,7 @@ def test_a_connection_that_dies_costs_neither_a_log_in_nor_a_sign_up_anything(lo
 def test_wrong_methods_and_paths(login, method, path, allowed):
     answered = login.open(path, method=method)
     assert answered.status_code == (405 if allowed else 404)
-    if path != "/favicon.ico":  # functions-framework answers that itself
+    if path != "/favicon.ico":  # functions-framework itself answers this one
         assert answered.json.keys() == {"error"}
     assert (allowed or "") in answered.headers.get("Allow", "")
 
@@ -267,7 +267,7 @@ WRONG_FIELDS = [
     ("username", "Grace"),
     ("username", "gra ce"),
     ("username", "grace\n"),
-    ("username", "gr\u0430ce"),  # a Cyrillic letter that looks like ours
+    ("username", "gr\u0430ce"),  # a Cyrillic letter that looks like an a
     ("username", "grac\u0065\u0301"),
     ("username", "gra\u0000ce"),
     ("password", None),
@@ -332,7 +332,7 @@ def test_a_body_of_unknown_length_is_bounded_too(project, visitor, path):
     assert answered.json() == {"error": "The body is larger than 16 KiB."}
 
 
-# ---- Whatever is sent
+# ---- Any request
 
 some = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -383,7 +383,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="left out: needs /pro
 
 @linux
 def test_what_was_answered_201_is_there_after_a_kill(project, full):
-    """user-profiles' worker is killed in the midst of sign-ups, and comes back by itself."""
+    """The worker of user-profiles is killed during sign-ups, and is started again."""
     url = project.url(LOGIN)
     headers = {"Authorization": f"Bearer {project.token('you', None)}"}
     names = [f"kill-{n}" for n in range(1000 if full else 30)]
@@ -393,7 +393,7 @@ def test_what_was_answered_201_is_there_after_a_kill(project, full):
         account = {**ACCOUNT, "username": name}
         answer = requests.post(url + "/signup", json=account, headers=headers, timeout=60)
         statuses[name] = answer.status_code
-        if list(statuses.values()).count(201) >= 10:  # in the midst, on a slow machine, too
+        if list(statuses.values()).count(201) >= 10:  # so the kill comes during sign-ups, even on a slow machine
             enough.set()
 
     with concurrent.futures.ThreadPoolExecutor(32) as pool:
@@ -406,7 +406,7 @@ def test_what_was_answered_201_is_there_after_a_kill(project, full):
     assert set(statuses.values()) <= {201, 502, 503, 504}
     for name, status in statuses.items():
         found = project.request("GET", USER_PROFILES, f"/profiles/{name}", caller=LOGIN)
-        # Whoever was answered 201 is there. The others are there whole, or not at all.
+        # An account that was answered 201 is there. The others are complete, or not there at all.
         assert found.status_code == 200 or (status != 201 and found.status_code == 404)
 
 
@@ -422,13 +422,13 @@ def test_login_under_64_clients_leaks_nothing(project, full):
         return memory, len(os.listdir(f"/proc/{worker}/fd"))
 
     def mixture(seed, until):
-        """Two requests, or as many as it takes until that moment; returns the statuses seen."""
+        """Sends at least two requests, and more until that time. Returns how often each status came."""
         with requests.Session() as session:
             session.headers.update(headers)
             seen, n = collections.Counter(), 0
             while n < 2 or time.monotonic() < until:
                 kind = (seed + n) % 16
-                if kind == 0:  # few of these, for each takes a password check
+                if kind == 0:  # only a few of these, because each takes a password check
                     answer = session.post(url, json=CREDENTIALS, timeout=60)
                 elif kind < 8:
                     answer = session.post(url + "/signup", data="{", timeout=60)

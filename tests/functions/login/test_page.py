@@ -10,7 +10,7 @@ from names import LOGIN, SEARCH, USER_PROFILES
 from tool.testing import FUNCTIONS, free_port
 from visitor import Visitor
 
-if not os.environ.get("CHROMIUM"):  # as tests/run sets it, which then installs what drives it
+if not os.environ.get("CHROMIUM"):  # tests/run sets it, and then also installs what drives the browser
     pytest.skip("left out: no Chromium or Chrome is installed", allow_module_level=True)
 
 from axe_playwright_python.sync_playwright import Axe  # noqa: E402
@@ -85,13 +85,13 @@ class Page:
         self.press("Search")
 
     def press(self, button):
-        """Presses it, and waits until it can be pressed again."""
+        """Presses a button, and waits until it can be pressed again."""
         button = self.tab.get_by_role("button", name=button, exact=True)
         button.click()
         expect(button).to_be_enabled()
 
     def edges(self):
-        """State and status of each edge of the picture that was used."""
+        """The state and the status of each edge of the map whose call was made."""
         edges = self.tab.locator('.edge:not([data-state="idle"], [data-state="forbidden"])')
         return {
             edge.get_attribute("id"): (
@@ -112,7 +112,7 @@ with_search = pytest.mark.skipif(SEARCH not in FUNCTIONS, reason="left out: ther
 def page(browser, address):
     page = Page(browser, address)
     yield page
-    # Chromium itself notes every answer from 400 up in its console: that is no error of the page.
+    # Chromium logs every answer with status 400 or above in its console; that is not an error of the page.
     assert [e for e in page.errors if not e.startswith("Failed to load resource")] == []
     assert {url.partition("?")[0].removeprefix(address) for url in page.requests} <= {
         "/",
@@ -128,7 +128,7 @@ def test_signing_up_and_logging_in_lights_what_was_called(project, page):
     page.sign_up("ada-l")
     expect(page.tab.get_by_role("heading", name="Signed up")).to_be_visible()
     page.step("2. Log in")
-    page.press("Log in")  # the form holds what was signed up with
+    page.press("Log in")  # the form already has the values of the sign-up
     expect(page.tab.get_by_role("heading", name="Logged in")).to_be_visible()
     expect(page.tab.locator(".answer:visible").filter(has_text=re.compile("."))).to_contain_text("Ada Lovelace")
     assert page.edges() == {LOGIN: ("allowed", "let in"), USER_PROFILES: ("allowed", "let in")}
@@ -149,7 +149,7 @@ def test_from_the_refused_search_to_the_opened_door(project, page):
     said = page.tab.locator("#map-state").text_content()
     assert said == f"you to {LOGIN}: let in. {LOGIN} to {SEARCH}: refused."
 
-    # What the page says opens the door, opens it.
+    # The command that the page shows does open the door.
     command = page.tab.locator("#why pre").inner_text()
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.tab.get_by_role("button", name="Copy").click()
@@ -187,7 +187,7 @@ def test_what_happened_on_the_wire_can_be_read(project, page):
         f"{LOGIN} → {USER_PROFILES}: let in; {USER_PROFILES} itself answered 401 in N ms",
     ]
     assert nested.locator("summary").all_inner_texts()[0].startswith(f"{LOGIN} → {USER_PROFILES}")
-    # Who called, and for which audience, is seen when it is asked for.
+    # The caller and the audience are shown only when the line is opened.
     who = nested.locator("dl")
     expect(who).not_to_be_visible()
     nested.locator("summary").click()
@@ -198,7 +198,7 @@ def test_what_happened_on_the_wire_can_be_read(project, page):
 
 
 def test_who_said_no_is_told(page):
-    """Being let in, by the platform, and being told no, by a function, are two things."""
+    """The platform can let a caller in, and the function can still refuse."""
     page.log_in("nobody-at-all")
     said = page.tab.locator("#why")
     expect(said).to_contain_text(f"{LOGIN} let you in")
@@ -250,7 +250,7 @@ def test_a_taken_name_is_said_beside_it_and_a_wrong_password_below_the_form(page
     expect(beside).to_have_text("This username is taken.")
     page.log_in("ada-taken", "a wrong pass phrase")
     expect(page.tab.get_by_role("alert")).to_have_text("Unknown name or wrong password.")
-    expect(beside).to_have_count(0)  # the complaint of another form is gone
+    expect(beside).to_have_count(0)  # the error of the other form is gone
     page.log_in("ada-taken")
     expect(page.tab.get_by_role("alert")).to_have_count(0)
 
@@ -345,13 +345,13 @@ def test_the_page_may_load_and_be_framed_by_nothing(project):
     )
     nonce = policy.pop("script-src")
     assert policy.pop("style-src") == nonce and re.fullmatch(r"'nonce-[\w-]{43}'", nonce)
-    assert answer.headers["Cache-Control"] == "no-store"  # or the nonce would be used twice
+    assert answer.headers["Cache-Control"] == "no-store"  # otherwise a nonce could be used twice
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert policy.pop("img-src") == "data:" and policy.pop("connect-src") == "'self'"
     assert policy == dict.fromkeys(
         ("default-src", "base-uri", "form-action", "frame-ancestors"), "'none'"
     )
-    # No handler or script stands in the markup, and nothing is ever parsed as markup.
+    # The markup has no inline handlers or script URLs, and no code parses text as markup.
     assert not re.search(
         r"\son\w+=|javascript:|innerHTML|outerHTML|insertAdjacent|eval\(", answer.text
     )

@@ -71,7 +71,7 @@ def test_the_code_of_search_runs_only_where_it_is_let_in(project, visitor, door)
     assert visitor.get("/search?q=password").status_code == 403
     door.open()
     assert visitor.get("/search?q=password+manager").status_code == 200
-    # The lines come in order: what the refused call had logged would stand before these.
+    # The lines come in order: anything that the refused call had logged would come before these.
     text = project.log(SEARCH, before, r"for 2 words[^$]*answered 200")
     assert text.count("Searching") == 1
 
@@ -112,7 +112,7 @@ def test_login_passes_on_what_was_found_and_nothing_else(load, receiver):
     "status, headers, body, expected",
     [
         (403, HTML, REFUSED, 403),
-        (403, HTML, "<p>Access is denied by IAP", 502),  # another door than the binding
+        (403, HTML, "<p>Access is denied by IAP", 502),  # a refusal that is not about the binding
         (403, {"Content-Type": "application/json"}, '{"error": "inner secret"}', 502),
         (200, {"Content-Type": "application/json"}, '{"inner": "secret"}', 502),
         (200, {"Content-Type": "application/json"}, '["inner secret"]', 502),

@@ -1,4 +1,4 @@
-"""A store in Firestore: what is known after an answer that was lost, and which error is which."""
+"""A store in Firestore: what happens if an answer gets lost, and how errors are told apart."""
 
 import datetime
 import os
@@ -39,14 +39,14 @@ def database(fake):
 
 
 def read(database, path=PATH):
-    """The document without the mark of the call that made it, or None."""
+    """The document without the mark of the call that created it; None if there is none."""
     with database.client() as (client, limits):
         found = client.document(path).get(**limits).to_dict()
     return found and {k: v for k, v in found.items() if k != "made_by"}
 
 
 def once(code):
-    """Fails with this status the first time."""
+    """Fails with this status, but only the first time."""
     codes = [code]
 
     def fail(context):
@@ -79,9 +79,9 @@ def test_of_two_calls_with_the_same_content_one_has_made_it(database):
 
 @pytest.mark.parametrize("content", [{}, {"at": datetime.datetime(2026, 1, 1)}, {"n": float("nan")}])
 def test_a_create_whose_answer_was_lost_is_a_create(database, fake, content):
-    """The library tries again, and is told that the document exists: it is its own.
+    """The library tries again, and learns that the document exists: its own document.
 
-    Not every content comes back as it was sent.
+    Its content cannot tell, because some values are stored differently from how they were sent.
     """
     fake.after = once(grpc.StatusCode.UNAVAILABLE)
     assert database.create(PATH, {**DOCUMENT, **content}) is True
@@ -140,7 +140,7 @@ def test_a_hanging_firestore_is_given_up_on(database, fake, caplog):
 
 
 def test_a_function_uses_what_the_client_can_do(database, fake):
-    """Update, set, query, and several writes in one commit: each with the limits."""
+    """Update, set, query, and several writes in one commit, all within the limits."""
     for name, color in (("a", "red"), ("b", "blue"), ("c", "red")):
         database.create(f"things/{name}", {"name": name, "color": color})
     commits = fake.commits
@@ -170,7 +170,7 @@ def test_what_is_said_of_a_document_is_for_the_function(database, fake):
     batch.update(client.document("things/none"), {"color": "blue"})
     with pytest.raises(exceptions.NotFound), database.client():
         batch.commit(**limits)
-    assert read(database) == DOCUMENT  # all writes of a commit, or none
+    assert read(database) == DOCUMENT  # a commit makes all of its writes, or none
 
 
 def test_every_error_of_the_client_is_named_and_within_the_time_limit(database, fake, caplog):
@@ -204,7 +204,7 @@ assert database.create("things/a", {"name": "a"})
 
 
 def test_a_client_made_before_a_fork_works_after_it(fake):
-    """A server may load the function, and then fork: the channel is opened by the first call."""
-    env = {**os.environ, "GRPC_ENABLE_FORK_SUPPORT": "0"}  # without its help for older channels
+    """A server may load the function and then fork. So the channel is opened only by the first call."""
+    env = {**os.environ, "GRPC_ENABLE_FORK_SUPPORT": "0"}  # without gRPC's own support for a fork
     succeeded(run(sys.executable, "-c", FORK, env=env))
     assert read(Firestore("profiles")) == {"name": "a"}

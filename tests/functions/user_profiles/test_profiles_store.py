@@ -1,4 +1,4 @@
-"""One set of promises for both stores of profiles: in a file, and in Firestore."""
+"""Both stores of profiles, in a file and in Firestore, must pass the same tests."""
 
 import concurrent.futures
 import importlib.util
@@ -46,7 +46,7 @@ def emulator(tmp_path_factory):
     config = str(tmp_path_factory.mktemp("gcloud"))
     process = subprocess.Popen(
         [gcloud, "emulators", "firestore", "start", f"--host-port={address}"],
-        # These options keep the start of Java short: it runs for a few seconds.
+        # These options make Java start faster, because it runs only for a few seconds.
         env={**os.environ, "CLOUDSDK_CONFIG": config, "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"},
         text=True,
         stdout=subprocess.PIPE,
@@ -73,7 +73,7 @@ def emulator(tmp_path_factory):
 
 
 def warm_up(address):
-    """Its first answer takes seconds, which is longer than a store waits."""
+    """Makes a first call, because that takes seconds, longer than a store waits."""
     from google.auth.credentials import AnonymousCredentials
     from google.cloud.firestore import Client
 
@@ -90,12 +90,12 @@ def warm_up(address):
 
 @pytest.fixture(params=["sqlite", "the fake Firestore", "Firestore's emulator"])
 def open_store(request, tmp_path, monkeypatch):
-    """Opens the store; each call stands for another process."""
+    """Opens the store; each call acts like another process."""
     if request.param == "sqlite":
         monkeypatch.setenv("STORE", f"sqlite:{tmp_path / 'data.db'}")
         yield stores.open_profiles
         return
-    # A project for each test: the emulator makes it up.
+    # A project for each test: the emulator takes any name.
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", f"test-{abs(hash(tmp_path))}")
     monkeypatch.setenv("STORE", "firestore:profiles")
     if request.param == "the fake Firestore":

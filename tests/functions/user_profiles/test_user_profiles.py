@@ -31,7 +31,7 @@ def test_login_and_nobody_else_may_call_user_profiles():
 @pytest.mark.deployed
 def test_login_may_call_user_profiles(project):
     answer = project.request("GET", USER_PROFILES, "/profiles/nobody", caller=LOGIN)
-    # user-profiles itself answers: in JSON, where the platform answers in HTML.
+    # This is the answer of user-profiles itself: it is JSON, and the platform would answer in HTML.
     assert answer.status_code == 404
     assert answer.json() == {"error": "There is no such profile."}
 
@@ -49,7 +49,7 @@ def test_of_two_sign_ups_at_the_same_moment_one_wins(project):
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         statuses = [answer.status_code for answer in pool.map(sign_up, range(8))]
     assert statuses.count(201) == 1
-    assert set(statuses) <= {201, 409, 503}  # 503: too many at once for a slow machine
+    assert set(statuses) <= {201, 409, 503}  # 503: too many at once, on a slow machine
 
 
 # ---- Alone
@@ -80,7 +80,7 @@ def test_a_taken_name_is_refused_and_its_profile_stays(profiles):
 
 
 def test_the_same_account_again_is_the_same_profile(profiles):
-    """Its answer can be lost, on the way to login or from there. It tells what a log-in tells."""
+    """The first answer can get lost, even on its way to login. This one reveals no more than a log-in."""
     made = profiles.post("/profiles", json=ACCOUNT)
     again = profiles.post("/profiles", json=ACCOUNT)
     assert (again.status_code, again.json) == (201, made.json)

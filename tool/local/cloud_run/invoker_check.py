@@ -63,13 +63,13 @@ class Verdict(Record):
     refusal: Refusal | None = None
     caller: str = ""  # the principal; "": nobody in particular
     detail: str = ""  # what is wrong with the token or the address
-    grant: Grant | None = None  # what lets in
+    grant: Grant | None = None  # the one that lets the caller in
 
 
 def verdict(service: Service, path: str, headers: Headers) -> Verdict:
     """Whether this request reaches the function.
 
-    The bindings are read anew each time. The signature is removed from the header that was checked,
+    The bindings are read again for each request. The signature is removed from the header that was checked,
     so that the function cannot use the token as its own.
     """
     hosts = [f"127.0.0.1:{service.port}"], [f"localhost:{service.port}"]

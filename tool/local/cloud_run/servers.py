@@ -1,6 +1,6 @@
 """The one process around the functions: front end, metadata servers, token endpoint and console.
 
-SIGHUP makes it look for services that were added meanwhile.
+SIGHUP makes it look for services that were added since.
 """
 
 import asyncio

@@ -10,7 +10,7 @@ FIRST, COUNT = 20000, 10000  # below the range that outgoing connections use
 
 
 def set_aside(what: str, taken: set[int]) -> int:
-    """A free port; the same for the same `what`, unless somebody else has it or is about to."""
+    """A free port; always the same for the same `what`, unless somebody else uses it or is about to."""
     start = zlib.crc32(what.encode(errors="surrogateescape"))
     for step in range(COUNT):
         port = FIRST + (start + step * 7) % COUNT

@@ -1,4 +1,4 @@
-"""The toy app of three functions, on a Google Cloud that only takes notes."""
+"""The toy app of three functions, on a fake Google Cloud that records commands."""
 
 import pathlib
 import shutil
@@ -23,7 +23,7 @@ def cloud(tmp_path, toy):
 
 @pytest.fixture(scope="session")
 def first_deploy(tmp_path_factory):
-    """Such a Google Cloud right after the toy app was deployed, for tests that change nothing in it."""
+    """The fake Google Cloud right after a deploy of the toy app, for tests that do not change it."""
     cloud = Cloud(tmp_path_factory.mktemp("cloud"), tmp_path_factory.mktemp("app") / "toy")
     shutil.copytree(TOY, cloud.app)
     cloud.deploy_sh()
@@ -32,7 +32,7 @@ def first_deploy(tmp_path_factory):
 
 @pytest.fixture
 def deployed(cloud, first_deploy):
-    """Such a Google Cloud to which the toy app was deployed before."""
+    """The fake Google Cloud after an earlier deploy of the toy app; a test may change it."""
     shutil.copytree(first_deploy.folder, cloud.folder, dirs_exist_ok=True)
     cloud.forget()
     return cloud

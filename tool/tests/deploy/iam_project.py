@@ -1,4 +1,4 @@
-"""A small project on paper, for the tests of who: three functions, their accounts, and roles."""
+"""A small made-up project for the tests of who: three functions, their service accounts, and roles."""
 
 from tool.deploy.cloud import Binding, Condition, Grant, Level, Resource
 from tool.deploy.grants import Facts, Function
@@ -60,7 +60,7 @@ def on(kind, id, member, role, condition=""):
     return Grant(Binding(member, f"roles/{role}", when), Resource(Level(kind), id))
 
 
-INVOKE = on("function", "r/back", account(FRONT), "run.invoker")  # as the map says
+INVOKE = on("function", "r/back", account(FRONT), "run.invoker")  # the binding that the map makes
 MAP = frozenset([("r/back", account(FRONT)), ("r/front", YOU)])
 
 

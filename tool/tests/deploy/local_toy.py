@@ -57,12 +57,12 @@ class Local:
             env={**self.env, "LOCAL_STATE": str(self.state)})  # fmt: skip
 
 
-# Of conditions: what parts columns may stand in them.
+# Titles of conditions: they may contain what separates columns elsewhere.
 TITLES = ("day|night", "|", "a||b|", 'it\'s "x" ä|', "two words,\ta tab|")
 
 
 def under(title):
-    """A condition of this title, as a word for gcloud in a shell."""
+    """The flag for a condition with this title, quoted for a shell."""
     return "--condition=" + shlex.quote(f"title={title},expression=true")
 
 
@@ -71,7 +71,7 @@ def url(local, name):
 
 
 def start(local, *words):
-    """deploy.sh under way; its process id is in PID before it starts anything."""
+    """Starts deploy.sh. It writes its process id into the file PID before it starts anything else."""
     env = {**local.env, "PID": str(local.app / "pid")}
     script = f'echo $$ > "$PID"; exec {shlex.join(local.command(*words))}'
     return subprocess.Popen(
@@ -81,19 +81,19 @@ def start(local, *words):
 
 
 def heed_signals():
-    """As at a terminal; where the tests run in the background, Ctrl-C or SIGHUP may be ignored."""
+    """Heeds signals, as at a terminal. If the tests run in the background, Ctrl-C or SIGHUP may be ignored."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 
 
 def after_change(local, number, then):
-    """What the stand-in does once that many commands have changed something: `then`, for a shell."""
+    """Makes the stand-in run `then` in a shell, once this number of commands have changed something."""
     (local.state / "after_change.json").write_text(json.dumps({"number": number, "then": then}))
 
 
 @contextlib.contextmanager
 def merged(process):
-    """The lines of both streams of a process, which is ended if a test ends early."""
+    """The lines of both streams of a process. Ends the process if the test ends early."""
     lines = queue.Queue()
 
     def read(stream):

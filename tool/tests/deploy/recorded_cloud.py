@@ -1,4 +1,4 @@
-"""A Google Cloud that only takes notes, for deploy.sh with the toy app."""
+"""A fake Google Cloud that records commands, for deploy.sh with the toy app."""
 
 import json
 import os
@@ -18,11 +18,11 @@ READING = (
 
 
 class Cloud:
-    """deploy.sh with the toy app, on a Google Cloud that only takes notes."""
+    """deploy.sh with the toy app, on a fake Google Cloud that records commands."""
 
     def __init__(self, folder, app):
         self.folder, self.app = folder, app
-        # python3 on PATH may be a slow script. Like gcloud's, it heeds PYTHON* variables.
+        # The python3 on PATH may be a slow script. This one heeds PYTHON* variables, as gcloud's Python does.
         start = shlex.join([os.path.realpath(sys.executable), "-S", str(RECORDER)])
         for name in ("gcloud", "curl"):
             self.program(name, f'#!/bin/sh\nexec {start} "$0" "$@"\n')
@@ -30,7 +30,7 @@ class Cloud:
         self.env["PATH"] = f"{folder}:{os.environ['PATH']}"
 
     def program(self, name, text):
-        """What is called under this name."""
+        """Puts a program with this name on PATH."""
         (self.folder / name).write_text(text)
         (self.folder / name).chmod(0o755)
 
@@ -39,16 +39,16 @@ class Cloud:
         return run(str(ROOT / "deploy.sh"), *options, *words, env=self.env)
 
     def answer(self, words, found=None, text="", stderr="", status=0):
-        """What gcloud says to every command that holds these words, from now on."""
+        """Sets what gcloud says, from now on, to every command that contains these words."""
         stdout = text if found is None else json.dumps(found)
         self._plant("answers", {"words": words, "stdout": stdout, "stderr": stderr, "status": status})
 
     def fault(self, words, error, lost=False):
-        """What gcloud says once to such a command; `lost`: it has made the change all the same."""
+        """Makes one such command fail with this error. `lost`: it makes the change anyway."""
         self._plant("faults", {"words": words, "error": error, "lost": lost})
 
     def _plant(self, kind, content):
-        """Another answer to the same words takes the place of the first."""
+        """Replaces an earlier one for the same words."""
         folder = self.folder / kind
         folder.mkdir(exist_ok=True)
         there = {json.loads(f.read_text())["words"]: f for f in folder.iterdir()}
@@ -75,7 +75,7 @@ class Cloud:
         (self.folder / name).write_text(json.dumps(content))
 
     def enable(self, *apis):
-        """As somebody has done before."""
+        """Enables APIs, as somebody did before the deploy."""
         there = self.read("enabled") if (self.folder / "enabled").exists() else []
         self.write("enabled", [*there, *(f"{api}.googleapis.com" for api in apis)])
 
@@ -83,7 +83,7 @@ class Cloud:
         return [file.name for file in (self.folder / "databases").glob("*")]
 
     def change_service(self, name, change):
-        """Changes a service by hand: `change` gets it as gcloud shows it."""
+        """Changes a service by hand. `change` gets it in the form that gcloud shows."""
         service = self.read(f"services/{name}")
         change(service)
         self.write(f"services/{name}", service)
@@ -111,7 +111,7 @@ def policy(*bindings):
 
 
 def service(name, region, made_by, **more):
-    """A service that was made by somebody, as gcloud shows it."""
+    """A service with this made-by label, as gcloud shows it."""
     labels = {"cloud.googleapis.com/location": region, "made-by": made_by}
     return {
         "metadata": {"name": name, "namespace": "1", "labels": labels, "annotations": {}, **more},

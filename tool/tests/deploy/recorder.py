@@ -1,8 +1,8 @@
-"""Takes the place of gcloud and curl for a Google Cloud that only takes notes (recorded_cloud.py).
+"""Replaces gcloud and curl on the fake Google Cloud of recorded_cloud.py.
 
-It notes each command, and answers like the real ones, so that deploy.sh goes on. In the folder
-$RECORD: commands (what was called), answers/ (what a test wants said), faults/ (what goes wrong a
-few times), services/, accounts/, policies/ and others (what was made).
+It records each command and answers like the real one, so that deploy.sh continues. In the folder
+$RECORD: commands (what was called), answers/ (what a test wants as the answer), faults/ (what fails
+once), services/, accounts/, policies/ and others (what was made).
 """
 
 import json
@@ -35,12 +35,12 @@ def listed(folder):
 
 
 def note(words):
-    with open(RECORD / "commands", "a") as file:  # at one stroke: several run at once
+    with open(RECORD / "commands", "a") as file:  # in one write, because several run at the same time
         file.write(json.dumps(words) + "\n")
 
 
 def scripted(line):
-    """What a test wants said to this command, if anything."""
+    """The answer that a test has set for this command, if any."""
     for file in sorted((RECORD / "answers").glob("*")):
         answer = json.loads(file.read_text())
         if answer["words"] in line:
@@ -49,12 +49,12 @@ def scripted(line):
 
 
 def fault(line):
-    """An error that a test planted for this command; `lost`: the change is made all the same."""
+    """The error that a test has set for this command, if any. `lost`: the change is made anyway."""
     for file in sorted((RECORD / "faults").glob("*")):
         planted = json.loads(file.read_text())
         if planted["words"] in line:
             try:
-                os.rename(file, f"{RECORD}/gone.{file.name}")  # by one of several at once
+                os.rename(file, f"{RECORD}/gone.{file.name}")  # only one of several succeeds
             except FileNotFoundError:
                 continue
             return planted
@@ -91,7 +91,7 @@ def annotations_after(words, before):
 
 
 def variables_after(words, before):
-    """The variables that are secrets."""
+    """The variables that hold secrets, after this deploy."""
     if "--clear-secrets" in words:
         return []
     given = option(words, "--set-secrets")
@@ -223,7 +223,7 @@ def token(words):
 
 
 def answer_to(words):
-    """The answer: a text, or what is printed as JSON; None: nothing."""
+    """The answer: text, or something to print as JSON. None: prints nothing."""
     database = f"databases/{option(words, '--database')}"
     known = {
         "version": lambda: {"Google Cloud SDK": "528.0.0"},
@@ -307,7 +307,7 @@ def gcloud(words):
 
 
 def curl():
-    """Each call is answered as the policy of its function says."""
+    """Answers each call according to the policy of its function."""
     caller = "allUsers"
     for line in sys.stdin:
         name, _, text = line.strip().partition(" = ")

@@ -1,4 +1,4 @@
-"""A deploy makes the service what the files say, whatever it was before."""
+"""A deploy makes a service match the files, in whatever state it was before."""
 
 import json
 import shutil
@@ -49,7 +49,7 @@ def test_what_a_line_asked_for_ends_with_the_line(deployed, flag, ended_by):
 
 
 def test_a_setting_that_no_file_asks_for_is_seen_and_ended(deployed):
-    """As an edition that forgot it has left it: the revision's name is a deploy's."""
+    """An older edition may have left it. The name of the revision does not show it, because a deploy made it."""
     def left(service):
         service["spec"]["template"]["metadata"]["annotations"] = {
             "run.googleapis.com/vpc-access-connector": "c"
@@ -108,7 +108,7 @@ def test_a_secret_that_no_file_asks_for_is_neither_read_nor_granted(with_secret)
     assert "front: took back the secret payments-key" in said.stdout
     assert template(with_secret)["spec"]["containers"] == [{"env": []}]
     assert with_secret.read("secrets/payments-key")["bindings"] == []
-    # The grant goes last: a revision that still serves may be reading it.
+    # The grant is taken back last, because a revision that still serves may be reading the secret.
     kinds = [c[1] for c in with_secret.changes()]
     assert kinds.index("run") < kinds.index("secrets")
 
@@ -118,7 +118,7 @@ def test_a_new_version_of_a_secret_starts_a_new_revision_and_says_why(with_secre
         with_secret.write("versions/payments-key", [{"name": f"projects/1/secrets/payments-key/versions/{number}"}])
 
     version(1)
-    # As an edition left it that did not note the version.
+    # As after an older edition, which did not note the version.
     with_secret.change_service("front", lambda service: service["metadata"]["labels"].pop("secrets"))
     said = succeeded(with_secret.deploy_sh()).stdout
     assert "front: it is not known which values of payments-key it has, so a new revision starts" in said
@@ -126,12 +126,12 @@ def test_a_new_version_of_a_secret_starts_a_new_revision_and_says_why(with_secre
     succeeded(with_secret.deploy_sh())
     assert deploys(with_secret) == []
     asked = [c for c in with_secret.commands() if c[1:4] == ["secrets", "versions", "list"]]
-    assert len(asked) == 1  # of functions without secrets nothing is asked
+    assert len(asked) == 1  # nothing is asked about functions without secrets
     version(2)
     said = succeeded(with_secret.deploy_sh()).stdout
     assert "front: there is a new value of payments-key, so a new revision starts" in said
     assert len(deploys(with_secret)) == 1
-    write_flags(with_secret, "--set-secrets=KEY=payments-key:1")  # of a version that is named no newer one counts
+    write_flags(with_secret, "--set-secrets=KEY=payments-key:1")  # with a fixed version, a newer one does not matter
     succeeded(with_secret.deploy_sh())
     with_secret.forget()
     version(3)
@@ -265,7 +265,7 @@ def test_what_runs_in_another_region_is_named_with_the_command_that_removes_it(d
 
 @pytest.fixture
 def another(deployed, tmp_path):
-    """The same project, for another app, which has a function `more` only."""
+    """The same project, but another app, which has only the function `more`."""
     app = tmp_path / "another"
     shutil.copytree(deployed.app / "functions/closed", app / "functions/more")
     shutil.copy(deployed.app / "requirements.txt", app)

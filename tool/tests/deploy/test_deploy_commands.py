@@ -22,7 +22,7 @@ def printed(text):
 def kinds(commands):
     """What the commands do, without what changes from run to run."""
     words = [" ".join(w for w in c if not w.startswith(("-", "/", ".build"))) for c in commands]
-    return sorted(w for w in words if "set-iam-policy closed" not in w)  # it is empty as it is
+    return sorted(w for w in words if "set-iam-policy closed" not in w)  # its policy is empty from the beginning
 
 
 def value(command, option):
@@ -100,7 +100,7 @@ def test_flags_and_variables_of_a_function_go_to_the_cloud(cloud):
     pairs = dict(p.split("=", 1) for p in variables[4:].split(separator))
     assert pairs["GREETING"] == 'it\'s a ## "day", ä' and pairs["EMPTY"] == ""
     assert pairs["THREADS"] == "7" and pairs["GOOGLE_CLOUD_PROJECT"] == "p-1"
-    # The URLs of those whose line names it, and of those that it asks for.
+    # The URLs of the functions whose lines name it, and of those that its variables ask for.
     assert {name for name in pairs if name.endswith("_URL")} == {"BACK_URL", "CLOSED_URL"}
     assert pairs["BACK_URL"] == "https://back-123456789012.us-east1.run.app"
 
@@ -200,7 +200,7 @@ def test_what_git_ignores_is_not_staged_and_what_is_new_is(cloud):
 
 
 def revision(cloud):
-    """What front would be named for, without the time."""
+    """The name of the revision that front would get, without the time."""
     [front] = [
         c
         for c in printed(cloud.deploy_sh("--dry-run").stdout)
@@ -428,7 +428,7 @@ def test_a_gcloud_that_does_not_work_is_named(cloud, words):
     assert f"deploy.sh: gcloud does not work here. To see why, run gcloud {words}" in refused.stderr
 
 
-@pytest.mark.parametrize("deploys", ["gcloud/deploy.py", "gcloud_deploy.py"])  # the second one: an older clone's
+@pytest.mark.parametrize("deploys", ["gcloud/deploy.py", "gcloud_deploy.py"])  # the second: of an older clone
 def test_the_stand_in_of_any_clone_is_left_and_nothing_else(cloud, tmp_path, deploys):
     other, mine = tmp_path / "clone" / "local", tmp_path / "my" / "local" / "bin"
     (other / "bin").mkdir(parents=True)
@@ -566,11 +566,11 @@ def test_secrets_that_cannot_be_listed_are_said_and_do_not_stop_a_destroy(cloud)
     cloud.forget()
     shutil.rmtree(cloud.folder / "accounts", ignore_errors=True)
     cloud.deploy_sh("destroy", "--quiet")
-    assert not any(c[1] == "secrets" for c in cloud.commands())  # nobody is left who could be named
+    assert not any(c[1] == "secrets" for c in cloud.commands())  # no service account is left that a policy could name
 
 
 def test_destroy_removes_nothing_of_others(deployed):
-    """Neither a stranger's, nor what a copy of this with a prefix has made."""
+    """Neither what strangers made, nor what a copy with a prefix made."""
     deployed.write("services/stranger", service("stranger", "us-east1", "somebody"))
     team = service("team-front", "us-east1", "team-function-trust-map")
     deployed.write("services/team-front", team)
@@ -655,7 +655,7 @@ ABOVE = [
 
 @pytest.fixture
 def granted(deployed):
-    """A deployed project in which others have roles, two of them of its own and of the organisation."""
+    """A deployed project in which others have roles, including custom roles of the project and of the organisation."""
     deployed.answer("get-ancestors-iam-policy", ABOVE)
     owner = {"includedPermissions": ["run.routes.invoke", "run.services.update"]}
     deployed.answer("roles describe roles/owner", owner)
@@ -766,7 +766,7 @@ def test_without_python_it_says_what_is_needed(cloud, tmp_path):
     tools.mkdir()
     for tool in ("bash", "dirname", "readlink"):
         (tools / tool).symlink_to(shutil.which(tool))
-    clone = tmp_path / "clone"  # whose own environment is not made yet
+    clone = tmp_path / "clone"  # it has no virtual environment yet
     clone.mkdir()
     shutil.copy(ROOT / "deploy.sh", clone)
     env = {**cloud.env, "PATH": str(tools)}
@@ -784,22 +784,22 @@ def test_gcloud_s_own_linter_knows_every_command(first_deploy, deployed):
     commands = first_deploy.commands() + deployed.commands()
     for words in (["--public"], ["destroy", "--delete-data"]):
         commands += printed(deployed.deploy_sh("--dry-run", *words).stdout)
-    # The linter takes what follows a # for a comment; and --version is no command.
+    # The linter takes everything after a # for a comment.
     lines = {shlex.join(c).replace("##", "@@") for c in commands }
-    lines = {re.sub(r"\b(back|closed)\b", "front", line) for line in lines}  # each kind once
+    lines = {re.sub(r"\b(back|closed)\b", "front", line) for line in lines}  # one command of each kind
     assert len(lines) > 25
     assert unknown_to_gcloud(lines, deployed.folder) == []
 
 
 def unknown_to_gcloud(lines, folder):
-    """What the linter of this machine's gcloud, if it has one, says against these commands."""
+    """The errors that gcloud's linter finds in these commands. Skips the test if this machine has no gcloud."""
     gcloud = shutil.which("gcloud")
     if not gcloud:
         pytest.skip("left out: gcloud is not installed")
     file = folder / "commands.json"
     file.write_text(json.dumps([{"command_string": line} for line in sorted(lines)]))
     env = {**os.environ, "CLOUDSDK_CONFIG": str(folder)}
-    # In that folder, for it opens the files that the commands name.
+    # It runs in that folder, because it opens the files that the commands name.
     words = ("meta", "lint-gcloud-commands", f"--commands-file={file}")
     linted = run(gcloud, *words, env=env, cwd=folder)
     results = json.loads(linted.stdout)

@@ -56,7 +56,7 @@ STAYS = [
 
 
 def verdict(text, age, apis_known=True):
-    """How long it is waited, and for what, where the youngest account is so old in seconds."""
+    """How long deploy.sh waits, and for what. `age`: seconds since the youngest service account was made."""
     accounts = ("front-sa@p.iam.gserviceaccount.com", "back-sa@p.iam.gserviceaccount.com")
     return errors.patience(text, errors.Situation(age, apis_known, accounts))
 
@@ -85,7 +85,7 @@ def test_no_line_of_the_table_hides_one_below_it():
 
 
 def test_an_api_is_not_waited_for_before_any_could_be_enabled():
-    """As where the deployer impersonates, in a project without the API for that."""
+    """For example if the deployer impersonates a service account, in a project without the API for that."""
     text = "IAM Service Account Credentials API has not been used in project 1 before or it is disabled."
     for error in (text, "PERMISSION_DENIED: reason: SERVICE_DISABLED"):
         assert verdict(f"ERROR: {error}", 0, apis_known=False)[0] == 0
@@ -98,7 +98,7 @@ def test_a_warning_is_no_error():
 
 
 def test_the_wait_counts_from_the_first_error_not_from_the_start_of_a_build(monkeypatch, tmp_path):
-    """A build takes minutes itself: it is built again, though the patience is one second."""
+    """A build itself takes minutes. It is tried again here, although the patience is only one second."""
     monkeypatch.setattr(errors, "known", lambda: [errors.Known("1", "the sun to shine", "no")])
     build = f'sleep 2; if mkdir {tmp_path}/once; then echo "ERROR: no" >&2; exit 1; fi; echo 7'
     program = ("bash", "-c", build)
@@ -124,7 +124,7 @@ def test_what_does_not_pass_is_named_and_the_others_are_deployed(cloud):
     assert "closed is not deployed." in failed.stderr and "front is deployed." in failed.stdout
     assert "You lack the permission run.services.create in project p-1. The role roles/run.admin" in failed.stderr
     assert failed.stderr.count("PERMISSION_DENIED") == 1
-    assert "services logs read" not in failed.stderr  # of a function that was never created
+    assert "services logs read" not in failed.stderr  # the function was never created, so it has no log
     assert len(deploys(cloud, "closed")) == 1
 
 
@@ -191,7 +191,7 @@ def test_success_is_not_believed_where_the_revision_does_not_serve(cloud):
 
 
 def test_an_answer_that_was_lost_is_no_failure(cloud):
-    """The command reports an error, and yet the change was made."""
+    """The command reports an error, but the change was made."""
     cloud.fault("firestore databases create", LOST, lost=True)
     assert "waiting" not in cloud.deploy_sh().stderr
     cloud.fault("run services delete back", LOST, lost=True)
@@ -208,7 +208,7 @@ def test_a_role_that_was_taken_back_though_the_answer_was_lost_is_gone(deployed)
 
 
 def test_what_is_waited_for_or_fails_names_its_function(cloud):
-    """Functions are deployed side by side: a line of one can stand between those of another."""
+    """Functions are deployed side by side, so lines about one can come between those about another."""
     cloud.env["PATIENCE"] = "1"
     cloud.fault("run deploy back", "ERROR: ABORTED: no")
     cloud.answer("run deploy closed", stderr="ERROR: (gcloud.run.deploy) PERMISSION_DENIED: no\n", status=1)

@@ -14,7 +14,7 @@ from local_toy import Local, after_change, start, url
 from recorded_cloud import NAMES, TOY
 from tool.testing import ROOT, run, succeeded
 
-# What the undisturbed deploy of this file made is made once.
+# All tests of this file run in one process, so that the undisturbed deploy is made only once.
 pytestmark = pytest.mark.xdist_group("test_deploy_interrupted")
 
 
@@ -37,7 +37,7 @@ KILLS = {
 
 
 def end_state(local):
-    """Everything that a deploy makes true, without what differs from run to run."""
+    """Everything that a deploy sets up, without what differs from run to run."""
     emails = local.gcloud("iam service-accounts list --format='value(email)'").stdout.split()
     services = local.gcloud("run services list --format='value(metadata.name)'").stdout.split()
     granted = local.gcloud(
@@ -49,7 +49,7 @@ def end_state(local):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """What a deploy makes that nothing disturbs."""
+    """The result of a deploy that nothing disturbs."""
     local = Local(shutil.copytree(TOY, tmp_path_factory.mktemp("app") / "toy"))
     try:
         succeeded(local.deploy_sh())
@@ -59,7 +59,7 @@ def undisturbed(tmp_path_factory):
 
 
 def open_to_more_than_the_map_says(local):
-    """Whether any function ever was: the audit log has every policy that was set, and every command."""
+    """What ever opened a function. The audit log has every policy that was set, and every command."""
     allowed = {
         "front": {"user:you@example.com"},
         "back": {"serviceAccount:front-sa@local-project.iam.gserviceaccount.com"},
@@ -130,12 +130,12 @@ def test_a_destroy_that_is_killed_and_run_again_leaves_nothing(local, number, re
     assert "Ending the local project" in destroyed.stdout and not local.state.exists()
     for pid in pids:
         state = run("ps", "-o", "stat=", "-p", str(pid)).stdout.strip()
-        assert state[:1] in ("", "Z")  # a zombie has ended, and waits for init
+        assert state[:1] in ("", "Z")  # a zombie has ended, and only waits for init
     assert local.deploy_sh("destroy").stdout == "There is no local project.\n"
 
 
 def test_nothing_changes_after_an_interrupted_deploy_has_ended(local):
-    """The gcloud that runs while the signal comes is ended, and not left behind."""
+    """If gcloud runs when the signal comes, it is ended, not left behind."""
     succeeded(run(str(ROOT / "tool/python/venv")))
     local.state.mkdir()
     after_change(local, 1, f"kill -TERM $(cat {shlex.quote(str(local.app / 'pid'))}); sleep 60")
@@ -147,7 +147,7 @@ def test_nothing_changes_after_an_interrupted_deploy_has_ended(local):
 
 
 def test_a_signal_that_was_ignored_at_the_start_stays_ignored(local):
-    """As nohup does it: the terminal is closed, and the deploy goes on."""
+    """As with nohup: the terminal is closed, and the deploy continues."""
     succeeded(run(str(ROOT / "tool/python/venv")))
     local.state.mkdir()
     after_change(local, 3, KILLS["SIGHUP"].format(pid=shlex.quote(str(local.app / "pid"))))
@@ -159,7 +159,7 @@ def test_a_signal_that_was_ignored_at_the_start_stays_ignored(local):
 
 
 def test_propagation_is_waited_for_and_can_be_watched(local):
-    succeeded(local.deploy_sh("--propagation=1"))  # verify waits for what has not come yet
+    succeeded(local.deploy_sh("--propagation=1"))  # verify waits until the bindings take effect
     succeeded(local.deploy_sh("--propagation=600"))
     address, token = url(local, "closed"), local.gcloud("auth print-identity-token").stdout.strip()
     headers = {"Authorization": f"Bearer {token}"}
@@ -176,7 +176,7 @@ def test_propagation_is_waited_for_and_can_be_watched(local):
 
 
 def test_deploys_at_the_same_time_end_well_and_each_as_it_was_told(local, tmp_path):
-    """Two of one folder, and a public one of another."""
+    """Two deploys of one folder, and a public one of another."""
     succeeded(run(str(ROOT / "tool/python/venv")))
     other = Local(shutil.copytree(local.app, tmp_path / "other"))
     try:

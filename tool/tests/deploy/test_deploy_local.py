@@ -15,13 +15,13 @@ from local_toy import TITLES, Local, after_change, start, under, url
 from recorded_cloud import NAMES, TOY
 from tool.testing import ROOT, run, succeeded
 
-# What is deployed for this file is deployed once.
+# All tests of this file run in one process, so that the app is deployed only once.
 pytestmark = pytest.mark.xdist_group("test_deploy_local")
 
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory):
-    """Deployed once for all tests that leave it as it was."""
+    """Deployed once, for all tests. Each leaves it as it was."""
     local = Local(shutil.copytree(TOY, tmp_path_factory.mktemp("app") / "o'brien & söhne"))
     try:
         succeeded(local.deploy_sh())
@@ -31,7 +31,7 @@ def deployed(tmp_path_factory):
 
 
 def shell(local, line):
-    """What a line prints in a shell that ran the eval of "env"."""
+    """Runs a line in a shell that evaluated the output of "env"."""
     eval_line = f'eval "$({shlex.join(local.command("env"))})"'
     return run("bash", "-c", f"{eval_line}; {line}", env=local.env)
 
@@ -120,7 +120,7 @@ def test_a_stray_binding_is_taken_away_and_said(deployed):
     verified = deployed.deploy_sh("verify")
     assert verified.returncode == 1 and "anonymous -> closed" in verified.stderr
     drawn = deployed.deploy_sh("verify", "--format=mermaid")
-    assert drawn.returncode == 1 and drawn.stdout.count(" closed\n") == 1  # everyone, and so not each again
+    assert drawn.returncode == 1 and drawn.stdout.count(" closed\n") == 1  # one arrow for everyone, and no further ones
     assert "200 WRONG" in verified.stdout
     said = succeeded(deployed.deploy_sh()).stdout
     assert "closed: removed allUsers user:mallory@example.com" in said
@@ -149,7 +149,7 @@ def as_the_map_says(local):
 
 @pytest.fixture
 def disturbed(deployed):
-    """For a test that lets commands fail, or bindings take their time; afterwards all is right again."""
+    """For a test that makes commands fail, or bindings take time. Afterwards, everything is as it was."""
     yield deployed
     deployed.env.pop("PATIENCE", None)
     for file in ("faults.json", "propagation.json"):
@@ -217,7 +217,7 @@ def test_an_opened_door_is_shown_with_what_closes_it(deployed):
 
 
 def reached_by(local, name, *principals):
-    """What "who" finds of these principals, or of all."""
+    """What "who" finds about these principals; without any, about all."""
     shown = json.loads(succeeded(local.deploy_sh("who", name, "--format=json")).stdout)
     return [one for one in shown["reached_by"] if not principals or one["principal"] in principals]
 
@@ -234,7 +234,7 @@ BROWSER = f"projects {{}}-iam-policy-binding local-project --member=user:zoe@exa
 
 @pytest.fixture
 def opened(deployed):
-    """eve may call closed in several ways, and callers of front may, through its code."""
+    """eve may call closed in several ways. Callers of front may, too, through its code."""
     front = "serviceAccount:front-sa@local-project.iam.gserviceaccount.com"
     lines = [
         *EVES, BROWSER,
@@ -244,7 +244,7 @@ def opened(deployed):
         succeeded(deployed.gcloud(line.format("add")))
     yield deployed
     for line in lines:
-        deployed.gcloud(line.format("remove"))  # the test may have done so
+        deployed.gcloud(line.format("remove"))  # the test may have removed it already
     as_the_map_says(deployed)
 
 
@@ -268,7 +268,7 @@ def test_a_cut_leaves_the_map_s_callers_and_none_of_it_can_be_left_out(opened):
         succeeded(opened.gcloud(command))
     assert reached_by(opened, "closed") == []
     assert "There is nothing to take away from closed" in opened.deploy_sh("who", "closed", "--cut").stdout
-    # The others, too: what the map itself makes stays.
+    # The same is true for other functions: what the map itself makes stays.
     back = opened.deploy_sh("who", "back", "--cut").stdout
     for line in (line for line in back.splitlines() if line.startswith("gcloud")):
         assert "--role=roles/run.invoker" not in line
@@ -315,7 +315,7 @@ def test_the_map_is_also_a_picture_and_json(deployed):
 
 @pytest.fixture
 def powerless(deployed):
-    """A project in which you may not act as anybody, as an owner on Google Cloud may not at first."""
+    """A project in which you may not act as any service account, as is true for a new owner on Google Cloud."""
     binding = f"local-project --member=user:you@example.com --role={TOKENS}"
     succeeded(deployed.gcloud(f"projects remove-iam-policy-binding {binding}"))
     yield deployed
@@ -323,7 +323,7 @@ def powerless(deployed):
 
 
 def makers(local):
-    """Who may make tokens of each function's account."""
+    """Who may make tokens for each function's service account."""
     emails = [f"{name}-sa@local-project.iam.gserviceaccount.com" for name in NAMES]
     shown = [local.gcloud(f"iam service-accounts get-iam-policy {email} --format=json") for email in emails]
     return [json.loads(succeeded(one).stdout).get("bindings", []) for one in shown]
@@ -338,7 +338,7 @@ def test_as_everyone_measures_all_and_takes_back_what_it_needed(powerless):
     done = succeeded(powerless.deploy_sh("verify", "--as-everyone"))
     assert rows(done)["back"] == ["403 ok", "403 ok", "403 ok"] and "by policy" not in rows(done)["front"]
     assert done.stderr.startswith("Until verify ends, you may make tokens")
-    assert makers(powerless) == before  # front's, which was there, stays
+    assert makers(powerless) == before  # front's binding, which was there before, stays
     succeeded(powerless.gcloud(f"iam service-accounts remove-iam-policy-binding {front} {you} --role={TOKENS}"))
 
 
@@ -380,7 +380,7 @@ def test_as_everyone_takes_back_when_it_is_interrupted(powerless, sent):
     assert said[1].count("Taken back: ") == 2
 
 
-# ---- conditions whose titles hold a bar, which parts columns everywhere in deploy.sh
+# ---- conditions whose titles contain a bar, which could be mistaken for a separator of columns
 
 PROJECT = "projects {}-iam-policy-binding local-project"
 CLOSED = "run services {}-iam-policy-binding closed --region=us-central1"
@@ -395,7 +395,7 @@ def bind(local, verb, policy, member, role, title):
 
 @pytest.fixture
 def barred(deployed):
-    """Eves may call every function, and mallories closed: each under a condition of her own."""
+    """Some eves may call every function, and some mallories closed, each under a condition of her own."""
     grants = [
         (policy, f"user:{name}{number}@example.com", "roles/run.invoker", title)
         for policy, name in ((PROJECT, "eve"), (CLOSED, "mallory"))
@@ -405,12 +405,12 @@ def barred(deployed):
         succeeded(bind(deployed, "add", *grant))
     yield deployed
     for grant in grants:
-        bind(deployed, "remove", *grant)  # a deploy may have done so
+        bind(deployed, "remove", *grant)  # a deploy may have removed it already
 
 
 @pytest.fixture
 def drifted(barred):
-    """Besides, closed's account has roles, and you may call front, under such conditions alone."""
+    """In addition, the service account of closed has roles, and you may call front, only under such conditions."""
     for role, title in OF_CLOSED.items():
         succeeded(bind(barred, "add", PROJECT, CLOSED_SA, role, title))
     barred.set_policy("front")
@@ -473,11 +473,11 @@ def test_destroy_takes_back_a_role_whose_condition_holds_a_bar(drifted):
         succeeded(drifted.deploy_sh())
 
 
-# ---- environments, and members that are no functions
+# ---- environments, and members that are not functions
 
 
 def test_environments_live_side_by_side_and_end_alone(deployed):
-    """Without a prefix, with one in the same project, and in a project of its own."""
+    """One without a prefix, one with a prefix in the same project, and one in a project of its own."""
     dev, prod = Local(deployed.app), Local(deployed.app)
     dev.env["PREFIX"] = "dev-"
     prod.state = deployed.app / ".local-shop-prod"
@@ -501,7 +501,7 @@ def test_environments_live_side_by_side_and_end_alone(deployed):
 
 @pytest.fixture
 def schedule(deployed):
-    """A service account that is no function's."""
+    """A service account that belongs to no function."""
     succeeded(deployed.gcloud("iam service-accounts create schedule"))
     text = (deployed.app / "trust-map").read_text()
     yield "schedule@local-project.iam.gserviceaccount.com"
@@ -514,7 +514,7 @@ def schedule(deployed):
 
 
 def test_an_account_that_the_map_names_is_made_on_this_machine(deployed, schedule):
-    """A fresh clone of an app deploys with no step by hand."""
+    """A fresh clone of an app deploys without manual steps."""
     trust_map = deployed.app / "trust-map"
     trust_map.write_text(re.sub("closed +-", "closed serviceAccount:nightly@$PROJECT.iam.gserviceaccount.com", trust_map.read_text()))
     succeeded(deployed.deploy_sh())
@@ -548,7 +548,7 @@ def test_a_secret_has_a_value_for_development_and_a_file_of_one_s_own_wins(deplo
 
 
 def environment_of(local):
-    """What front finds in its environment."""
+    """The environment variables that front gets."""
     token = local.gcloud("auth print-identity-token").stdout.strip()
     headers = {"Authorization": f"Bearer {token}"}
     return requests.get(url(local, "front"), headers=headers, timeout=20).json()["environment"]
@@ -571,7 +571,7 @@ def test_members_that_are_no_functions_are_let_in_and_shown(deployed, schedule):
     }
     (groups / "admins@example.com").write_text("You@Example.com\n")
     assert rows(succeeded(deployed.deploy_sh("verify")))["you"] == ["200 ok", "403 ok", "200 ok"]
-    # A person whom the map names is "you", where that person deploys.
+    # If the person who deploys is named in the map, "you" is that person.
     trust_map.write_text(re.sub("closed +-", "closed user:you@example.com", text))
     found = rows(succeeded(deployed.deploy_sh()))
     assert found["you"] == ["200 ok", "403 ok", "200 ok"] and len(found) == 5

@@ -1,4 +1,4 @@
-"""What deploy.sh says to wrong words, before a deploy, and of itself; and what keeps its scripts sound."""
+"""What deploy.sh says to wrong words, before a deploy, and about itself; and checks of its scripts."""
 
 import os
 import shutil

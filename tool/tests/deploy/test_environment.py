@@ -107,7 +107,7 @@ def test_a_name_means_the_same_in_map_flags_and_variables(cloud):
     cloud.enable("secretmanager")
     succeeded(cloud.deploy_sh("--environment=staging"))
     front = deploys(cloud)["front"]
-    assert value(front, "--memory") == "1Gi"  # the file, and then the shell
+    assert value(front, "--memory") == "1Gi"  # the file wins over the shell
     assert value(front, "--set-secrets") == "KEY=staging-key:latest"
     assert "GREETING=hello you, it costs $5" in value(front, "--set-env-vars")
     assert cloud.members("closed") == {"group:a@example.com", "group:b@example.com"}
@@ -176,7 +176,7 @@ def test_a_diff_compares_what_is_opened_there(cloud):
 
 @pytest.fixture
 def demanding(cloud):
-    """An app that needs a variable, a secret, an account and a role."""
+    """An app that needs a variable, a secret, a service account and a role."""
     text = (cloud.app / "trust-map").read_text()
     nightly = "serviceAccount:nightly@$PROJECT.iam.gserviceaccount.com"
     text = text.replace("closed   -        -", f"closed   {nightly}  roles/pubsub.publishr")
@@ -203,7 +203,7 @@ MISSING = {
 
 
 def lacks(cloud, kinds):
-    """Supplies all but these."""
+    """Supplies everything except these."""
     if "flag" in kinds:
         write(cloud, "functions/back/flags", "--memory=9Zi\n")
     if "variable" not in kinds:
@@ -286,7 +286,7 @@ def test_names_without_a_value_are_named_together_wherever_they_stand(cloud):
     assert refused.returncode == 1 and cloud.changes() == []
     named = re.findall(r"(\w+) is not set in this shell, nor in environments/e\.", refused.stderr)
     assert named == ["CLOCK", "ROLE", "KEY", "PAY"]
-    # Nothing is to be made that has a $ in its name.
+    # Nobody is told to make something with a $ in its name.
     assert re.findall(r"Make it: (.*)", refused.stderr) == [MISSING["secret"].partition("Make it: ")[2]]
     unknown = cloud.deploy_sh("verify", "--environment=e")
     assert unknown.returncode == 1 and "column 2, $CLOCK: CLOCK is not set" in unknown.stderr
@@ -306,7 +306,7 @@ def test_where_nothing_is_missing_it_is_deployed_and_asked_again_for_little(dema
     "words, said",
     [
         ([], "Write it into .secrets/a-key, or as a line secret a-key=VALUE into environments/local\n"),
-        (["--environment=dev"], "Write it into .secrets/a-key\n"),  # environments/local is not read then
+        (["--environment=dev"], "Write it into .secrets/a-key\n"),  # then environments/local is not read
     ],
 )
 def test_a_secret_of_this_machine_is_written_where_it_is_read(toy, words, said):
@@ -316,7 +316,7 @@ def test_a_secret_of_this_machine_is_written_where_it_is_read(toy, words, said):
     local = Local(toy)
     try:
         refused = local.deploy_sh(*words)
-        assert not local.state.exists()  # what it had started is ended
+        assert not local.state.exists()  # everything that it started was ended
     finally:
         local.end()
     assert refused.returncode == 1 and refused.stderr.endswith(f"no value on this machine. {said}")

@@ -1,4 +1,4 @@
-"""deploy.sh explain: what it says is what the platform answers, and what it cannot know it does not say."""
+"""deploy.sh explain says what the platform answers, and does not guess what it cannot know."""
 
 import contextlib
 import json
@@ -23,11 +23,11 @@ from tool.deploy.gcloud import Answer
 from tool.local import tokens
 from tool.testing import ROOT, run, succeeded
 
-# What is deployed for this file is deployed once.
+# All tests of this file run in one process, so that the app is deployed only once.
 pytestmark = pytest.mark.xdist_group("test_explain")
 
 PRIVATE, CERTIFICATE = tokens.key_pair("elsewhere")
-KEY = serialization.load_pem_private_key(PRIVATE, None)  # a key that is nobody's
+KEY = serialization.load_pem_private_key(PRIVATE, None)  # a key that belongs to nobody
 SUFFIX = "@local-project.iam.gserviceaccount.com"
 
 
@@ -39,7 +39,7 @@ def segment(content):
 
 
 def signed(key, header, claims):
-    """A token; of header and claims those that are None are left out."""
+    """A signed token. Leaves out members of the header and the claims that are None."""
     header, claims = (
         {k: v for k, v in part.items() if v is not None} if isinstance(part, dict) else part
         for part in (header, claims)
@@ -50,7 +50,7 @@ def signed(key, header, claims):
 
 
 class Forge:
-    """Makes tokens like a good one of front's for back, except for what a test changes."""
+    """Makes tokens like a valid one from front for back, except for what a test changes."""
 
     def __init__(self, local, good):
         self.key, self.good = tokens.private_key(local.state), good
@@ -113,7 +113,7 @@ TOKENS = {
 
 
 def differently(token):
-    """The same signature, as base64url must not write it: the last letter has four bits too many."""
+    """The same signature in a form that base64url forbids: the unused bits of its last letter are not all zero."""
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     return token[:-1] + letters[letters.index(token[-1]) + 1]
 
@@ -140,7 +140,7 @@ def urls(local):
 
 @pytest.fixture(scope="module")
 def token_of(local):
-    """An ID token of a function's account for a URL, as gcloud gives it."""
+    """An ID token of a service account for a URL, from gcloud."""
 
     def token_of(name, url, *more):
         account = f"--impersonate-service-account={name}{SUFFIX} --audiences={url}"
@@ -157,7 +157,7 @@ def forge(local, urls, token_of):
 
 @pytest.fixture(scope="module")
 def known(local, urls):
-    """What is known of back when a token is judged."""
+    """What explain knows about back when it judges a token."""
     project = json.loads((local.state / "project.json").read_text())
     published = f"http://127.0.0.1:{project['token_port']}/oauth2/v1/certs"
     front = explain_known.Grant(FRONT, "roles/run.invoker", "", "service back", Answer.YES)
@@ -193,7 +193,7 @@ def test_at_a_terminal_it_asks_for_a_token(local, urls):
 
 @pytest.fixture
 def judged(urls, known):
-    """explain.py's verdict on a call of back with a token, where more or less is known."""
+    """The verdict of explain.py on a call of back with a token; `changes` sets what is known."""
 
     def judged(sent, url=None, **changes):
         found = explain.verdict(url or urls["back"], sent, known._replace(**changes), time.time())
@@ -203,7 +203,7 @@ def judged(urls, known):
 
 
 def asked(url, token):
-    """The status of the platform's own answer; "let in" where the function answered."""
+    """The status of the platform's own answer; "let in" if the function answered."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     answer = requests.options(url, headers=headers, timeout=20, allow_redirects=False)
     return (
@@ -212,7 +212,7 @@ def asked(url, token):
 
 
 def explained(local, url, sent):
-    """The verdict of deploy.sh; it never says the token."""
+    """The verdict that deploy.sh prints. Checks that it never prints the token."""
     command = local.command("explain", url) if isinstance(local, Local) else local.command(url)
     done = subprocess.run(
         command, env=local.env, input=sent, text=True, capture_output=True, timeout=120
@@ -372,7 +372,7 @@ def test_a_deleted_account_is_nobody_even_when_made_anew(local, urls, token_of):
 
 
 def test_an_address_where_nothing_is(local, urls, forge):
-    """One where the platform answers for a function that was deleted, and one that is not the platform's."""
+    """The URL of a deleted function, for which the platform answers, and one that is not the platform's."""
     port = "http://127.0.0.1:9"
     with pytest.raises(requests.ConnectionError):
         asked(port, forge())
@@ -427,7 +427,7 @@ FRONT = "serviceAccount:front-sa" + SUFFIX
 def test_what_cannot_be_known_is_neither_in_nor_refused(forge, judged, grants, said):
     found = judged(forge(), **split(grants))
     assert (found.answer, said in found.why) == ("unknown", True), found.why
-    # What certainly lets in, does so whatever else is unknown.
+    # A grant that certainly lets the caller in is enough, even if something else is unknown.
     assert judged(forge(), **split([*grants, grant(FRONT)])).answer == "let in"
 
 
@@ -436,7 +436,7 @@ def test_what_cannot_be_known_is_neither_in_nor_refused(forge, judged, grants, s
     [
         ([UNREAD], "unknown"),
         ([grant("allUsers", condition="on Mondays")], "unknown"),
-        ([grant("group:admins@example.com")], "401"),  # everyone is in no group
+        ([grant("group:admins@example.com")], "401"),  # "everyone" is not a member of any group
         ([UNREAD_ABOVE], "401"),
         ([grant("group:admins@example.com", holds="no")], "401"),
     ],
@@ -454,7 +454,7 @@ def test_a_number_that_no_known_account_has_is_unknown(forge, judged):
     for accounts in ({}, None):
         found = judged(forge(email=None), accounts=accounts)
         assert found.answer == "unknown" and "service-accounts list" in found.why
-    # With an address, no list is needed.
+    # If the token has an address, the list is not needed.
     assert judged(forge(), accounts=None).answer == "let in"
 
 
@@ -500,13 +500,13 @@ def test_an_issuer_without_https_is_unknown_if_all_else_is_good(forge, judged):
     assert found.answer == "unknown" and "is not documented" in found.why
     assert judged(forge(iss="accounts.google.com", exp=1), signer="Google").answer == "401"
     assert judged(forge(iss="accounts.google.com", key=KEY), signer="Google").answer == "401"
-    assert judged(forge(iss="accounts.google.com")).answer == "401"  # as this machine answers
+    assert judged(forge(iss="accounts.google.com")).answer == "401"  # the local project refuses it
 
 
 def test_let_in_names_what_was_not_looked_at(forge, judged):
     for verdict in (judged(forge(), signer="Google"), judged("", open=True, signer="Google")):
         assert "Identity-Aware Proxy (IAP), deny policies, VPC Service Controls" in verdict.why
-    assert "Not looked at" not in judged(forge()).why  # this machine has none of them
+    assert "Not looked at" not in judged(forge()).why  # the local project has none of them
 
 
 def test_what_an_account_signed_itself_is_answered_with_that_account_s_token(forge, judged):
@@ -514,7 +514,7 @@ def test_what_an_account_signed_itself_is_answered_with_that_account_s_token(for
     found = judged(forge(key=KEY, iss=email, sub=email, email=None))
     assert found.answer == "401" and f"was signed by {email} itself" in found.why
     assert f"--impersonate-service-account={email}" in found.command and found.then == ()
-    # Nothing that is not an address of an account gets into a command.
+    # Only the address of a service account gets into a command.
     assert "impersonate" not in str(judged(forge(key=KEY, iss=f"{email} --x", email=None)).command)
 
 
@@ -531,7 +531,7 @@ def test_what_comes_next_is_said_where_the_first_command_is_not_enough(forge, ju
         [then] = found.then
         assert then[3] == "add-iam-policy-binding" and binding in then
         assert (f"--member={FRONT}" if mine else "--member=user:ada@example.com") in then
-        # Nothing comes next where the principal may call, or that is not known.
+        # There is no next step if the principal may call, or if that is not known.
         assert judged(sent, you="user:ada@example.com", grants=(grant("user:Ada@example.com"), grant(FRONT))).then == ()
         assert judged(sent, you="user:ada@example.com", grants=(grant("group:a@example.com"),)).then == ()
     inside = judged("", ingress="internal", you="user:ada@example.com", grants=())
@@ -552,7 +552,7 @@ def test_how_long_ago_a_token_expired_is_said(urls, forge, known):
     assert found.why == "the token expired 1.5 minutes ago"
 
 
-# ---- on a Google Cloud that only takes notes
+# ---- on the fake Google Cloud
 
 
 HEADER = {"alg": "RS256", "kid": "google", "typ": "JWT"}
@@ -561,7 +561,7 @@ OLD = "https://front-x3k5-ue.a.run.app"
 
 
 def serving(name, *urls, region="us-east1", ingress="all", audiences=()):
-    """A service at these URLs, as gcloud shows it."""
+    """A service with these URLs, as gcloud shows it."""
     shown = service(name, region, "function-trust-map")
     shown["status"]["url"] = urls[-1]
     notes = {"urls": json.dumps(urls), "ingress": ingress, "custom-audiences": json.dumps(audiences)}
@@ -576,10 +576,10 @@ ADA = "user:Ada@example.com"
 
 @pytest.fixture
 def noting(cloud):
-    """The service front, which Google's certificates and its policy let ada call."""
+    """The fake Google Cloud. It publishes the certificate that ada's tokens are signed with."""
     (cloud.folder / "certificates").write_text(json.dumps({"google": CERTIFICATE.decode()}))
     cloud.program("curl", '#!/bin/sh\necho "$@" > "$RECORD/asked"\ncat "$RECORD/certificates"\n')
-    options = (f"--app={cloud.app}", "--project=p-1")  # the region is the service's
+    options = (f"--app={cloud.app}", "--project=p-1")  # no region: that of the service is used
     cloud.command = lambda url: [str(ROOT / "deploy.sh"), *options, "explain", url]
     return cloud
 

@@ -1,4 +1,4 @@
-"""Whatever shell, locale and names somebody has: a deploy does the same."""
+"""A deploy does the same with any shell, any locale and any names."""
 
 import codecs
 import os
@@ -117,5 +117,5 @@ def test_a_lock_that_is_not_the_one_of_its_requirements_is_named(deployed):
         (function / "requirements.txt").write_text("pluggy==1\n# checksum 1\n", encoding)
         said = succeeded(deployed.deploy_sh()).stderr
         assert "functions/front/requirements.txt is not the lock of functions/front/requirements.in" in said
-    (function / "requirements.txt").write_text("pluggy==1\n")  # of another tool
+    (function / "requirements.txt").write_text("pluggy==1\n")  # made by another tool
     assert "is not the lock of" not in succeeded(deployed.deploy_sh()).stderr

@@ -1,4 +1,4 @@
-"""The local project after somebody moved its folder, removed it, or killed what runs."""
+"""The local project after somebody moved its folder, removed it, or killed its processes."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.xdist_group("test_moved_and_killed")
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory):
-    """Deployed once; each test leaves it running, wherever it moved it for a while."""
+    """Deployed once; each test leaves it running in its place, even if it moved it for a while."""
     local = Local(shutil.copytree(TOY, tmp_path_factory.mktemp("app") / "the app"))
     try:
         succeeded(local.deploy_sh())
@@ -32,7 +32,7 @@ def deployed(tmp_path_factory):
 
 
 def running(state):
-    """The processes that the files of a local project name, with their children."""
+    """The ids of the processes that the files of a local project name, and of their children."""
     found = [int(file.read_text().split()[0]) for file in (state / "run").iterdir()]
     return found + [int(pid) for one in found for pid in children(one)]
 
@@ -43,7 +43,7 @@ def children(pid):
 
 
 def is_alive(pid):
-    """A zombie, which nobody waits for here, has ended."""
+    """A zombie counts as ended, because nobody waits for it here."""
     state = run("ps", "-o", "stat=", "-p", str(pid)).stdout.strip()
     return bool(state) and not state.startswith("Z")
 
@@ -66,7 +66,7 @@ def test_what_runs_ends_when_its_folder_is_removed(tmp_path):
         assert len(pids) >= 10
         shutil.rmtree(local.app)
         have_ended(pids)
-        shutil.copytree(TOY, local.app)  # a second clone at the same place
+        shutil.copytree(TOY, local.app)  # another clone at the same path
         assert RIGHT in succeeded(local.deploy_sh()).stdout
     finally:
         local.end()
@@ -83,7 +83,7 @@ def test_a_clone_that_was_moved_is_found_and_put_right(deployed, tmp_path):
         said = succeeded(moved.deploy_sh())
         assert RIGHT in said.stdout and "? " not in said.stdout.partition("(ok:")[2]
         have_ended(pids)
-        second = Local(shutil.copytree(TOY, here))  # another one at the place that it had
+        second = Local(shutil.copytree(TOY, here))  # another one at its former path
         try:
             assert RIGHT in succeeded(second.deploy_sh()).stdout
             assert RIGHT in succeeded(moved.deploy_sh("verify")).stdout
@@ -96,7 +96,7 @@ def test_a_clone_that_was_moved_is_found_and_put_right(deployed, tmp_path):
 
 
 def test_what_could_not_be_measured_is_not_called_as_the_map_says(deployed):
-    """The calls end before they are answered, while all else looks right."""
+    """The calls end before they are answered, and everything else looks right."""
     (deployed.state / "addresses").rename(deployed.state / "addresses.new")
     try:
         found = deployed.deploy_sh("verify")
@@ -137,7 +137,7 @@ def test_what_was_killed_is_put_right_by_the_next_deploy(deployed, which):
 
 def test_a_state_of_another_version_is_taken_or_named(deployed):
     for file in (deployed.state / "run").iterdir():
-        file.write_text(file.read_text().split()[0])  # as an older one wrote it
+        file.write_text(file.read_text().split()[0])  # as an older version wrote it
     for file in (deployed.state / "locks").glob("keeper.*"):
         file.unlink()
     service = deployed.state / "services" / "front.json"
@@ -217,7 +217,7 @@ def test_an_error_names_the_files_that_one_edits(deployed):
 
 @contextlib.contextmanager
 def in_a_terminal(local, name):
-    """run NAME, of which what it says is read."""
+    """A process of "run NAME" whose output can be read."""
     words = local.command("run", name)
     process = subprocess.Popen(words, env=local.env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:

@@ -1,4 +1,4 @@
-"""What is staged is what is there, less what is ignored here; what is left out is named."""
+"""Everything is staged except what is ignored here, and what is left out is named."""
 
 import os
 import pathlib
@@ -73,7 +73,7 @@ def of_a_function_that_is_a_repository(app):
     git(app, "init")
     git(app / "functions/x", "init")
     (app / "functions/x/.gitignore").write_text(".env\n*.log\n")
-    (app / "functions/x/big.log").unlink()  # what is ignored within is not asked for
+    (app / "functions/x/big.log").unlink()  # the ignore rules of an inner repository are not read
 
 
 @pytest.mark.parametrize(
@@ -121,10 +121,10 @@ def test_a_virtual_environment_is_left_out_and_named(app, tmp_path, in_git):
 
 
 def test_what_is_no_file_is_left_out_and_named(app, tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))  # without git, which does not list a pipe
+    monkeypatch.setenv("PATH", str(tmp_path))  # without git, because git does not list pipes
     pipe = app / "functions/x/pipe"
     os.mkfifo(pipe)
-    writer = threading.Thread(target=pipe.write_bytes, args=[b""])  # or whoever reads it would wait forever
+    writer = threading.Thread(target=pipe.write_bytes, args=[b""])  # without a writer, a reader would wait forever
     writer.start()
     (app / "functions/x/link").symlink_to("nowhere")
     (app / "shared/link").symlink_to("link")

@@ -8,7 +8,7 @@ import pytest
 from local_toy import Local
 from tool.testing import run, succeeded
 
-# Name: project, prefix, memory. Each has a secret and a schedule's service account of its own.
+# Name: project, prefix, memory. Each has its own secret, and its own service account for a schedule.
 ENVIRONMENTS = {
     "dev": ("team-test", "dev-", "512Mi"),
     "staging": ("team-test", "staging-", "1Gi"),
@@ -25,7 +25,7 @@ closed   serviceAccount:$CLOCK@$PROJECT.iam.gserviceaccount.com  -
 
 @pytest.fixture
 def team(toy, tmp_path):
-    """The app of a team, as a colleague has cloned it, with a home of her own."""
+    """A colleague's clone of a team's app, with her own home folder."""
     (toy / "trust-map").write_text(TRUST_MAP)
     (toy / "functions/front/flags").write_text("--memory=$MEMORY\n--set-secrets=KEY=$KEY:latest\n")
     (toy / "environments").mkdir()
@@ -47,7 +47,7 @@ def team(toy, tmp_path):
 
 
 def deployed(team, name, *environment):
-    """What is deployed under this name there: its secret, and who may call closed."""
+    """The secret of this function in that environment, and who may call closed there."""
     exported = succeeded(team.deploy_sh("env", *environment)).stdout
     lines = "\n".join(
         f'gcloud run services {verb} --region="$REGION" --format=json; echo ,'

@@ -1,4 +1,4 @@
-"""trust-map: what is wrong in it is named, with line, column and what is allowed."""
+"""Errors in trust-map are named with the line, the column, and what is allowed."""
 
 import re
 import shutil

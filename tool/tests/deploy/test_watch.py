@@ -1,4 +1,4 @@
-"""--watch: what is saved is deployed as a deploy does it, whatever file it is."""
+"""--watch deploys any file that is saved, in the same way as a deploy."""
 
 import json
 import os
@@ -22,7 +22,7 @@ class Watched(Local):
     """The toy app while it is watched."""
 
     def until(self, pattern):
-        """What is said until a line matches; the terminal shows both streams."""
+        """The output up to a line that matches, from both streams, as a terminal shows it."""
         said = ""
         for line in self.stream:
             said += line
@@ -31,7 +31,7 @@ class Watched(Local):
         pytest.fail(f"it ended: {said}")
 
     def save(self, name, content):
-        """At one stroke, as most editors do: a file that is being written would be a save of its own."""
+        """Saves in one step, as most editors do. A half-written file would count as another save."""
         file = self.app / name
         new = file.with_name(f".{file.name}.new")
         new.write_text(content)
@@ -45,7 +45,7 @@ class Watched(Local):
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory):
-    """Deployed and watched once, with a file that is a link; each test puts back what it saves."""
+    """Deployed and watched once, with one file that is a link. Each test undoes what it saved."""
     local = Watched(shutil.copytree(TOY, tmp_path_factory.mktemp("app") / "a toy"))
     subprocess.run(["git", "init", "--quiet"], cwd=local.app, check=True)
     local.save("functions/front/main.py", CODE.format("front", "first"))
@@ -58,7 +58,7 @@ def watched(tmp_path_factory):
         yield local
         watching.send_signal(signal.SIGINT)
         assert watching.wait(30) == 0
-    assert local.answer().status_code == 200  # the watching ends, the functions do not
+    assert local.answer().status_code == 200  # watching ends, but the functions keep running
     local.end()
 
 
@@ -72,7 +72,7 @@ def test_a_saved_change_answers_and_a_broken_one_leaves_the_last_good_revision(w
     assert watched.answer().text == "second"
     watched.save(main, CODE.format("front", "second"))
     watched.until("front is as it was")
-    # As Vim saves: into another file, which takes the name.
+    # Vim saves into another file and then renames it.
     watched.save("functions/front/4913", "")
     (watched.app / "functions/front/4913").unlink()
     watched.save("functions/front/main.py~", CODE.format("front", "third"))
@@ -204,7 +204,7 @@ def test_what_editors_leave_is_no_change_and_is_not_deployed(watched):
     for name in EDITORS:
         (folder / name).write_bytes(b"\0\xff")
     os.unlink(folder / ".#main.py")
-    (folder / ".#main.py").symlink_to("you@host.1234:567")  # Emacs locks a file so
+    (folder / ".#main.py").symlink_to("you@host.1234:567")  # the form of a lock in Emacs
     try:
         watched.save("functions/closed/main.py", CODE.format("closed", "anew"))
         assert "front is" not in watched.until("closed is deployed")
@@ -223,7 +223,7 @@ def serving(local):
 
 
 def test_nothing_of_the_system_is_needed_to_see_a_save(tmp_path, monkeypatch):
-    """No watches: those can be used up, and network folders tell nothing."""
+    """No watches are used: they can run out, and network folders do not report changes."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "functions/x/.venv").mkdir(parents=True)
     (tmp_path / "functions/x/venv").mkdir()

@@ -1,4 +1,4 @@
-"""A verb says what it saw: nothing that was not measured is as the map says."""
+"""A verb reports only what it saw: what was not measured does not count as "as the map says"."""
 
 import json
 import re
@@ -15,7 +15,7 @@ DENIED = {"stderr": "ERROR: (gcloud) PERMISSION_DENIED: no\n", "status": 1}
 
 
 def curl(cloud, answers, page="Your client does not have permission"):
-    """A curl to which each function answers the same, whoever calls: "STATUS TYPE"."""
+    """Replaces curl: each function gives the same answer, "STATUS TYPE", to every caller."""
     cases = "\n".join(f"    url*//{name}-*) answer='{answer}' ;;" for name, answer in answers.items())
     cloud.program(
         "curl",
@@ -81,7 +81,7 @@ def test_without_curl_nothing_is_as_the_map_says(deployed, tmp_path):
 def test_where_no_answer_comes_it_is_not_known(deployed):
     curl(deployed, {"front": "000 ", "back": "403 text/html", "closed": "403 text/html"})
     verified = deployed.deploy_sh("verify")
-    assert verified.returncode == 1  # back refuses front, which is wrong
+    assert verified.returncode == 1  # back refuses front, and that is wrong
     curl(deployed, dict.fromkeys(NAMES, "000 "))
     verified = deployed.deploy_sh("verify")
     assert verified.returncode == 3
@@ -111,12 +111,12 @@ def test_the_last_sentence_names_what_is_right_by_policy_alone(deployed):
 
 
 def test_a_call_that_never_comes_is_waited_for_once(deployed):
-    """All cells wait at the same time: else it would be fifteen times as long."""
+    """All cells wait at the same time. Otherwise it would take fifteen times as long."""
     curl(deployed, dict.fromkeys(NAMES, "000 "))
     deployed.env["PATIENCE"] = "2"
     said = deployed.deploy_sh("verify").stderr
     waited = [line for line in said.splitlines() if "waiting for" in line]
-    assert len(waited) == len(set(waited)) == 15  # each once, and none after another had ended
+    assert len(waited) == len(set(waited)) == 15  # each waits once, and all at the same time
 
 
 # ---- who you are

@@ -1,4 +1,4 @@
-"""who FUNCTION: which principals could make a function run, by which ways, and what ends them."""
+"""who FUNCTION: which principals could make a function run, in which ways, and how to end them."""
 
 import itertools
 import json
@@ -33,7 +33,7 @@ from tool.deploy.sentences import NOT_LOOKED_AT
 
 
 def shown(*grants, function="r/back", **more):
-    """What is found, by principal, as JSON has it."""
+    """What is found, by principal, in the form of the JSON output."""
     found = json.loads(who_forms.as_json(cut.found_by(facts(*grants, **more), function)))
     return {one["principal"]: one for one in found["reached_by"]}
 
@@ -146,7 +146,7 @@ def test_a_planted_grant_is_found_with_its_way(rule):
     way = eve["ways"][0]
     assert (does(way), way["sure"], eve["as_trust_map_says"]) == (steps, "certain", False)
     assert all(f"--member={EVE}" in command for command in eve["ends"])
-    # Without her own grants, eve is not there.
+    # Without her own grants, eve is not found.
     assert EVE not in shown(*(grant for grant in lines if grant.binding.member != EVE))
 
 
@@ -162,17 +162,17 @@ def test_what_is_not_certain_is_perhaps_and_says_why(rule):
     "lines",
     [
         [on("account", FRONT, EVE, "token")],  # front may not call back
-        [INVOKE, on("account", FRONT, EVE, "pass")],  # to pass through front is not to be it
-        [INVOKE, on("account", FRONT, EVE, "access")],  # the platform takes no access token
-        [on("function", "r/back", account(OTHER), "policy"), on("account", OTHER, EVE, "token")],  # no API takes an ID token
+        [INVOKE, on("account", FRONT, EVE, "pass")],  # delegating through front is not being front
+        [INVOKE, on("account", FRONT, EVE, "access")],  # the platform does not accept access tokens
+        [on("function", "r/back", account(OTHER), "policy"), on("account", OTHER, EVE, "token")],  # APIs do not take ID tokens
         [on("function", "r/back", EVE, "update")],
-        [on("account", BACK, EVE, "actAs")],  # code as back's account is not back
+        [on("account", BACK, EVE, "actAs")],  # code that runs as back's service account is not back
         [on("account", BACK, EVE, "actAs"), on("function", "r/back", MALLORY, "update")],
         [on("function", "r/front", EVE, "invoke")],
         [on("function", "r/front", EVE, "policy")],
         [on("project", "p", EVE, "folderPolicy")],
         [on("project", "p", EVE, "look")],
-        [on("project", "p", EVE, "override")],  # no job runs as an account that is let in
+        [on("project", "p", EVE, "override")],  # no job runs as a service account that may call back
         [on("function", "r/back", f"deleted:{EVE}?uid=1", "invoke")],
         [INVOKE, on("account", OTHER, EVE, "token")],
     ],
@@ -193,14 +193,14 @@ def test_a_function_s_code_is_a_way_of_its_own_kind():
     assert way["sure"] == "through code"
     assert [step["who"] for step in way["steps"]] == ["allUsers", "the code of front", FRONT]
     assert "  allUsers\n      anonymous → front, through its code:\n" in text(INVOKE, opened)
-    # Everyone comes first, also if it takes the code.
+    # Everyone comes first, even if the way goes through code.
     assert list(shown(INVOKE, opened)) == ["allUsers", account(FRONT)]
-    # As trust-map says, where it says so.
+    # If trust-map opens front to everyone, the way is marked as one that trust-map opens.
     by_map = shown(INVOKE, opened, by_map=MAP | {("r/front", "allUsers")})["allUsers"]
     assert by_map["as_trust_map_says"] and by_map["ends"] == []
-    # Who has a token of front's account does not depend on its code.
+    # Somebody with a token of front's service account does not depend on front's code.
     assert shown(INVOKE, opened, on("account", FRONT, EVE, "token"))[EVE]["ways"][0]["sure"] == "certain"
-    # A function that nobody may call lends its account to nobody.
+    # If nobody may call a function, nobody gets anything through its code.
     assert list(shown(INVOKE)) == [account(FRONT)]
 
 
@@ -263,7 +263,7 @@ def test_no_other_binding_is_as_the_map_says(binding):
 
 
 def test_a_condition_beside_the_map_s_own_binding_gives_nothing_more():
-    """And no command may take both away."""
+    """And no command may remove both bindings."""
     twice = on("function", "r/back", account(FRONT), "run.invoker", "at night")
     assert shown(INVOKE, twice)[account(FRONT)]["as_trust_map_says"]
 
@@ -276,13 +276,13 @@ def test_what_an_account_may_do_to_itself_is_no_way():
 
 
 def test_a_way_back_to_oneself_is_no_way():
-    """front may become other, which may become front: that is not more than being front."""
+    """front may become other, which may become front. That gives front nothing more."""
     lines = [INVOKE, on("account", OTHER, account(FRONT), "token"), on("account", OTHER, account(FRONT), "access"), on("account", FRONT, account(OTHER), "keys")]
     assert shown(*lines)[account(FRONT)]["as_trust_map_says"]
     halves = [on("function", "r/back", account(FRONT), "update"), on("account", BACK, account(FRONT), "actAs")]
     everyone_s = on("account", BACK, "allAuthenticatedUsers", "actAs")
     [command] = shown(*lines, *halves, everyone_s)[account(FRONT)]["ends"]
-    assert "--role=roles/update" in command  # to end actAs alone would not be enough
+    assert "--role=roles/update" in command  # ending only actAs would not be enough
 
 
 # ---- what is said
@@ -407,7 +407,7 @@ def test_your_own_owner_role_is_never_proposed():
     assert [command.partition("--role=")[2] for command in you["ends"]] == ["roles/invoke"]
     assert "this is your own roles/owner: taking it away would lock you out" in text(*yours, function="r/other")
     assert cut_of(*yours, function="r/other")["commands"] == you["ends"]
-    # Another's is.
+    # That of somebody else is.
     assert "roles/owner" in shown(on("project", "p", EVE, "owner"))[EVE]["ends"][0]
 
 
@@ -432,7 +432,7 @@ def test_a_command_can_be_pasted_whatever_the_address_and_names_the_member_as_th
 
 
 def test_one_list_for_a_function_leaves_out_what_others_end():
-    """Who has a token of other's account does nothing with it once other is not let in."""
+    """Once other is no longer let in, a token of its service account is of no use to its holders."""
     lines = [
         INVOKE, on("function", "r/back", account(OTHER), "invoke"), on("account", OTHER, EVE, "token"),
         on("account", OTHER, MALLORY, "keys"),
@@ -445,7 +445,7 @@ def test_one_list_for_a_function_leaves_out_what_others_end():
 
 
 def test_what_a_function_s_account_may_call_against_the_map_is_ended_there_and_not_at_its_callers():
-    """you may call front: that is what trust-map says, and the next deploy would say it again."""
+    """trust-map lets you call front, so removing that would not last: the next deploy would add it again."""
     lines = [on("function", "r/front", YOU, "run.invoker"), on("function", "r/other", account(FRONT), "invoke")]
     found = shown(*lines, function="r/other")
     assert found[YOU]["ends"] == found[account(FRONT)]["ends"]
@@ -464,13 +464,13 @@ def test_a_cut_is_a_script_for_a_shell():
     assert "would lock you out" in rest and "Google's own service agents of this project (1)" in rest
 
 
-# ---- against a search that only tries
+# ---- compared with a search that simply tries everything
 
 MEMBERS = (EVE, MALLORY, YOU, GROUP, DOMAIN, "allAuthenticatedUsers", *map(account, sorted(ACCOUNTS)))
 ABOVE = [("project", "p"), ("folder", "7")]
 ON_FUNCTION = [("function", name) for name in FUNCTIONS]
 ON_ACCOUNT = [("account", email) for email in (FRONT, BACK, OTHER, FRONT, OTHER)]
-WHERE = {  # the roles that are tried, and where each means something
+WHERE = {  # the roles that are tried, and the resources where each has a meaning
     "run.invoker policy update deployer view hidden": ON_FUNCTION * 2 + ABOVE,
     "run.invoker run.invoker run.invoker run.invoker shell": ON_FUNCTION,
     "token access sign pass creator actAs keys accountPolicy": ON_ACCOUNT * 2 + ABOVE,
@@ -481,14 +481,14 @@ WHERE = {  # the roles that are tried, and where each means something
 
 
 def rounds(member, grants, most):
-    """In how many rounds a member gets to r/back, doing all that is possible in each; None: never.
+    """The number of rounds until a member gets to r/back, if it does all that is possible in each; None: never.
 
-    `most`: 0 only what is certain, 1 through code, too, 2 whatever may be.
+    `most`: 0 only what is certain, 1 also ways through code, 2 also what is only possible.
     """
     have = {f"be {member}"}
     for number in itertools.count():
         grown = True
-        while grown:  # what follows from what one has
+        while grown:  # everything that follows without a further step
             more = {new for old in have for new in follows(*old.split(" ", 1))}
             grown, have = not more <= have, have | more
         if "reach r/back" in have:
@@ -519,7 +519,7 @@ def follows(what, of):
 
 
 def permits(grant, permission, kind, id):
-    """Whether it gives the permission there: None for no, else whether that is certain."""
+    """None if the grant does not give the permission there; otherwise whether it certainly does."""
     (_, role, condition), (level, where) = grant
     allowed = ALLOWED[role]
     is_above = level.value in ("project", "folder", "organization")
@@ -534,8 +534,8 @@ def usable(grant, have, token):
 
 
 def gained(grant, grants, have, most):
-    """What somebody who has all this gains by a grant, alone or with another."""
-    ways = []  # (with which token, the permission, on what, the gain, is it certain)
+    """What somebody who has all this gains through a grant, alone or together with another."""
+    ways = []  # (which token it takes, the permission, the kind and id of the resource, the gain, is it documented)
     for name, (runs_as, _) in FUNCTIONS.items():
         ways += [
             ("call", "run.routes.invoke", "function", name, f"reach {name}", True),
@@ -584,7 +584,7 @@ def has_permission(grant, what):
 
 
 def gained_in_pairs(first, grants, have, most, starters):
-    """By actAs, and another grant: the same holder's, everyone's, or perhaps a set's."""
+    """Gains through actAs together with another grant, of the same holder, of everyone, or perhaps of a set."""
     for email in ACCOUNTS:
         acts = permits(first, "iam.serviceAccounts.actAs", "account", email)
         if acts is None or not (acts or most == 2):
@@ -614,7 +614,7 @@ def gained_in_pairs(first, grants, have, most, starters):
 
 
 def best(member, grants):
-    """(how sure, how many steps) the best way is; None where there is none."""
+    """(how sure, how many steps): the best way; None if there is none."""
     for most in range(3):
         if number := rounds(member, grants, most):
             return most, number
@@ -632,7 +632,7 @@ def a_project(dice):
 
 
 def left(member, grants, by_map):
-    """Whether a member gets there by more than the map gives it."""
+    """Whether a member gets there by anything beyond what the map gives it."""
     def of_map(grant):
         return (
             grant.on.level.value == "function" and grant.binding.role == "roles/run.invoker"
@@ -654,11 +654,11 @@ def test_random_projects_agree_with_a_search_that_tries_everything():
         ranks = {f.principal: f.ways[0].rank for f in found.findings}
         tried = {member: best(member, lines) for member in {line.binding.member for line in lines}}
         assert ranks == {member: rank for member, rank in tried.items() if rank}, lines
-        dice.shuffle(lines)  # the order in which policies are read means nothing
+        dice.shuffle(lines)  # the order in which policies are read must not matter
         again = cut.found_by(facts(*lines, **more), "r/back")
         assert again.findings == found.findings
         seen += ranks.values()
-    assert len(seen) > 1000 and max(steps for _, steps in seen) >= 4  # or they would show little
+    assert len(seen) > 1000 and max(steps for _, steps in seen) >= 4  # otherwise the test would show little
     assert min(sum(sure == kind for sure, _ in seen) for kind in range(3)) > 10
 
 

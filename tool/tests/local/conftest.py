@@ -17,7 +17,7 @@ def local(tmp_path_factory):
     names = ("inner", "outer", "closed")
     try:
         local.up(*names)
-        with ThreadPoolExecutor() as pool:  # as deploy.sh does it
+        with ThreadPoolExecutor() as pool:  # side by side, as in deploy.sh
             for deployed in pool.map(local.deploy, names):
                 succeeded(deployed)
         local.let_in(local.member("outer"), "inner")
@@ -43,5 +43,5 @@ def inner(local):
 
 @pytest.fixture(scope="session")
 def token(local, inner):
-    """outer's token for inner, which lets it in."""
+    """A token of outer for inner, which lets outer in."""
     return local.token("outer", inner)

@@ -1,4 +1,4 @@
-"""A build fails where the cloud's fails, with the line that matters, and the last good revision serves on."""
+"""A build fails as in the cloud, with the line that matters, and the last good revision keeps serving."""
 
 import json
 import os
@@ -16,7 +16,7 @@ GOOD = "def entry(request):\n    return 'good'\n"
 
 @pytest.fixture(scope="module")
 def works(local):
-    """A function that works, and that everybody may call."""
+    """The URL of a function that works, and that everybody may call."""
     local.up("works")
     succeeded(local.deploy("works", GOOD, entry="entry"))
     local.let_in("allUsers", "works")
@@ -98,14 +98,14 @@ def test_after_a_failure_a_good_deploy_serves(local, works):
 
 
 def test_a_function_has_what_it_asks_for_and_nothing_of_others(local):
-    """The cloud's container has no package of another function, and neither has this environment."""
+    """Like a container in the cloud, the environment of a function has no packages of other functions."""
     local.up("asks", "not-asks")
     code = "import iniconfig\n" + GOOD
     asking = local.deploy("asks", code, entry="entry", requirements="iniconfig\n")
     assert asking.returncode == 0, asking.stderr
     failed = local.deploy("not-asks", code, entry="entry", requirements="functions-framework\n")
     assert "ModuleNotFoundError: No module named 'iniconfig'" in failed.stderr
-    # What is taken out of requirements.txt is gone.
+    # A package that was removed from requirements.txt is gone.
     failed = local.deploy("asks", code, entry="entry", requirements="")
     assert "ModuleNotFoundError: No module named 'iniconfig'" in failed.stderr
 
@@ -136,7 +136,7 @@ def test_packages_beside_main_and_requirements_that_include_others_work(local):
     local.gcloud(words)
     local.let_in("allUsers", "parts")
     assert call(local.url("parts")).text == "word"
-    # A change in the file that is included makes another environment.
+    # A change in an included file makes a new environment.
     (folder / "more.txt").write_text("functions-framework\niniconfig\n")
     (folder / "main.py").write_text("import iniconfig\ndef entry(request):\n    return 'two'\n")
     local.gcloud(words)
@@ -199,7 +199,7 @@ def test_an_environment_that_was_cut_short_is_made_again(local, works):
 
 
 def test_what_is_locked_is_built_once_for_all_projects_of_a_clone(local, works, other):
-    """And what is not is looked for anew by each."""
+    """And what is not locked is resolved again by each project."""
     other.up("again", "anew")
     succeeded(other.deploy("again", GOOD, entry="entry"))
     succeeded(other.deploy("anew", GOOD, entry="entry", requirements="functions-framework\n"))

@@ -1,4 +1,4 @@
-"""What is handed on is what came, byte for byte: nothing is packed, unpacked, added or lost by the way."""
+"""Requests and answers are passed on byte for byte: nothing is compressed, decompressed, added or lost."""
 
 import asyncio
 import base64
@@ -33,7 +33,7 @@ def test_a_packed_body_arrives_packed_also_through_the_proxy(local, outer, encod
 
 @pytest.fixture(scope="module")
 def outer(local):
-    """outer's URL with your token, and that of a proxy to it."""
+    """The URL of outer with your token, and the URL of a proxy to outer."""
     import subprocess
 
     from tool.testing import free_port
@@ -52,7 +52,7 @@ def outer(local):
 
 
 def exchanged(request: bytes, answer: bytes) -> tuple[bytes, bytes]:
-    """What a function gets, and its caller, of what they send to each other."""
+    """Sends a request to a function, and its answer back. Returns what each of the two got."""
     got = []
 
     async def function(reader, writer):

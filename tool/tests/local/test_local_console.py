@@ -105,7 +105,7 @@ def test_a_refused_call_draws_an_edge_unless_deploy_sh_verify_made_it(console, l
 
 
 def edge(console, caller, function="inner"):
-    """What the map says of this caller; {} if it draws no edge."""
+    """The edge of this caller on the map; {} if there is none."""
     edges = requests.get(f"{console}/map", timeout=20).json()["edges"]
     found = [e for e in edges if (e["caller"], e["function"]) == (caller, function)]
     return {key: e[key] for e in found for key in ("allowed", "last_let_in")}
@@ -187,7 +187,7 @@ def test_events_bring_each_call_once_without_being_asked_again(console, inner):
 
 def of_event(stream):
     while not (line := stream.readline()).startswith(b"data: "):
-        assert line  # else the stream has ended
+        assert line  # otherwise the stream has ended
     return json.loads(line.removeprefix(b"data: "))
 
 
@@ -215,7 +215,7 @@ def test_the_map_shows_at_once_that_a_function_does_not_run(other):
     pid = int(next((other.state / "run").glob("once-*")).read_text().split()[0])
     os.killpg(pid, signal.SIGKILL)
     end = time.monotonic() + 20
-    while runs(console) != {"once": False}:  # its lock is free as soon as the system has ended it
+    while runs(console) != {"once": False}:  # its lock is released when the process has ended
         assert time.monotonic() < end
         time.sleep(0.02)
 
@@ -224,7 +224,7 @@ def runs(console):
     return {one["name"]: one["runs"] for one in requests.get(f"{console}/map", timeout=20).json()["functions"]}
 
 
-# ---- as a person sees it
+# ---- in a browser
 
 
 def browser():

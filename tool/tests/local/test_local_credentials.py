@@ -1,4 +1,4 @@
-"""Whatever is sent as a credential is refused, and never with an error of the check's own."""
+"""Any made-up credential is refused, and never causes an error in the invoker check itself."""
 
 import base64
 

@@ -6,7 +6,7 @@ from tool.local.gcloud import command, deploy, flags
 from tool.local.gcloud.command import Failed, Misused
 from tool.local.services import Revision, Service
 
-assert deploy  # it registers the command
+assert deploy  # the import registers the command
 
 
 def given(*words):

@@ -1,4 +1,4 @@
-"""The front end: places, timeout, ingress, framing, and bytes and headers handed on as they are."""
+"""The front end: places, timeout, ingress, framing; and bytes and headers are passed on unchanged."""
 
 import base64
 import hashlib
@@ -17,7 +17,7 @@ from toys import ECHO, call, raw
 
 @pytest.fixture(scope="module")
 def door(local):
-    """A function that everybody may call, so that a test says what it is about."""
+    """A function that everybody may call, so that tests need no token."""
     local.up("door")
     succeeded(local.deploy("door"))
     local.let_in("allUsers", "door")
@@ -26,7 +26,7 @@ def door(local):
 
 @pytest.fixture(scope="module")
 def narrow(local):
-    """One with a place for a single request, and two seconds for it."""
+    """A function with a place for one request, and a timeout of two seconds."""
     local.up("narrow")
     succeeded(local.deploy("narrow", ECHO, "--concurrency=1", "--max-instances=1", "--timeout=2"))
     local.let_in("allUsers", "narrow")
@@ -44,7 +44,7 @@ def wait_for(file):
         time.sleep(0.01)
 
 
-# ---- handing on
+# ---- passing on
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_every_kind_of_function_runs(local, code, flags, headers, content, expec
 
 
 def test_others_wait_for_a_place_and_get_it_in_turn(narrow, tmp_path):
-    """The second is let in when the first is out."""
+    """The second request gets in when the first one is done."""
     inside, until = tmp_path / "inside", tmp_path / "until"
     with ThreadPoolExecutor() as pool:
         first = pool.submit(call, narrow, path=f"/?inside={inside}&until={until}")
@@ -277,7 +277,7 @@ def test_others_wait_for_a_place_and_get_it_in_turn(narrow, tmp_path):
 
 
 def test_who_waits_too_long_is_told_that_there_are_too_many(local, narrow, tmp_path):
-    """A request waits no longer than it may take. Of two that wait, one gets the place of the first."""
+    """A request waits no longer than its timeout. Of two that wait, one gets the place of the first."""
     inside, until = tmp_path / "inside", tmp_path / "until"
     with ThreadPoolExecutor() as pool:
         stuck = pool.submit(call, narrow, path=f"/?inside={inside}&until={until}")
@@ -299,7 +299,7 @@ def test_nobody_is_served_who_has_left(narrow, tmp_path):
             leaving.sendall(
                 f"GET /?inside={never}&until={until} HTTP/1.1\r\n{host_of(narrow)}\r\n\r\n".encode()
             )
-            time.sleep(0.2)  # it has to be in line; if it is not yet, the test sees nothing
+            time.sleep(0.2)  # until it waits in line; if it does not yet, the test proves nothing
         until.touch()
         assert first.result().status_code == 200
     assert call(narrow).status_code == 200

@@ -14,7 +14,7 @@ from toys import call, start
 
 
 def test_a_service_looks_as_in_the_cloud(local):
-    """In columns, as the real gcloud prints them; test_local_json.py has the whole."""
+    """In columns, as the real gcloud prints them. test_local_json.py tests the whole service."""
     local.gcloud("run services update closed REGION --update-labels=made-by=me --invoker-iam-check")
     columns = (
         'metadata.name,metadata.labels.made-by,metadata.labels."cloud.googleapis.com/location",'
@@ -29,7 +29,7 @@ def test_a_service_looks_as_in_the_cloud(local):
 
 
 def test_where_nobody_reads_it_ends_without_a_word(local):
-    """As in `gcloud ... | head -1`."""
+    """For example in `gcloud ... | head -1`."""
     read_end, write_end = os.pipe()
     os.close(read_end)
     with start("gcloud", "projects", "get-iam-policy", "local-project", env=local.env,
@@ -187,7 +187,7 @@ def test_bindings_with_a_condition_stand_beside_those_without(local):
 
 @pytest.fixture
 def conditional(local):
-    """closed's policy has one role for one member thrice: without a condition, and with two."""
+    """The policy of closed has a role for a member three times: without a condition, and with two different ones."""
     change = f"closed REGION --member={local.member('outer')} --role=roles/run.viewer"
     for condition in ("None", "title=one,expression=true", "title=two,expression=true"):
         local.gcloud(f"run services add-iam-policy-binding {change} --condition='{condition}'")
@@ -241,7 +241,7 @@ def test_there_are_no_jobs(local):
      ("secretmanager.secretAccessor", False), ("iam.serviceAccountTokenCreator", False)],
 )  # fmt: skip
 def test_roles_tell_what_they_may(local, role, invokes):
-    # This is what the check itself goes by, see test_iam_roles_describe_says_the_same.
+    # The check itself uses this. See also test_iam_roles_describe_says_the_same.
     assert (roles.INVOKE in roles.predefined(f"roles/{role}").permissions) == invokes
 
 
@@ -365,7 +365,7 @@ def test_logs_are_lines_that_a_person_reads(local):
     refused = next(i for i, line in enumerate(lines) if "Empty Authorization header value." in line)
     assert said < refused  # oldest first
     [begin] = [i for i, line in enumerate(lines) if "Traceback (most recent call last)" in line]
-    assert re.match(stamp, lines[begin - 1])  # "Exception on / [GET]", as Flask writes it
+    assert re.match(stamp, lines[begin - 1])  # Flask's own line: "Exception on / [GET]"
     assert not any(
         re.match(stamp, line)
         for line in lines[begin + 1 : lines.index("RuntimeError: broken", begin)]
@@ -391,7 +391,7 @@ def test_a_log_is_followed(local):
         stdout=subprocess.PIPE,
     )
     try:
-        # Until it follows, there is nothing to see of what was said before.
+        # It shows only lines that are written after it has begun to follow.
         end = time.monotonic() + 20
         import select
 
@@ -405,7 +405,7 @@ def test_a_log_is_followed(local):
         tail.stdout.close()
 
 
-# ---- what makes no sense
+# ---- commands that make no sense
 
 
 @pytest.mark.parametrize(
@@ -475,9 +475,9 @@ def test_every_command_is_in_the_audit_log_and_faults_come_as_told(local):
 
 
 def test_a_revision_of_another_that_is_just_deleted_disturbs_nobody(local):
-    """As in a destroy, which deletes the functions side by side."""
+    """For example in a destroy, which deletes the functions side by side."""
     gone = local.state / "revisions" / "another-gone.json"
-    gone.touch()  # as to whoever has listed it, and reads it when it is not there any more
+    gone.touch()  # it is in the listing, but has no content, as if it had just been removed
     try:
         assert local.gcloud(
             "run revisions list --service=inner REGION --format=value(metadata.name)"

@@ -1,4 +1,4 @@
-"""tool/python/venv and deploy.sh lock, in a copy that has nothing installed yet."""
+"""tool/python/venv and deploy.sh lock, in a copy without any installed packages."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from tool.testing import ROOT, run, succeeded
 
 @pytest.fixture
 def copy(tmp_path):
-    """The folder of a clone with a space in its name, and only what installs and locks."""
+    """A folder with a space in its name, with only the files that install and lock."""
     folder = tmp_path / "a clöne"
     for part in ("python", "deploy"):
         shutil.copytree(ROOT / "tool" / part, folder / "tool" / part)
@@ -53,29 +53,29 @@ def test_it_is_made_once_and_then_says_nothing(copy):
     again = succeeded(venv(copy, **offline))
     assert again.stdout == again.stderr == ""
 
-    # More files; and what is taken out of one goes.
+    # With another file, its packages are added; a package that is removed from it is uninstalled.
     (copy / "more.txt").write_text("iniconfig==2.3.1\npluggy\n")
     succeeded(venv(copy, "more.txt"))
     assert "iniconfig==2.3.1" in packages(copy)
-    succeeded(venv(copy))  # without the file its packages stay
+    succeeded(venv(copy))  # if the file is not named, its packages stay
     assert "iniconfig==2.3.1" in packages(copy)
     (copy / "more.txt").write_text("pluggy\n")
     succeeded(venv(copy, "more.txt"))
     assert "iniconfig==2.3.1" not in packages(copy)
 
-    # An install that was cut short is made up for.
+    # An interrupted install is completed.
     (copy / ".venv" / "installed" / "tool_python_requirements.txt").unlink()
     succeeded(venv(copy))
     assert any(line.startswith("aiohttp==") for line in packages(copy))
 
-    # A requirement that there is not is said, and what was installed stays as it is.
+    # A requirement that does not exist is reported, and what was installed stays.
     (copy / "more.txt").write_text("pluggy==999\n")
     failed = venv(copy, "more.txt")
     assert failed.returncode == 1
     assert failed.stderr.strip().splitlines()[-1].startswith("uv could not install")
     assert "Traceback" not in failed.stderr
 
-    # Its Python was removed, as an update of the system does it.
+    # The Python of the environment was removed, as by an update of the system.
     python = copy / ".venv" / "bin" / "python"
     python.unlink()
     python.symlink_to("/nothing/python")
@@ -97,7 +97,7 @@ def test_it_is_made_whatever_python_is_told(copy, tmp_path, name):
 
 
 def test_two_first_runs_at_once_do_not_break_each_other(copy):
-    (copy / ".venv" / "bin").mkdir(parents=True)  # and a third one was cut short before them
+    (copy / ".venv" / "bin").mkdir(parents=True)  # and a third one before them was interrupted
     running = [
         subprocess.Popen(
             [str(copy / "tool" / "python" / "venv")],
@@ -109,7 +109,7 @@ def test_two_first_runs_at_once_do_not_break_each_other(copy):
     ]
     said = [process.communicate(timeout=180)[0] for process in running]
     assert [process.returncode for process in running] == [0, 0], said
-    assert sorted(said)[0] == ""  # the second one found it done
+    assert sorted(said)[0] == ""  # the second one had nothing left to do
     assert any(line.startswith("aiohttp==") for line in packages(copy))
 
 
@@ -152,7 +152,7 @@ def test_a_lock_that_is_stale_is_named_without_network(copy):
 
 
 def test_locks_hold_what_goes_together(copy):
-    """The root's lock is every function's; a function's own has only what it adds."""
+    """Every function uses the root's lock. A function's own lock has only what it adds."""
     (copy / "functions" / "some").mkdir(parents=True)
     (copy / "tests").mkdir()
     (copy / "requirements.in").write_bytes("pluggy  # what for\r\n".encode("utf-16"))  # as PowerShell writes it

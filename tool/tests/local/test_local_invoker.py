@@ -1,4 +1,4 @@
-"""The invoker check: who is let in, who is not, and what the function behind it is handed."""
+"""The invoker check: who is let in, who is not, and what the function behind it gets."""
 
 import google.auth.jwt
 import pytest
@@ -11,7 +11,7 @@ NO_PERMISSION = "Your client does not have permission"
 
 @pytest.fixture
 def handed(inner, token):
-    """The headers that inner is handed with those that a test sends."""
+    """Sends headers to inner, and returns the headers that inner gets."""
 
     def send(**headers):
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -120,7 +120,7 @@ def test_a_change_of_a_binding_takes_effect_after_a_while_where_it_is_told_to(lo
         local.let_in(local.member("inner"), "closed")
         assert call(url, token).status_code == 403
         delay.unlink()
-        local.let_in("user:somebody@example.com", "closed")  # another change, in effect at once
+        local.let_in("user:somebody@example.com", "closed")  # another change, which takes effect at once
         assert call(url, token).status_code == 200
         delay.write_text("3600")
         local.put_out(local.member("inner"), "closed")
@@ -131,7 +131,7 @@ def test_a_change_of_a_binding_takes_effect_after_a_while_where_it_is_told_to(lo
     assert call(url, token).status_code == 403
 
 
-# ---- what the function is handed
+# ---- what the function gets
 
 
 def test_the_function_gets_the_token_without_its_signature(handed, token):

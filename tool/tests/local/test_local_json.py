@@ -1,4 +1,4 @@
-"""What --format=json prints: the paths and types that gcloud has, and nothing where it has nothing."""
+"""What --format=json prints: the same paths and types as in gcloud, and no others."""
 
 import re
 
@@ -22,7 +22,7 @@ def number(read):
 
 @pytest.fixture(scope="module")
 def shown(local):
-    """A service with everything that a deploy can give it."""
+    """Deploys a service with everything that a deploy can give it."""
     local.up("shown")
     local.gcloud("iam service-accounts create shown-sa --display-name=shown --description=mine")
     local.secrets.mkdir(exist_ok=True)
@@ -40,7 +40,7 @@ def shown(local):
 
 
 def without_times(content):
-    """The same without the times, which are as Google's APIs write them."""
+    """The same without the times; checks that they are in the format of Google's APIs."""
     if isinstance(content, list):
         return [without_times(one) for one in content]
     if not isinstance(content, dict):
@@ -111,7 +111,7 @@ def test_a_service_that_never_started(local, read):
     service = read("run services describe broken REGION")
     local.gcloud("run services delete broken REGION --quiet")
     annotations, status = service["metadata"]["annotations"], service["status"]
-    assert "run.googleapis.com/invoker-iam-disabled" not in annotations  # no flag was about it
+    assert "run.googleapis.com/invoker-iam-disabled" not in annotations  # no flag set it
     assert "latestReadyRevisionName" not in status
     template = service["spec"]["template"]
     assert "name" not in template["metadata"]  # Cloud Run chose it
@@ -165,7 +165,7 @@ def test_policies(local, read, shown):
 
 
 def test_a_policy_that_was_never_set_is_set_from_a_file(local, tmp_path):
-    """As whoever reads it, changes what was read, and sets it, does."""
+    """As somebody does who reads the policy, changes it, and sets it."""
     file = tmp_path / "policy.json"
     email = local.email("closed")
     words = f"iam service-accounts set-iam-policy {email} {file}"

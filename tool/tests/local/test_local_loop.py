@@ -24,12 +24,12 @@ def entry(request):
 
 
 def take_terminal():
-    """As a shell has its terminal: when it is closed, the kernel tells."""
+    """Makes it the controlling terminal, as a shell does, so that the kernel sends a signal when it is closed."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 class Terminal:
-    """A process at a terminal of its own."""
+    """A process with its own terminal."""
 
     def __init__(self, *command, env):
         self.fd, inside = pty.openpty()
@@ -47,7 +47,7 @@ class Terminal:
             if select.select([self.fd], [], [], 0.1)[0]:
                 try:
                     self.said += os.read(self.fd, 65536).decode(errors="replace")
-                except OSError:  # the end, on Linux
+                except OSError:  # on Linux, this is how the end is reported
                     assert text in self.said, self.said
 
     def type(self, text):
@@ -55,11 +55,11 @@ class Terminal:
         os.write(self.fd, text.encode())
 
     def control_c(self):
-        """What a terminal does then: every process in it is told."""
+        """Does what a terminal does for Ctrl-C: sends a signal to every process in it."""
         os.killpg(self.process.pid, signal.SIGINT)
 
     def close(self):
-        """As the window of a terminal is closed: whoever is in it is told, and has none any more."""
+        """Closes the terminal, like its window: its processes get a signal, and have no terminal any more."""
         os.close(self.fd)
         self.fd = None
 
@@ -83,10 +83,10 @@ def test_a_function_in_the_foreground_stops_at_a_breakpoint(other):
         terminal.until(f"stops runs here: {url}")
         with ThreadPoolExecutor() as pool:
             answer = pool.submit(call, url, path="/?stop=1")
-            terminal.until("\n(Pdb) ")  # and not wrapped in an entry of the log
+            terminal.until("\n(Pdb) ")  # not wrapped in a log entry
             terminal.type("p word.upper()\n")
             terminal.until("STOPPED HERE")
-            time.sleep(1.2)  # longer than the function's timeout, which does not count here
+            time.sleep(1.2)  # longer than the function's timeout, which does not apply here
             terminal.type("c\n")
             assert answer.result().text == "stopped here"
         terminal.control_c()
@@ -94,7 +94,7 @@ def test_a_function_in_the_foreground_stops_at_a_breakpoint(other):
     finally:
         terminal.end()
     assert call(url).text == "stopped here"
-    assert call(url, path="/?stop=1").status_code in (500, 504)  # no terminal there
+    assert call(url, path="/?stop=1").status_code in (500, 504)  # there is no terminal in the background
 
 
 PRINTS = """
@@ -117,7 +117,7 @@ def test_a_function_whose_terminal_is_closed_runs_in_the_background_again(other,
         here = call(url).text
         if how == "closed":
             terminal.close()
-        else:  # as a shell tells its jobs
+        else:  # as a shell does for its jobs
             os.killpg(terminal.process.pid, signal.SIGHUP)
         assert terminal.process.wait(60) == 0
     finally:

@@ -1,4 +1,4 @@
-"""Files of the app and of the state that are no text, a folder, or a link to nothing: skipped or named."""
+"""Files of the app and of the state that are not text, a folder, or a broken link: they are skipped or named."""
 
 import contextlib
 import json
@@ -53,7 +53,7 @@ def grouped(tmp_path_factory):
 
 @pytest.fixture
 def works(grouped):
-    """Asserts that calls are answered as ever, and gives what every command says meanwhile."""
+    """Checks that calls are answered as before and every command works. Returns what `up` says."""
 
     def works():
         url, you = grouped.url("shared"), grouped.gcloud("auth print-identity-token")
@@ -109,7 +109,7 @@ def test_json_of_another_kind_breaks_nothing(grouped, works, content):
 
 @contextlib.contextmanager
 def there(make, files):
-    """The files, made by `make`, until this is left."""
+    """Makes the files with `make`, and removes them at the end of the block."""
     files = list(files)
     try:
         for file in files:
@@ -138,7 +138,7 @@ def test_an_odd_secret_is_named_where_it_is_used_and_not_listed(grouped, works, 
     works()
 
 
-# ---- secrets' values
+# ---- values of secrets
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_a_log_line_that_cannot_be_printed_is_printed_with_replacements(grouped)
 
 
 def test_what_no_encoding_can_print_is_replaced():
-    """Also in Latin-1, whose locale this machine may not have: what a terminal gets is its own."""
+    """Also in Latin-1. This machine may not have such a locale, so the encoding of the output is set directly."""
     code = (
         "import io, runpy, sys\n"
         "sys.stdout = io.TextIOWrapper(sys.stdout.buffer, 'latin-1')\n"

@@ -1,4 +1,4 @@
-"""The local project as a whole: brought up again, beside another one, ended."""
+"""The local project as a whole: started again, beside another one, and ended."""
 
 import fcntl
 import json
@@ -28,7 +28,7 @@ def pids(local):
 
 def alive(pid):
     state = run("ps", "-o", "stat=", "-p", str(pid)).stdout.strip()
-    return bool(state) and not state.startswith("Z")  # a zombie has ended, and waits for init
+    return bool(state) and not state.startswith("Z")  # a zombie has ended, and only waits for init
 
 
 def deployed(local, *names):
@@ -51,7 +51,7 @@ def second(tmp_path_factory):
 
 def test_two_projects_run_side_by_side_and_down_leaves_nothing_of_one(local, inner, token, other):
     deployed(other, "inner")
-    # Neither accepts what the other one signed.
+    # Neither accepts tokens that the other one signed.
     other.put_out("allUsers", "inner")
     assert call(other.url("inner"), token).status_code == 401
     running = pids(other).values()
@@ -69,7 +69,7 @@ def test_after_down_a_clone_has_the_same_ports_again(other):
     succeeded(other.tool("down"))
     other.up("inner", "outer")
     assert other.addresses() == before
-    # And where somebody else has one meanwhile, another.
+    # If somebody else uses one of them now, it gets another one.
     succeeded(other.tool("down"))
     taken = int(before["inner"][0].rpartition(":")[2])
     with socket.create_server(("127.0.0.1", taken)):
@@ -96,7 +96,7 @@ def test_up_again_changes_nothing_and_takes_in_new_names(second):
     second.up("inner", "another")
     assert pids(second) == running
     assert second.addresses()["inner"] == before["inner"]
-    assert call(second.url("another")).status_code == 404  # open, and nothing is deployed there
+    assert call(second.url("another")).status_code == 404  # the port is open, but nothing is deployed there
     assert call(second.url("inner")).text == "good"
 
 
@@ -119,13 +119,13 @@ def test_what_died_or_is_just_dying_comes_back(second, number):
 
 
 def test_a_function_whose_server_was_told_to_end_comes_back(second):
-    """kill -TERM of functions-framework itself, which first answers what it has begun."""
+    """After kill -TERM, functions-framework itself first finishes the calls in progress."""
     [pid] = [pid for file, pid in pids(second).items() if file.name != "servers"]
     server = int(run("pgrep", "-P", str(pid)).stdout.split()[0])
     port = json.loads((second.state / "services" / "inner.json").read_text())["serving"]["port"]
     os.kill(server, signal.SIGTERM)
     end = time.monotonic() + 30
-    while ports.answers(port):  # until then nobody can know of it
+    while ports.answers(port):  # until then, nothing shows that it is ending
         assert time.monotonic() < end
         time.sleep(0.01)
     second.up("inner")
@@ -137,7 +137,7 @@ def test_after_a_reboot_all_comes_back_where_it_was(second):
     for file, pid in pids(second).items():
         os.killpg(pid, signal.SIGKILL)
         with file.open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # free as soon as the last of them has ended
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the lock is released when the last of them has ended
     second.up("inner")
     assert second.addresses() == before
     assert call(second.url("inner")).text == "good"

@@ -1,4 +1,4 @@
-"""gcloud run services proxy, as it stands between a browser and a private function."""
+"""gcloud run services proxy, between a browser and a private function."""
 
 import base64
 import socket

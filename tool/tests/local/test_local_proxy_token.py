@@ -1,4 +1,4 @@
-"""The proxy's own token, which lasts for an hour while a browser stays for a day."""
+"""The proxy's own token: it lasts for an hour, and a browser may stay for a day."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Records: at runtime what mypy believes them to be."""
+"""Records behave at run time as mypy expects."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What the predefined roles hold on the local target is what they hold on Google Cloud."""
+"""On the local target, the predefined roles have the same permissions as on Google Cloud."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Settings of pip and uv that a person may have: where packages go is ours, where they come from is theirs."""
+"""A person's settings of pip and uv: the tool decides where packages go, the person where they come from."""
 
 import http.server
 import os
@@ -45,7 +45,7 @@ UV = {
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A home with the worst settings; what is in the cache stays where it is."""
+    """A home folder with the worst settings. Only the cache is the real one."""
     home, cache = tmp_path / "home", succeeded(run(str(ROOT / ".venv/bin/uv"), "cache", "dir")).stdout.strip()
     for name, content in (("pip/pip.conf", PIP_CONF), ("uv/uv.toml", UV_TOML)):
         (home / ".config" / name).parent.mkdir(parents=True)
@@ -77,7 +77,7 @@ def test_packages_go_into_the_environments_that_are_made_for_them(home, tmp_path
 
 @pytest.fixture
 def index():
-    """The requests that an index of packages gets, which has none."""
+    """The address of a package index without packages, and the requests that it gets."""
     asked = []
 
     class Index(http.server.BaseHTTPRequestHandler):
@@ -122,7 +122,7 @@ def test_the_index_of_pip_and_of_uv_is_asked(home, tmp_path, monkeypatch, index,
 
 @pytest.fixture
 def asked_by_uv(home, tmp_path, monkeypatch):
-    """Lets uv look for packages with an empty cache, and no setting of where they come from but a test's."""
+    """Makes uv look for a package, with an empty cache and only the test's settings of where packages come from."""
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "")
     for name in [name for name in os.environ if name.startswith("PIP_") or name.lower().endswith("_proxy")]:

@@ -1,4 +1,4 @@
-"""The files of the local project: those of an earlier version are taken over, half a file is none."""
+"""The files of the local project: those of an earlier version are used; an incomplete one counts as missing."""
 
 import json
 
@@ -9,7 +9,7 @@ from toys import Local, call
 
 GOOD = "def entry(request):\n    return 'good'\n"
 
-# As the first version with these files wrote them, and a key that no version knows.
+# The form that the first version with these files wrote, and a key that no version knows.
 SERVICE = {
     "ingress": "all", "labels": {"made-by": "me"}, "open": False, "number": 1, "ready": "inner-00001-abc",
     "account": "inner-sa@local-project.iam.gserviceaccount.com", "created": "inner-00001-abc",
@@ -83,7 +83,7 @@ def test_half_a_file_is_read_as_none(other, half):
         write(other, name, half)
     assert "Cannot find service" in other.refused("run services describe inner REGION")
     assert other.gcloud("iam service-accounts list --format='value(email)'") == ""
-    other.up("inner")  # gives it ports anew
+    other.up("inner")  # gives it ports again
     assert call(other.url("inner")).status_code == 404
     succeeded(other.deploy("inner", GOOD, entry="entry"))
     assert call(other.url("inner")).status_code == 403

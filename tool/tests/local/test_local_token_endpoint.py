@@ -185,7 +185,7 @@ def test_it_knows_no_other_path(local):
 
 @pytest.fixture(scope="module")
 def generate(local):
-    """Asks for a token of an account, as the caller's access token allows; yours, if none is given."""
+    """Asks for a token of a service account, with an access token; without one, with yours."""
     yours = local.gcloud("auth print-access-token")
 
     def post(kind, email, body, access=yours):
@@ -212,7 +212,7 @@ def test_you_may_make_tokens_of_an_account(local, inner, generate):
 
 
 def test_google_auth_impersonates(local, inner, generate, key):
-    """Source credentials, then an access token of the target, then an ID token of it."""
+    """Uses source credentials to get an access token of the target, and with that an ID token of the target."""
     member, email = local.member("outer"), local.email("closed")
     role = "--role=roles/iam.serviceAccountTokenCreator"
     local.gcloud(f"iam service-accounts add-iam-policy-binding {email} --member={member} {role}")
@@ -227,7 +227,7 @@ def test_google_auth_impersonates(local, inner, generate, key):
     source.refresh(Request())
     assert (
         generate("Id", email, {"audience": "a"}, target.token).status_code == 403
-    )  # not of itself
+    )  # closed may not make tokens of itself
     local.gcloud(f"iam service-accounts remove-iam-policy-binding {email} --member={member} {role}")
     assert generate("Id", email, {"audience": "a"}, source.token).status_code == 403
 
@@ -246,19 +246,19 @@ def test_the_permission_on_the_account_is_needed_and_enough(local, inner, key):
         local.gcloud(f"iam service-accounts add-iam-policy-binding {email} {flags}")
         try:
             made = session.post(url, json=body, timeout=20)
-            # ID tokens only.
+            # The role allows only ID tokens.
             access = url.replace("generateId", "generateAccess")
             assert session.post(access, json={"scope": scopes}, timeout=20).status_code == 403
         finally:
             local.gcloud(f"iam service-accounts remove-iam-policy-binding {email} {flags}")
     token = made.json()["token"]
     assert google.auth.jwt.decode(token, verify=False)["email"] == email
-    # It is a good token, of an account that nobody lets in.
+    # The token is valid, but no policy lets this service account in.
     assert call(inner, token).status_code == 403
 
 
 def test_an_id_token_is_no_access_token(local, inner, token, generate):
-    """Replayed where a token of another kind is asked for, it is of no use."""
+    """Nobody can use it in place of an access token."""
     for credential in (token, "ya29." + token, "ya29.", "x"):
         assert (
             generate("Id", local.email("closed"), {"audience": inner}, credential).status_code

@@ -23,7 +23,7 @@ FLAVOR = {"Metadata-Flavor": "Google"}
 
 
 def fetch_id_token(env, audience):
-    """What the documentation recommends, in a process of its own, as google-auth wants it."""
+    """The call that the documentation recommends. In its own process: google-auth reads settings on import."""
     program = (
         "import sys, google.auth.transport.requests as t, google.oauth2.id_token as i\n"
         "print(i.fetch_id_token(t.Request(), sys.argv[1]))"
@@ -170,7 +170,7 @@ def test_your_own_token_has_no_audience_of_your_choice(local, inner):
 
 @pytest.fixture
 def forge(local, token):
-    """Makes tokens like outer's for inner, except for what the test changes."""
+    """Makes tokens like those of outer for inner, except for what the test changes."""
     good = google.auth.jwt.decode(token, verify=False)
     kid = google.auth.jwt.decode_header(token)["kid"]
     real = tokens.private_key(local.state)
@@ -264,7 +264,7 @@ def test_a_signed_token_with_a_wrong_header_is_refused(inner, forge, header):
 @pytest.mark.parametrize(
     "text",
     [
-        lambda claims: json.dumps(claims)[:-1] + ', "sub": "1"}',  # a name that stands twice
+        lambda claims: json.dumps(claims)[:-1] + ', "sub": "1"}',  # a name that occurs twice
         lambda claims: json.dumps([claims]),
         lambda claims: json.dumps("claims"),
         lambda claims: json.dumps(claims) + "x",
@@ -331,7 +331,7 @@ def test_a_key_that_comes_with_the_token_is_not_trusted(inner, forge):
 
 
 def test_a_public_key_is_no_secret_to_sign_with(local, inner, forge):
-    """HS256, with the public certificate as its secret: the classic confusion of keys."""
+    """HS256 with the public certificate as the secret: the classic key confusion attack."""
     signed = segment({"alg": "HS256", "typ": "JWT"}) + "." + forge().split(".")[1]
     secret = (local.state / "certificate.pem").read_bytes()
     signature = hmac.new(secret, signed.encode(), hashlib.sha256).digest()

@@ -1,4 +1,4 @@
-"""Toy functions of a few lines, and a local project that holds them, used through its commands."""
+"""Toy functions of a few lines, and a local project for them, which tests use through its commands."""
 
 import functools
 import json
@@ -16,7 +16,7 @@ from tool.testing import ROOT, run, succeeded
 
 REGION = "us-central1"
 
-# Answers with what it was handed. Its query says how: status, gzip, cookies, until, pieces, exit.
+# Answers with the request that it got. The query says how: status, gzip, cookies, until, pieces, exit.
 ECHO = """
 import base64, gzip, os, pathlib, sys, time
 import flask
@@ -51,7 +51,7 @@ REQUIREMENTS = "functions-framework==3.10.2\n"
 
 
 class Local:
-    """A local project, as a shell has it that `deploy.sh env` was evaluated in."""
+    """A local project, used as in a shell that evaluated `deploy.sh env`."""
 
     def __init__(self, folder, root=ROOT):
         self.folder, self.root, self.tokens, self.known = folder, root, {}, {}
@@ -76,7 +76,7 @@ class Local:
         self.tool("down")
 
     def gcloud(self, line, check=True):
-        """The output of a command; REGION in it is the project's."""
+        """The output of a command. REGION in it becomes --region with the project's region."""
         result = run(
             "gcloud", *shlex.split(line.replace("REGION", f"--region={REGION}")), env=self.env
         )
@@ -106,7 +106,7 @@ class Local:
         return folder
 
     def deploy(self, name, code=ECHO, *flags, entry="echo", requirements=REQUIREMENTS):
-        """Deploys a function; the result of the command."""
+        """Deploys a function. Returns the result of the command."""
         if not (self.state / "accounts" / f"{self.email(name)}.json").exists():
             self.gcloud(f"iam service-accounts create {name}-sa")
         return run(
@@ -147,7 +147,7 @@ class Local:
         return self.tokens[name, audience]
 
     def log(self, name, since=0, having=""):
-        """A function's log from that character on, once `having` is in it."""
+        """A function's log from this character on, once it contains `having`."""
         end = time.monotonic() + 20
         while having not in (text := (self.state / "logs" / f"{name}.log").read_text()[since:]):
             assert time.monotonic() < end, f"{having} does not come in: {text}"
@@ -164,13 +164,13 @@ def call(url, token=None, path="/", method="GET", **more):
 
 @functools.cache
 def signer_of(key):
-    """Signs with a private key, or with its PEM, which is loaded once: that takes longer than to sign."""
+    """A signer for a private key or its PEM. Loaded only once, because that takes longer than signing."""
     signer = google.auth.crypt.RSASigner
     return signer.from_string(key) if isinstance(key, (str, bytes)) else signer(key)
 
 
 def raw(url, *lines, body=b"", read_all=False):
-    """Sends exactly these lines, and returns the status of the answer, or all of it."""
+    """Sends exactly these lines. Returns the status of the answer, or with `read_all` the whole answer."""
     port = int(url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         connection.sendall("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
@@ -182,5 +182,5 @@ def raw(url, *lines, body=b"", read_all=False):
 
 
 def start(*command, **more):
-    """A process of a test's own, which the test ends."""
+    """Starts a process, which the test itself must end."""
     return subprocess.Popen(command, text=True, **more)
