@@ -161,7 +161,11 @@ def read(prefix: str, environment: Environment, complete: bool = True) -> App:
     file = folder / "trust-map"
     if not file.exists():
         raise Wrong([f"there is no trust-map in {folder.absolute()}"])
-    lines, problems = parsed(file.read_text("utf-8-sig", "replace"), environment, prefix)
+    try:
+        text = file.read_text("utf-8-sig")
+    except (OSError, ValueError):
+        raise Wrong(["trust-map cannot be read as text in UTF-8"]) from None
+    lines, problems = parsed(text, environment, prefix)
     problems += without_a_line(folder, lines)
     missing = [said for line in lines for said in line.missing]
     if problems or complete and missing:

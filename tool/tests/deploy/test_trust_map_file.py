@@ -56,6 +56,17 @@ def test_a_name_that_cannot_be_is_refused(toy, name, message):
     assert refused.returncode == 1 and message in refused.stderr
 
 
+@pytest.mark.parametrize("verb", ["deploy", "diff", "destroy"])
+@pytest.mark.parametrize("make", [lambda file: file.mkdir(), lambda file: file.write_text(TEXT, "utf-16")])
+def test_a_map_that_is_no_text_is_named(toy, make, verb):
+    (toy / "trust-map").unlink()
+    make(toy / "trust-map")
+    words = ("HEAD",) if verb == "diff" else ()
+    said = run(str(ROOT / "deploy.sh"), f"--app={toy}", "--local", verb, *words)
+    assert "Traceback" not in said.stderr
+    assert said.stderr == ("deploy.sh: trust-map cannot be read as text in UTF-8\n" if verb == "deploy" else said.stderr)
+
+
 def test_without_a_map_it_is_said_so(tmp_path):
     refused = run(str(ROOT / "deploy.sh"), f"--app={tmp_path}", "--local")
     assert refused.returncode == 1
