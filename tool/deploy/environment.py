@@ -83,15 +83,22 @@ def read(name: str, shell: Mapping[str, str], local: bool) -> tuple[Environment,
         near = difflib.get_close_matches(name, there, 1)
         question = f"; did you mean {near[0]}?" if near else ""
         return Environment(name, {}, {}, shell), [f"there is no {file}{question}"]
-    try:
-        text = file.read_text("utf-8-sig")
-    except (OSError, ValueError):
+    text = text_of(file)
+    if text is None:
         return Environment(name, {}, {}, shell), [f"{file} cannot be read as text in UTF-8"]
     values, secrets, problems = parsed(text)
     if secrets and not local:
         problems.append((0, "a line secret NAME=value is for --local only: on Google Cloud, Secret Manager keeps secrets"))
     said = [f"{file}{f': line {number}' if number else ''}: {problem}" for number, problem in problems]
     return Environment(name, values, secrets, shell), said
+
+
+def text_of(file: pathlib.Path) -> str | None:
+    """A file that a person wrote; None if it is not text, not a file (a pipe does not end), or cannot be read."""
+    try:
+        return file.read_text("utf-8-sig") if file.is_file() else None
+    except (OSError, ValueError):
+        return None
 
 
 def parsed(text: str) -> tuple[dict[str, str], dict[str, str], list[tuple[int, str]]]:

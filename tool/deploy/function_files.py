@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
 from collections.abc import Iterable
+
+from tool.deploy.environment import text_of
 
 BY_DEPLOY = "is set by deploy.sh"
 IN_MAP = "lets in everyone or nobody; write that into trust-map"
@@ -27,12 +30,10 @@ RESERVED = re.compile(r"PORT|K_.*|X_GOOGLE_.*|GOOGLE_CLOUD_PROJECT|THREADS|STORE
 def lines_of(file: pathlib.Path) -> tuple[list[str], list[str]]:
     """The lines of flags or variables, stripped and without comments; and why the file cannot be read,
     if it cannot."""
-    try:
-        return lines_in(file.read_text("utf-8-sig")), []
-    except FileNotFoundError:
-        return [], []
-    except (OSError, ValueError):
-        return [], ["it cannot be read as text in UTF-8"]
+    text = text_of(file)
+    if text is not None:
+        return lines_in(text), []
+    return [], ["it cannot be read as text in UTF-8"] if os.path.lexists(file) else []
 
 
 def lines_in(text: str) -> list[str]:

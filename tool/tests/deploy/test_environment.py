@@ -1,6 +1,7 @@
 """environments/NAME: what differs, what is missing, and where to write it."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -80,9 +81,11 @@ def test_a_file_that_cannot_be_used_is_named(cloud, name, content, said):
     assert said in refused.stderr
 
 
+@pytest.mark.parametrize("make", [lambda file: file.write_bytes(b"\xff\xfeA\x00"), os.mkfifo, lambda file: file.symlink_to("nowhere")])
 @pytest.mark.parametrize("file", ["flags", "variables"])
-def test_a_file_of_a_function_that_is_no_text_is_named(cloud, file):
-    (cloud.app / "functions/front" / file).write_bytes(b"\xff\xfeA\x00")
+def test_a_file_of_a_function_that_is_no_text_is_named(cloud, file, make):
+    (cloud.app / "functions/front" / file).unlink(missing_ok=True)
+    make(cloud.app / "functions/front" / file)
     refused = cloud.deploy_sh()
     assert refused.returncode == 1 and cloud.commands() == []
     assert refused.stderr.endswith(f"functions/front/{file}: it cannot be read as text in UTF-8\n")
@@ -96,7 +99,7 @@ def test_windows_writes_a_mark_first_and_that_is_no_part_of_a_name(cloud):
     assert "GREETING=1" in value(deploys(cloud)["front"], "--set-env-vars")
 
 
-@pytest.mark.parametrize("make", [lambda file: file.mkdir(), lambda file: file.symlink_to("nowhere")])
+@pytest.mark.parametrize("make", [lambda file: file.mkdir(), lambda file: file.symlink_to("nowhere"), os.mkfifo])
 def test_an_environment_for_this_machine_that_cannot_be_read_is_not_left_out(toy, make):
     (toy / "environments").mkdir()
     make(toy / "environments/local")

@@ -1,5 +1,6 @@
 """trust-map: what is wrong in it is named, with line, column and what is allowed."""
 
+import os
 import re
 import shutil
 
@@ -57,7 +58,7 @@ def test_a_name_that_cannot_be_is_refused(toy, name, message):
 
 
 @pytest.mark.parametrize("verb", ["deploy", "diff", "destroy"])
-@pytest.mark.parametrize("make", [lambda file: file.mkdir(), lambda file: file.write_text(TEXT, "utf-16")])
+@pytest.mark.parametrize("make", [lambda file: file.mkdir(), lambda file: file.write_text(TEXT, "utf-16"), os.mkfifo])
 def test_a_map_that_is_no_text_is_named(toy, make, verb):
     (toy / "trust-map").unlink()
     make(toy / "trust-map")

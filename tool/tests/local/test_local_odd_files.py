@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -77,7 +78,7 @@ def removed(file):
     shutil.rmtree(file) if file.is_dir() and not file.is_symlink() else file.unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("make", ODD)
+@pytest.mark.parametrize("make", [*ODD, os.mkfifo])
 def test_an_odd_file_of_a_group_shuts_nobody_out(grouped, works, make):
     names = (".all@example.com.swp", "other@example.com", "4913@x")
     with there(make, (grouped.groups / name for name in names)) as files:
