@@ -365,6 +365,16 @@ def test_a_refused_call_tells_why_by_keyboard(page, local, inner):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+def test_a_chosen_call_stays_however_many_come_after_it(page, inner):
+    call(inner, path="/chosen")
+    page.locator(".call", has_text="GET /chosen").first.click()
+    for _ in range(201):
+        call(inner)
+    call(inner, path="/newest")
+    page.locator(".call", has_text="GET /newest").first.wait_for()
+    page.locator(".why", has_text="Refused: ").wait_for()
+
+
 def test_what_a_call_led_to_is_nested_below_it(page, console, local, inner, token):
     call(local.url("outer"), local.gcloud("auth print-identity-token"), path="/led-to")
     first = newest(console)
