@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from tool.deploy.environment import Environment
+from tool.deploy.environment import Environment, text_of
 from tool.deploy.function_files import lines_of, secrets_in, wrong_flags, wrong_variables
 from tool.deploy.trust_map import Line, parsed
 
@@ -161,7 +161,10 @@ def read(prefix: str, environment: Environment, complete: bool = True) -> App:
     file = folder / "trust-map"
     if not file.exists():
         raise Wrong([f"there is no trust-map in {folder.absolute()}"])
-    lines, problems = parsed(file.read_text("utf-8-sig", "replace"), environment, prefix)
+    text = text_of(file)
+    if text is None:
+        raise Wrong(["trust-map cannot be read as text in UTF-8"])
+    lines, problems = parsed(text, environment, prefix)
     problems += without_a_line(folder, lines)
     missing = [said for line in lines for said in line.missing]
     if problems or complete and missing:

@@ -168,8 +168,10 @@ def chosen_of(app: App, options: Options, environment: Environment) -> tuple[App
 def read_again(options: Options, target: Target) -> App:
     """The app as its files say now, with all checks."""
     now, environment = options_in_environment(options)
-    if now.prefix != options.prefix:
-        raise Stop("PREFIX has changed. Stop watching with Ctrl-C, and deploy again")
+    before = target.environment
+    for name in ("PREFIX", "PROJECT", "REGION"):
+        if environment.setting(name) != before.setting(name):
+            raise Stop(f"{name} has changed. Stop watching with Ctrl-C, and deploy again")
     target.environment = environment
     app, missing = chosen_of(the_app.read(now.prefix, environment), now, environment)
     if missing:

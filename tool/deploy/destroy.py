@@ -48,6 +48,8 @@ async def destroy(options: Options, target: Target, environment: Environment) ->
     if elsewhere:
         where = " ".join(elsewhere)
         say(f"Kept: the service accounts and the database. The functions in {where} use them, too.")
+        for region in elsewhere:
+            say(f"This removes those in {region}: {target.in_region(region).again('destroy')}")
         return
     with target.progress.step("Taking back roles"):
         await take_back_roles(target, found, emails)

@@ -71,7 +71,7 @@ def edges(files: Mapping[str, str], there: Environment) -> list[Edge]:
 
 def files_here() -> dict[str, str]:
     paths = [pathlib.Path("trust-map"), *pathlib.Path("functions").glob("*/flags")]
-    return {str(path): path.read_text("utf-8-sig", "replace") for path in paths if path.exists()}
+    return {str(path): path.read_text("utf-8-sig", "replace") for path in paths if path.is_file()}
 
 
 def files_at(commit: str) -> dict[str, str]:

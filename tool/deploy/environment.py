@@ -8,6 +8,7 @@ An environment for this machine may have lines secret NAME=value, too.
 from __future__ import annotations
 
 import difflib
+import os
 import pathlib
 import re
 from collections.abc import Mapping
@@ -72,19 +73,18 @@ NO_ENVIRONMENT = Environment("", {}, {}, {})
 
 def read(name: str, shell: Mapping[str, str], local: bool) -> tuple[Environment, list[str]]:
     """The environment of this name, by default environments/local with --local, and what is wrong with it."""
-    by_itself = not name and local and (FOLDER / LOCAL).is_file()
+    by_itself = not name and local and os.path.lexists(FOLDER / LOCAL)
     name = LOCAL if by_itself else name
     if not name:
         return Environment("", {}, {}, shell), []
     file = FOLDER / name
-    if not file.is_file():
+    if not os.path.lexists(file):
         there = [path.name for path in FOLDER.glob("*") if path.is_file()]
         near = difflib.get_close_matches(name, there, 1)
         question = f"; did you mean {near[0]}?" if near else ""
         return Environment(name, {}, {}, shell), [f"there is no {file}{question}"]
-    try:
-        text = file.read_text("utf-8-sig")
-    except (OSError, ValueError):
+    text = text_of(file)
+    if text is None:
         return Environment(name, {}, {}, shell), [f"{file} cannot be read as text in UTF-8"]
     values, secrets, problems = parsed(text)
     if secrets and not local:
@@ -93,12 +93,20 @@ def read(name: str, shell: Mapping[str, str], local: bool) -> tuple[Environment,
     return Environment(name, values, secrets, shell), said
 
 
+def text_of(file: pathlib.Path) -> str | None:
+    """A file that a person wrote; None if it is not text, not a file (a pipe does not end), or cannot be read."""
+    try:
+        return file.read_text("utf-8-sig") if file.is_file() else None
+    except (OSError, ValueError):
+        return None
+
+
 def parsed(text: str) -> tuple[dict[str, str], dict[str, str], list[tuple[int, str]]]:
     """Values, secrets, and problems with their line numbers. No value is ever repeated."""
     values: dict[str, str] = {}
     secrets: dict[str, str] = {}
     problems: list[tuple[int, str]] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         line = line.strip()
         if not line or line.startswith("#"):
             continue

@@ -164,7 +164,9 @@ def on_service(verb: str, known: Known, *options: str) -> tuple[str, ...]:
 
 
 def to_let_in(principal: str, known: Known) -> tuple[str, ...]:
-    binding = (f"--member={principal}", "--role=roles/run.invoker")
+    conditional = any(g.condition for g in known.grants if g.where == f"service {known.name}")
+    without = ("--condition=None",) if conditional else ()  # gcloud wants to know it then
+    binding = (f"--member={principal}", "--role=roles/run.invoker", *without)
     return on_service("add-iam-policy-binding", known, *binding)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
 from collections.abc import Iterable
+
+from tool.deploy.environment import text_of
 
 BY_DEPLOY = "is set by deploy.sh"
 IN_MAP = "lets in everyone or nobody; write that into trust-map"
@@ -27,16 +30,14 @@ RESERVED = re.compile(r"PORT|K_.*|X_GOOGLE_.*|GOOGLE_CLOUD_PROJECT|THREADS|STORE
 def lines_of(file: pathlib.Path) -> tuple[list[str], list[str]]:
     """The lines of flags or variables, stripped and without comments; and why the file cannot be read,
     if it cannot."""
-    try:
-        return lines_in(file.read_text("utf-8-sig")), []
-    except FileNotFoundError:
-        return [], []
-    except (OSError, ValueError):
-        return [], ["it cannot be read as text in UTF-8"]
+    text = text_of(file)
+    if text is not None:
+        return lines_in(text), []
+    return [], ["it cannot be read as text in UTF-8"] if os.path.lexists(file) else []
 
 
 def lines_in(text: str) -> list[str]:
-    lines = (line.strip() for line in text.splitlines())
+    lines = (line.strip() for line in text.split("\n"))
     return [line for line in lines if line and not line.startswith("#")]
 
 
@@ -53,14 +54,22 @@ def wrong_flags(flags: list[str], where: str) -> Iterable[str]:
             yield f"write --set-secrets instead of {name}: a function reads exactly what it names"
         elif re.match(r"--[a-z0-9-]+\s", line):
             yield f"write {name.split()[0]}=VALUE, in one word"
+        elif name == "--set-secrets" and "$" not in line:
+            for pair in listed(line.partition("=")[2]):
+                if not re.fullmatch("[^=]+=[^:]+:[^:]+", pair):  # the rest of it is not repeated: it may be a value
+                    variable = pair.partition("=")[0]
+                    yield f"--set-secrets: {variable} needs a secret and its version, such as {variable}=a-key:latest"
 
 
 def wrong_variables(variables: list[str], urls: set[str]) -> Iterable[str]:
+    lines: dict[str, str] = {}
     for line in variables:
         name, assigned, _ = line.partition("=")
+        if lines.setdefault(name, line) is not line:
+            yield f"{name} has a line already"
         if RESERVED.fullmatch(name):
             yield f"{name} is set by Cloud Run or by deploy.sh"
-        elif not (assigned and re.match("[A-Za-z_]", name)) and line not in urls:
+        elif not (assigned and re.fullmatch(r"[A-Za-z_]\S*", name)) and line not in urls:
             yield f"'{line}' is not NAME=value, nor X_URL of a function X of trust-map"
 
 

@@ -204,12 +204,14 @@ def in_environment(options: Options) -> tuple[Options, Environment]:
     # A shell that was set up for the local project has its REGION.
     shell_is_local = bool(os.environ.get("LOCAL_STATE")) and not options.local
     settings = found._replace(shell={}) if shell_is_local else found
-    return options._replace(
-        prefix=prefix,
-        typed_prefix=os.environ.get("PREFIX", ""),
-        project=options.project or settings.setting("PROJECT"),
-        region=options.region or region_of(settings),
-    ), found
+    project = options.project or settings.setting("PROJECT")
+    region = options.region or region_of(settings)
+    if not re.fullmatch("([A-Za-z0-9][A-Za-z0-9_.:-]{0,99})?", project):
+        raise Stop("PROJECT or --project is the id of a project, such as my-project-1", 2)
+    if not re.fullmatch("[A-Za-z0-9-]{0,99}", region):
+        raise Stop(f"REGION or --region is the name of a region, such as {REGION}", 2)
+    typed_prefix = os.environ.get("PREFIX", "")
+    return options._replace(prefix=prefix, typed_prefix=typed_prefix, project=project, region=region), found
 
 
 def region_of(environment: Environment) -> str:

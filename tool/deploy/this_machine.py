@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from tool.deploy import processes
 from tool.deploy.app import App
 from tool.deploy.environment import Environment
-from tool.deploy.options import REGION, ROOT, Options
+from tool.deploy.options import REGION, ROOT, Options, region_of
 from tool.deploy.progress import Progress, Stop
 from tool.deploy.target import Target
 
@@ -58,6 +58,11 @@ class ThisMachine(Target):
         if not options.dry_run and (is_deploy or not os.access(VENV_PYTHON, os.X_OK)):
             await make_environment()
         if is_deploy and not options.dry_run:
+            if (region := self._region()) != self.region:
+                raise Stop(
+                    f"the local project is in {region}; a local project has one region. To have another,"
+                    f" destroy this one first: {self.in_region(region).again('destroy')}"
+                )
             with self.progress.step("Starting front end, metadata servers and token endpoint"):
                 await self.manage("up", self.project, self.region, *(app.names if app else ()))
             self._keep_development_secrets()
@@ -102,6 +107,13 @@ class ThisMachine(Target):
     def _project(self) -> dict[str, Any]:
         return dict(json.loads((self.state / "project.json").read_text("utf-8")))
 
+    def _region(self) -> str:
+        """The region of the local project; if there is none yet, the wanted one."""
+        try:
+            return str(self._project()["region"])
+        except (OSError, ValueError, KeyError):
+            return self.region
+
     def _keep_development_secrets(self) -> None:
         """The values that environments/local gives to secrets; .secrets/NAME wins over them."""
         folder = self.state / "secrets"
@@ -117,7 +129,9 @@ class ThisMachine(Target):
         return {name: Address(url, host) for name, url, host in map(str.split, lines)}
 
     def _where(self) -> str:
-        return "--local" + (f" --project={self.project}" if self.project != LOCAL_PROJECT else "")
+        project = f" --project={self.project}" if self.project != LOCAL_PROJECT else ""
+        by_itself = region_of(self.environment) or REGION
+        return f"--local{project}" + (f" --region={self.region}" if self.region != by_itself else "")
 
 
 async def make_environment(*files: str) -> None:

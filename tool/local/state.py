@@ -58,9 +58,9 @@ def read(name: str, kind: type = dict) -> Json:
 
 
 def text_of(file: pathlib.Path) -> str | None:
-    """A file that a person wrote; None if it is not text, is a folder, or cannot be read."""
+    """A file that a person wrote; None if it is not text, not a file (a pipe does not end), or cannot be read."""
     try:
-        return file.read_text("utf-8-sig")
+        return file.read_text("utf-8-sig") if file.is_file() else None
     except (OSError, ValueError):
         return None
 

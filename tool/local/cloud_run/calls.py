@@ -73,8 +73,14 @@ def read() -> Iterator[Call]:
     except OSError:
         return
     for text in lines:
-        with contextlib.suppress(ValueError, TypeError, LookupError):
+        with contextlib.suppress(ValueError, TypeError, LookupError, RecursionError):
             content = json.loads(text)
             typed = {"outcome": Outcome(content["outcome"]), "grant": Grant.of(content["grant"])}
-            if call := Call.of(content | typed):
+            call = Call.of(content | typed)
+            if call and is_whole(call) and (not call.grant or is_whole(call.grant)):
                 yield call
+
+
+def is_whole(record: Record) -> bool:
+    """Whether each field is what its type says: somebody may have edited the file."""
+    return all(isinstance(getattr(record, f), kind) for f, kind in type(record).__annotations__.items())

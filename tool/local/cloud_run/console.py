@@ -7,14 +7,14 @@ import asyncio
 import contextlib
 import pathlib
 import secrets
-import shlex
 from collections.abc import Mapping
 
 from aiohttp import web
 
-from tool.local import accounts, policies, services, state
+from tool.local import accounts, policies, services
 from tool.local.cloud_run.calls import Call, Calls, as_json
-from tool.local.cloud_run.invoker_check import Outcome
+from tool.local.cloud_run.changing_command import command
+from tool.local.cloud_run.invoker_check import GONE, Outcome
 from tool.local.records import Json
 from tool.local.roles import INVOKE
 from tool.local.runtime import log, processes
@@ -63,6 +63,8 @@ class Console:
         """Calls as they happen, as server-sent events, oldest first; /calls adds the explanation."""
         response = web.StreamResponse(headers={**HEADERS, "Content-Type": "text/event-stream"})
         await response.prepare(request)
+        if request.method == "HEAD":
+            return response
         sent = 0
         with contextlib.suppress(ConnectionError):
             while True:
@@ -104,6 +106,8 @@ def shown(call: Call) -> dict[str, Json]:
 def why(call: Call) -> str:
     """The reason, in the words of deploy.sh explain."""
     who, name = call.caller or "everyone", call.function
+    if call.caller == GONE:
+        return "the account that the token names was deleted, or made anew"
     if grant := call.grant:
         where = f"service {name}" if grant.resource == name else "the project"
         as_member = f" (as {grant.member})" if call.caller not in ("", grant.member) else ""
@@ -117,31 +121,12 @@ def why(call: Call) -> str:
     }.get(call.outcome, f"the platform does not pass this call on: {call.detail}")
 
 
-def command(call: Call) -> str:
-    """The shell command that would change the outcome; "" if there is none."""
-    project = state.project()
-    service = (call.function, f"--project={project.id}", f"--region={project.region}")
-    words: tuple[str, ...] = ()
-    if call.outcome in (Outcome.NO_TOKEN, Outcome.BAD_TOKEN):
-        words = ("auth", "print-identity-token")
-    elif call.outcome is Outcome.NO_BINDING:
-        binding = (f"--member={call.caller}", "--role=roles/run.invoker")
-        words = ("run", "services", "add-iam-policy-binding", *service, *binding)
-    elif call.outcome is Outcome.CHECK_IS_OFF:
-        words = ("run", "services", "update", *service, "--invoker-iam-check")
-    elif grant := call.grant:
-        binding = (f"--member={grant.member}", f"--role={grant.role}")
-        of_project = ("projects", "remove-iam-policy-binding", project.id, *binding)
-        of_service = ("run", "services", "remove-iam-policy-binding", *service, *binding)
-        words = of_service if grant.resource == call.function else of_project
-    return shlex.join(("gcloud", *words)) if words else ""
-
-
 def lines_of(trace: str) -> list[dict[str, str]]:
     """The log lines of a trace from every function, in order."""
     found = [
         {"function": service.name, "time": e.time, "severity": e.severity, "message": e.message}
         for service in services.deployed() if trace for e in log.entries(service.name, trace)
+        if e.trace.rpartition("/")[2] == trace
     ]  # fmt: skip
     return sorted(found, key=lambda line: line["time"])
 
@@ -183,7 +168,8 @@ def members_of(service: Service) -> set[str]:
     if service.open:
         return {"allusers"}
     resources = (service.name, policies.PROJECT)
-    return {g.member.lower() for resource in resources for g in policies.grants(INVOKE, resource)}
+    members = {g.member.lower() for resource in resources for g in policies.grants(INVOKE, resource)}
+    return {member for member in members if not member.startswith("deleted:")}
 
 
 def may_call(member: str, service: Service) -> bool:

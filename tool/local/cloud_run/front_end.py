@@ -70,22 +70,22 @@ class FrontEnd:
         self.places: dict[str, Places] = {}  # by revision
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        came, begun, status = log.now(), time.monotonic(), 0
-        request["by_function"] = False
+        came, begun = log.now(), time.monotonic()
+        request["by_function"], request["status"] = False, 0
         try:
             answer = await self.answered(request)
-            status = answer.status
+            request["status"] = answer.status
             return answer
         finally:
             if "verdict" in request:
-                self.note(request, came, status, time.monotonic() - begun)
+                self.note(request, came, time.monotonic() - begun)
 
-    def note(self, request: web.BaseRequest, came: str, status: int, seconds: float) -> None:
+    def note(self, request: web.BaseRequest, came: str, seconds: float) -> None:
         """Records a call for the console and the request log."""
         verdict, trace = request["verdict"], request["trace"]
         call = Call(
             came, verdict.outcome, verdict.caller, verdict.detail, verdict.grant, self.name,
-            request.method, request.raw_path.partition("?")[0], status, request["by_function"],
+            request.method, request.raw_path.partition("?")[0], request["status"], request["by_function"],
             round(seconds * 1000, 1), trace.id, trace.span, trace.parent, asks_to_verify(request),
         )  # fmt: skip
         self.calls.note(call)
@@ -153,9 +153,13 @@ class FrontEnd:
             else:  # it may have answered, for instance 413, and the answer was lost
                 await self.log("The function hung up before it had read the whole request.", request)
             return page(503)
-        request["by_function"] = True
+        request["by_function"], request["status"] = True, answer.status
         async with answer:
-            return await forwarding.hand_back(answer, request, SERVER)
+            try:
+                return await forwarding.hand_back(answer, request, SERVER)
+            except aiohttp.ClientPayloadError:
+                await self.log("The function broke off its answer.", request)
+                raise ConnectionResetError from None
 
     async def log(self, message: str, request: web.BaseRequest) -> None:
         """Writes into the function's log, as Cloud Run does."""

@@ -14,9 +14,10 @@ from tool.local.policies import Grant
 from tool.local.records import Record
 from tool.local.services import Ingress, Service
 
+GONE = "an account that is gone"
 REMOVED = "SIGNATURE_REMOVED_BY_GOOGLE"
 TRACEPARENT = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
-CLOUD_TRACE = re.compile("([0-9a-fA-F]{32})(/[0-9]+)?(;o=[0-9]+)?")  # the older header
+CLOUD_TRACE = re.compile("([0-9a-fA-F]{32})(/[0-9]{1,20})?(;o=[0-9]+)?")  # the older header
 RESERVED = re.compile(r"/healthz|/eventlog|/_ah/.*", re.S)
 
 EMPTY_HEADER = (
@@ -103,7 +104,7 @@ def verdict(service: Service, path: str, headers: Headers) -> Verdict:
         account = tokens.holder(token, audiences)
     except ValueError as error:
         return Verdict(Outcome.BAD_TOKEN, Refusal(401, UNVERIFIED), detail=reason_of(error))
-    caller = account.member if account else "an account that is gone"
+    caller = account.member if account else GONE
     # Whether Google refuses a deleted account's last tokens is not known; this does.
     if not (grant := policies.grant(roles.INVOKE, account, service.name)):
         return Verdict(Outcome.NO_BINDING, Refusal(403, LACKS_PERMISSION), caller)

@@ -131,6 +131,9 @@ class Flags(Record):
             if "/" in name:
                 only = "the local target gives secrets as variables only, not as the file"
                 raise Failed(f"{only} {name}")
+            if ":" not in given[name]:
+                use = f"Use {name}:latest to reference the latest version."
+                raise Failed(f"No secret version specified for {name}. {use}")
         return {**kept, **{name: secret_version(which) for name, which in given.items()}}
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from tool.local.gcloud.command import Failed
 from tool.local.gcloud.output import value
 from tool.local.records import Json, Record
+from tool.local.runtime.log import SEVERITIES
 
 TERM = re.compile(r"""\s*(AND\s+)?([\w./-]+|"[^"]*")\s*(!=|>=|<=|=~|!~|=|>|<|:)\s*("(?:[^"\\]|\\.)*"|[^\s"()]+)""")
-SEVERITIES = "DEFAULT DEBUG INFO NOTICE WARNING ERROR CRITICAL ALERT EMERGENCY".split()
 KEYS = re.compile(
     r"trace|severity|timestamp|textPayload|logName|resource\.type|httpRequest\.(status|requestMethod|requestUrl)"
     r"|resource\.labels\.(service_name|configuration_name|location|project_id)"
@@ -34,11 +34,15 @@ class Term(Record):
 
     def fits(self, entry: dict[str, Json]) -> bool:
         found = value(entry, self.key) or ("DEFAULT" if self.key == "severity" else "")
-        if found == "" and self.key == "httpRequest.status":
-            return False
+        compared = COMPARED[self.operator]
         if self.operator in ("=~", "!~"):
-            return COMPARED[self.operator](str(found), self.wanted)
-        return COMPARED[self.operator](rank(self.key, str(found)), rank(self.key, self.wanted))
+            return compared(str(found), self.wanted)
+        if self.operator == ":":
+            return compared(str(found).lower(), self.wanted.lower())
+        try:
+            return compared(rank(self.key, str(found)), rank(self.key, self.wanted))
+        except ValueError:  # an entry without a time, or without a status
+            return False
 
 
 def terms_of(text: str) -> list[Term]:
@@ -52,7 +56,7 @@ def terms_of(text: str) -> list[Term]:
         if wanted[0] == '"':
             wanted = re.sub(r"\\(.)", r"\1", wanted[1:-1])
         term = Term(key, match[3], wanted)
-        if not KEYS.fullmatch(key) or (term.operator in "<=>=" and not comparable(term)):
+        if not KEYS.fullmatch(key) or not comparable(term):
             raise unknown(match[0].strip())
         found.append(term)
         place = match.end()
@@ -68,12 +72,15 @@ def unknown(part: str) -> Failed:
 
 
 def comparable(term: Term) -> bool:
-    """Whether the value suits its key; only times, severities and statuses have an order."""
+    """Whether the value suits its key and operator; only times, severities and statuses have an order."""
     try:
-        rank(term.key, term.wanted)
-    except ValueError:
+        if term.operator in ("=~", "!~"):
+            re.compile(term.wanted)
+        elif term.operator != ":":
+            rank(term.key, term.wanted)
+    except (ValueError, re.error):
         return False
-    return term.operator == "=" or term.key in ("severity", "timestamp", "httpRequest.status")
+    return term.operator not in ("<", ">", "<=", ">=") or term.key in ("severity", "timestamp", "httpRequest.status")
 
 
 def rank(key: str, text: str) -> Json:

@@ -168,11 +168,11 @@ def write(line: str) -> None:
 
 
 def entry_in(line: str) -> str | None:
-    """An entry that the function wrote itself, with a time if it had none."""
+    """An entry that the function wrote itself, with a time in UTC."""
     try:
         written = json.loads(line)
         if isinstance(written, dict) and "message" in written:
-            return line if "time" in written else json.dumps({**written, "time": log.now()})
+            return json.dumps({**written, "time": log.time_of(written.get("time"))})
     except (ValueError, RecursionError):
         pass
     return None

@@ -1,5 +1,6 @@
 """The log of a function: one entry a line, as JSON."""
 
+import contextlib
 import datetime
 import json
 import pathlib
@@ -15,11 +16,21 @@ class Entry(Record):
     trace: str = ""  # projects/ID/traces/TRACE
 
 
+SEVERITIES = "DEFAULT DEBUG INFO NOTICE WARNING ERROR CRITICAL ALERT EMERGENCY".split()
 TRACE = "logging.googleapis.com/trace"
 
 
 def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat()
+
+
+def time_of(said: object) -> str:
+    """The time that a function gave its entry, in UTC; this moment, if that is not a time."""
+    with contextlib.suppress(ValueError, OverflowError):
+        moment = datetime.datetime.fromisoformat(str(said))
+        if moment.tzinfo:
+            return moment.astimezone(datetime.UTC).isoformat()
+    return now()
 
 
 def line(message: str, severity: str = "DEFAULT", trace: str = "") -> str:
@@ -54,7 +65,8 @@ def entry(line: str) -> Entry:
     try:
         said = json.loads(line)
         time, severity, trace = (str(said.get(key, "")) for key in ("time", "severity", TRACE))
-        return Entry(str(said["message"]), time, severity or "DEFAULT", trace)
+        severity = severity.upper() if severity.upper() in SEVERITIES else "DEFAULT"
+        return Entry(str(said["message"]), time, severity, trace)
     except (ValueError, TypeError, KeyError, AttributeError):
         return Entry(line)
 

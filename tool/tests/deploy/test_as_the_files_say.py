@@ -196,6 +196,30 @@ def test_other_ways_to_name_secrets_are_refused(cloud, flag):
     assert f"functions/front/flags: write --set-secrets instead of {flag.partition('=')[0]}" in refused.stderr
 
 
+@pytest.mark.parametrize("flag", ["--set-secrets=A", "--set-secrets=A=value", "--set-secrets=B=b:1,A=:1"])
+def test_a_secret_is_named_with_its_version(cloud, flag):
+    write_flags(cloud, flag)
+    refused = cloud.deploy_sh()
+    assert refused.returncode == 1 and cloud.commands() == []
+    assert "functions/front/flags: --set-secrets: A needs a secret and its version" in refused.stderr
+    assert "value" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "lines, said",
+    [
+        ("export A=1", "'export A=1' is not NAME=value"),
+        ("A =1", "'A =1' is not NAME=value"),
+        ("A=1\nB=2\nA=3", "A has a line already"),
+    ],
+)
+def test_a_line_of_variables_that_means_something_else_is_refused(cloud, lines, said):
+    (cloud.app / "functions/front/variables").write_text(lines)
+    refused = cloud.deploy_sh()
+    assert refused.returncode == 1 and cloud.commands() == []
+    assert f"functions/front/variables: {said}" in refused.stderr
+
+
 @pytest.mark.parametrize("flag", ["--memory 1Gi", "--update-labels=made-by=me"])
 def test_a_flag_that_could_not_work_is_refused(cloud, flag):
     write_flags(cloud, flag)

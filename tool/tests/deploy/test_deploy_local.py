@@ -476,6 +476,25 @@ def test_destroy_takes_back_a_role_whose_condition_holds_a_bar(drifted):
 # ---- environments, and members that are not functions
 
 
+def test_a_local_project_in_another_region_is_found_by_every_command_that_is_printed(deployed):
+    there = Local(deployed.app)
+    there.state = deployed.app / ".local-elsewhere"
+    words = ("--project=elsewhere", "--region=asia-east1")
+    try:
+        said = succeeded(there.deploy_sh(*words)).stdout
+        assert f"./deploy.sh env --local {' '.join(words)} --app=" in said
+        refused = there.deploy_sh(words[0])
+        assert refused.returncode == 1
+        ends = f"./deploy.sh destroy --local {' '.join(words)} --app="
+        assert f"the local project is in asia-east1; a local project has one region. To have another, destroy this one first: {ends}" in refused.stderr
+        kept = succeeded(there.deploy_sh("destroy", words[0])).stdout
+        assert f"This removes those in asia-east1: {ends}" in kept and there.state.exists()
+        succeeded(there.deploy_sh("destroy", *words))
+        assert not there.state.exists()
+    finally:
+        there.end()
+
+
 def test_environments_live_side_by_side_and_end_alone(deployed):
     """One without a prefix, one with a prefix in the same project, and one in a project of its own."""
     dev, prod = Local(deployed.app), Local(deployed.app)

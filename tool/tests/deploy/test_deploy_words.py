@@ -51,6 +51,13 @@ def test_a_prefix_that_cannot_begin_a_name_is_named(prefix):
     assert result.stderr == f"deploy.sh: PREFIX={prefix} cannot begin a name: it may only contain a-z, 0-9 and -\n"
 
 
+@pytest.mark.parametrize("word", ["--project=a/b", "--project=..", "--project=x y", "--region=a b", "--region=a;b"])
+def test_what_cannot_be_the_name_of_a_project_or_region_is_refused_before_anything_is_made(word, toy):
+    refused = run(DEPLOY_SH, f"--app={toy}", "--local", word)
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
+    assert not list(toy.glob(".local*"))
+
+
 @pytest.mark.parametrize("verb", ["env", "verify"])
 def test_before_a_deploy_there_is_nothing_to_look_at(verb, toy):
     result = run(DEPLOY_SH, f"--app={toy}", "--local", verb)

@@ -1,6 +1,7 @@
 """environments/NAME: what differs, what is missing, and where to write it."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -34,6 +35,7 @@ def deploys(cloud):
         ("A=1\n# B=2\n\n C=x=y \n", {"A": "1", "C": "x=y"}),
         ("export A=1\r\nB=\r\n", {"A": "1", "B": ""}),
         ("A=5 $ and # no comment\n", {"A": "5 $ and # no comment"}),
+        ("A=one\u2028two\x0cthree\n", {"A": "one\u2028two\x0cthree"}),
     ],
 )
 def test_a_line_is_a_name_and_a_value(text, values):
@@ -66,6 +68,7 @@ def test_a_value_may_be_a_dollar_and_names_stand_anywhere():
         ("stagin", None, "there is no environments/stagin; did you mean staging?"),
         ("broken", b"\xff\xfeA\x00", "environments/broken cannot be read as text in UTF-8"),
         ("wrong", b"A=1\nB\n", "environments/wrong: line 2: it is not NAME=value"),
+        ("n" * 300, None, "there is no environments/nnn"),
         ("secret", b"secret k=v\n", "environments/secret: a line secret NAME=value is for --local only"),
     ],
 )
@@ -78,9 +81,11 @@ def test_a_file_that_cannot_be_used_is_named(cloud, name, content, said):
     assert said in refused.stderr
 
 
+@pytest.mark.parametrize("make", [lambda file: file.write_bytes(b"\xff\xfeA\x00"), os.mkfifo, lambda file: file.symlink_to("nowhere")])
 @pytest.mark.parametrize("file", ["flags", "variables"])
-def test_a_file_of_a_function_that_is_no_text_is_named(cloud, file):
-    (cloud.app / "functions/front" / file).write_bytes(b"\xff\xfeA\x00")
+def test_a_file_of_a_function_that_is_no_text_is_named(cloud, file, make):
+    (cloud.app / "functions/front" / file).unlink(missing_ok=True)
+    make(cloud.app / "functions/front" / file)
     refused = cloud.deploy_sh()
     assert refused.returncode == 1 and cloud.commands() == []
     assert refused.stderr.endswith(f"functions/front/{file}: it cannot be read as text in UTF-8\n")
@@ -92,6 +97,15 @@ def test_windows_writes_a_mark_first_and_that_is_no_part_of_a_name(cloud):
     (cloud.app / "environments/x").write_bytes("\ufeffA=1\r\nB=2\r\n".encode())
     succeeded(cloud.deploy_sh("--environment=x"))
     assert "GREETING=1" in value(deploys(cloud)["front"], "--set-env-vars")
+
+
+@pytest.mark.parametrize("make", [lambda file: file.mkdir(), lambda file: file.symlink_to("nowhere"), os.mkfifo])
+def test_an_environment_for_this_machine_that_cannot_be_read_is_not_left_out(toy, make):
+    (toy / "environments").mkdir()
+    make(toy / "environments/local")
+    refused = Local(toy).deploy_sh()
+    assert refused.returncode == 1
+    assert "environments/local cannot be read as text in UTF-8" in refused.stderr
 
 
 # ---- what it means
@@ -374,6 +388,10 @@ def test_a_dry_run_lists_what_must_be_there(demanding):
         ("--memory=9Zi", "--memory=9Zi is not a size"),
         ("--memory=64Mi", "--memory=64Mi is not a size"),
         ("--cpu=2\n--memory=128Mi", "--cpu=2 needs --memory=512Mi or more"),
+        ("--cpu=4", "--cpu=4 needs --memory=2Gi or more"),
+        ("--cpu=8\n--memory=2Gi", "--cpu=8 needs --memory=4Gi or more"),
+        ("--memory=8Gi", "--memory=8Gi needs more CPUs than 1: with --cpu=1 it is at most 4Gi"),
+        ("--cpu=0.4\n--concurrency=1\n--memory=1Gi", "--memory=1Gi needs more CPUs than 0.4"),
         ("--cpu=3", "--cpu=3 is not a number of CPUs"),
         ("--cpu=0.5", "--cpu=0.5 needs --concurrency=1"),
         ("--concurrency=1001", "--concurrency=1001 is not a number from 1 to 1000"),
@@ -390,7 +408,7 @@ def test_a_value_that_cloud_run_refuses_is_named_before_anything_is_made(cloud, 
 
 
 @pytest.mark.parametrize(
-    "flags", ["--memory=1G", "--memory=32Gi\n--cpu=8", "--cpu=500m\n--concurrency=1", "--timeout=5m", "--concurrency=default", "--min-instances=0"]
+    "flags", ["--memory=1G", "--memory=1.5Gi", "--memory=16Gi\n--cpu=4", "--memory=32Gi\n--cpu=8", "--cpu=500m\n--concurrency=1", "--timeout=5m", "--concurrency=default", "--min-instances=0"]
 )
 def test_a_value_that_cloud_run_takes_passes(cloud, flags):
     write(cloud, "functions/front/flags", flags)

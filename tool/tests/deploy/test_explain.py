@@ -631,6 +631,12 @@ def test_who_has_no_binding_is_refused_and_the_command_names_the_project(noting)
     )
 
 
+def test_where_the_policy_has_a_condition_the_command_says_which_binding_is_meant(noting):
+    noting.answer("run services list", [SERVICE])
+    the_policy_is(noting, policy(("user:bob@example.com", "roles/run.invoker", "on Mondays")))
+    assert explained(noting, URL, adas(aud="https://api.example.com")).command.endswith("--condition=None")
+
+
 def test_a_service_that_is_not_there(noting):
     found = explained(noting, URL, adas())
     assert found.why.startswith(

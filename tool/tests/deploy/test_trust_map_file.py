@@ -1,5 +1,6 @@
 """Errors in trust-map are named with the line, the column, and what is allowed."""
 
+import os
 import re
 import shutil
 
@@ -54,6 +55,17 @@ def test_a_name_that_cannot_be_is_refused(toy, name, message):
     (toy / "trust-map").write_text(TEXT + f"{name}  -  -\n")
     refused = run(str(ROOT / "deploy.sh"), f"--app={toy}", "--local")
     assert refused.returncode == 1 and message in refused.stderr
+
+
+@pytest.mark.parametrize("verb", ["deploy", "diff", "destroy"])
+@pytest.mark.parametrize("make", [lambda file: file.mkdir(), lambda file: file.write_text(TEXT, "utf-16"), os.mkfifo])
+def test_a_map_that_is_no_text_is_named(toy, make, verb):
+    (toy / "trust-map").unlink()
+    make(toy / "trust-map")
+    words = ("HEAD",) if verb == "diff" else ()
+    said = run(str(ROOT / "deploy.sh"), f"--app={toy}", "--local", verb, *words)
+    assert "Traceback" not in said.stderr
+    assert said.stderr == ("deploy.sh: trust-map cannot be read as text in UTF-8\n" if verb == "deploy" else said.stderr)
 
 
 def test_without_a_map_it_is_said_so(tmp_path):

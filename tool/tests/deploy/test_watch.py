@@ -136,6 +136,16 @@ def test_a_saved_environment_is_deployed(watched):
     watched.until("Every call that could be made was answered as the map says")
 
 
+@pytest.mark.parametrize("line", ["PREFIX=dev-", "PROJECT=other", "REGION=asia-east1"])
+def test_what_a_running_project_cannot_follow_is_said(watched, line):
+    (watched.app / "environments").mkdir(exist_ok=True)
+    before = file.read_text() if (file := watched.app / "environments/local").exists() else ""
+    watched.save("environments/local", f"{before}{line}\n")
+    watched.until(f"{line.partition('=')[0]} has changed. Stop watching with Ctrl-C, and deploy again")
+    watched.save("environments/local", before)
+    watched.until("nothing has changed")
+
+
 def test_a_saved_secret_makes_a_new_revision(watched):
     flags = (watched.app / "functions/front/flags").read_text()
     (watched.app / "environments").mkdir(exist_ok=True)

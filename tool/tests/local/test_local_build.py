@@ -324,6 +324,7 @@ def test_a_secret_arrives_as_a_variable_where_the_account_may_read_it(local, wor
         ("--set-env-vars=A", "Bad syntax for dict arg: [A]"),
         ("--set-env-vars=PORT=1", "reserved env names were provided: PORT"),
         ("--set-secrets=/etc/key=a:latest", "as variables only"),
+        ("--set-secrets=KEY=a", "No secret version specified for KEY"),
         ("--base-image=nodejs22", "runs Python, not nodejs22"),
         ("--service-account=nobody@example.com", "Unknown service account: nobody@example.com"),
     ],

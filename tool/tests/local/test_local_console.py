@@ -126,6 +126,72 @@ def test_why_a_token_did_not_count_is_said_and_the_token_is_not(console, inner, 
     assert "a.b.c" not in json.dumps(found)
 
 
+def test_who_has_no_token_gets_every_command_that_it_takes(console, local):
+    closed = local.url("closed")
+    assert call(closed).status_code == 403
+    first, second = newest(console)["command"].splitlines()
+    token = local.gcloud(first.removeprefix("gcloud "))
+    assert call(closed, token).status_code == 403
+    local.gcloud(second.removeprefix("gcloud "))
+    try:
+        assert call(closed, token).status_code == 200
+        call(closed)
+        assert newest(console)["command"] == first
+    finally:
+        local.put_out("user:you@example.com", "closed")
+
+
+@pytest.mark.parametrize("resource", ["run services {} closed REGION", "projects {} local-project"])
+def test_its_commands_work_where_bindings_have_conditions(console, local, resource):
+    closed, change = local.url("closed"), f"--member={local.member('closed')} --role=roles/run.invoker"
+    token, condition = local.token("closed", closed), '--condition=\'title=t,expression=request.path == "/"\''
+    local.gcloud(f"{resource.format('add-iam-policy-binding')} {change} {condition}")
+    try:
+        assert call(closed, token).status_code == 200
+        local.gcloud(newest(console)["command"].removeprefix("gcloud "))
+        assert call(closed, token).status_code == 403
+        local.gcloud(f"{resource.format('add-iam-policy-binding')} --member=user:x@example.com --role=roles/run.viewer {condition}")
+        call(closed, token)
+        local.gcloud(newest(console)["command"].removeprefix("gcloud "))
+        assert call(closed, token).status_code == 200
+        local.gcloud(newest(console)["command"].removeprefix("gcloud "))
+        assert call(closed, token).status_code == 403
+    finally:
+        for member in ("user:x@example.com --role=roles/run.viewer", change.removeprefix("--member=")):
+            local.gcloud(f"{resource.format('remove-iam-policy-binding')} --member={member} --all", check=False)
+
+
+def test_an_account_that_is_gone_may_not_call_and_no_command_would_let_it_in(console, local):
+    local.gcloud("iam service-accounts create leaving-sa")
+    closed = local.url("closed")
+    token = local.token("leaving", closed)
+    local.let_in(local.member("leaving"), "closed")
+    local.gcloud(f"iam service-accounts delete {local.email('leaving')} --quiet")
+    assert call(closed, token).status_code == 403
+    found = newest(console)
+    assert (found["outcome"], found["command"]) == ("no binding", "")
+    assert found["why"] == "the account that the token names was deleted, or made anew"
+    edges = requests.get(f"{console}/map", timeout=20).json()["edges"]
+    assert not [e for e in edges if e["function"] == "closed" and "leaving" in e["caller"] and e["allowed"]]
+
+
+def test_a_function_that_is_gone_keeps_its_calls_and_no_command_would_change_them(console, local):
+    local.up("gone")
+    succeeded(local.deploy("gone"))
+    call(local.url("gone"))
+    local.gcloud("run services delete gone REGION --quiet")
+    [found] = calls(console, function="gone")
+    assert (found["status"], found["command"]) == (403, "")
+
+
+def test_the_log_of_a_trace_is_that_of_the_whole_trace(console, inner):
+    call(inner)
+    trace = newest(console)["trace"]
+    assert requests.get(f"{console}/log", params={"trace": trace}, timeout=20).json()
+    for part in ("", "a", trace[:-1], "message"):
+        assert requests.get(f"{console}/log", params={"trace": part}, timeout=20).json() == []
+
+
 def test_a_call_that_a_call_led_to_has_its_span_as_parent(console, local, inner, token):
     trace, span = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
     call(inner, token, headers={"Traceparent": f"00-{trace}-{span}-01"})
@@ -153,6 +219,13 @@ def test_what_is_kept_holds_no_secret(console, local, inner, token):
 def test_it_changes_nothing(console, method):
     answer = requests.request(method, console, timeout=20)
     assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD")
+
+
+def test_an_answer_to_head_ends(console):
+    lines = (f"Host: {console.removeprefix('http://')}", "Connection: close")
+    for path in ("/", "/events", "/calls"):
+        head, _, body = raw(console, f"HEAD {path} HTTP/1.1", *lines, read_all=True).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ") and not body
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "127.0.0.1:1", "localhost.evil.example"])
@@ -205,6 +278,24 @@ def test_after_a_restart_it_finds_the_calls_in_the_request_log(other):
     call(other.url("once"), path="/after")
     after, before, *_ = calls(console)
     assert (after["path"], before) == ("/after", found)
+
+
+def test_a_line_that_is_no_call_breaks_nothing(other):
+    other.up("once")
+    succeeded(other.deploy("once"))
+    call(other.url("once"))
+    log = other.state / "logs" / "requests.log"
+    good = json.loads(log.read_text().splitlines()[-1])
+    odd = [{**good, field: value} for field in good if field != "grant" for value in ({}, [None])]
+    odd += [{**good, "grant": {"role": 1, "member": 2, "resource": 3}}, {**good, "outcome": "odd"}, [], 5, "x", None]
+    with log.open("a") as file:
+        file.write("".join(f"{json.dumps(line)}\n" for line in odd) + "[" * 100_000 + "\n\0\xff\n{\n")
+    os.kill(int((other.state / "run" / "servers").read_text().split()[0]), signal.SIGKILL)
+    other.up("once")
+    console = f"http://127.0.0.1:{json.loads((other.state / 'project.json').read_text())['console_port']}"
+    assert [c["span"] for c in calls(console)] == [good["span"]]
+    assert runs(console) == {"once": True}
+    assert other.gcloud("logging read httpRequest.status=403 --freshness=1h --format='value(spanId)'") == good["span"]
 
 
 def test_the_map_shows_at_once_that_a_function_does_not_run(other):
@@ -272,6 +363,16 @@ def test_a_refused_call_tells_why_by_keyboard(page, local, inner):
     assert "add-iam-policy-binding inner" in box.inner_text()
     page.get_by_text("lacks {run.routes.invoke} permission").first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_chosen_call_stays_however_many_come_after_it(page, inner):
+    call(inner, path="/chosen")
+    page.locator(".call", has_text="GET /chosen").first.click()
+    for _ in range(201):
+        call(inner)
+    call(inner, path="/newest")
+    page.locator(".call", has_text="GET /newest").first.wait_for()
+    page.locator(".why", has_text="Refused: ").wait_for()
 
 
 def test_what_a_call_led_to_is_nested_below_it(page, console, local, inner, token):

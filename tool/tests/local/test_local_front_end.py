@@ -355,6 +355,31 @@ def test_a_function_that_hangs_up_is_unavailable_and_its_log_says_what_is_known(
     assert local.log("door", before, f"The function hung up {said}.")
 
 
+BREAKS_OFF = """
+import flask
+
+def pieces():
+    yield "a piece"
+    raise RuntimeError
+
+def echo(request):
+    return flask.Response(pieces())
+"""
+
+
+def test_an_answer_that_the_function_breaks_off_looks_cut_off_and_the_log_says_why(local):
+    local.up("breaking")
+    succeeded(local.deploy("breaking", BREAKS_OFF))
+    local.let_in("allUsers", "breaking")
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        call(local.url("breaking"))
+    assert local.log("breaking", having="The function broke off its answer.")
+    kept = local.log("requests", having='"function": "breaking"').splitlines()
+    assert [c["status"] for c in map(json.loads, kept) if c["function"] == "breaking"] == [200]
+    assert "ClientPayloadError" not in (local.state / "logs" / "servers.log").read_text()
+    local.gcloud("run services delete breaking REGION --quiet")
+
+
 def test_a_function_that_fails_answers_as_on_cloud_run_and_its_traceback_is_one_entry(local, door):
     before = len(local.log("door"))
     answer = call(door, path="/?raise=broken")

@@ -174,6 +174,7 @@ def test_a_trace_in_the_older_header_alone_keeps_its_id(handed, rest):
     assert given["Traceparent"].split("-")[1] == trace
     assert given["X-Cloud-Trace-Context"].startswith(f"{trace}/")
     other = "1" * 32
+    assert handed(X_Cloud_Trace_Context=f"{trace}/{'9' * 5000}")["Traceparent"]  # no span has so many digits
     given = handed(X_Cloud_Trace_Context=trace + rest, Traceparent=f"00-{other}-{'2' * 16}-01")
     assert given["Traceparent"].split("-")[1] == other
 

@@ -1,9 +1,11 @@
 """What --format=json prints: the same paths and types as in gcloud, and no others."""
 
+import json
 import re
 
 import pytest
 
+from tool.local.runtime.instance import entry_in
 from tool.testing import succeeded
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"
@@ -248,3 +250,18 @@ def test_log_entries(local, read, shown):
         two,
         {**one, "severity": "ERROR"},
     ]
+
+
+@pytest.mark.parametrize(
+    "said, time",
+    [
+        ("2026-05-01T12:00:00.5+02:00", "2026-05-01T10:00:00.500000+00:00"),
+        ("2026-05-01T10:00:00.123456789Z", "2026-05-01T10:00:00.123456+00:00"),
+        *((no_time, None) for no_time in ("yesterday", 1234, None, "2026-05-01T10:00:00", "0001-01-01T00:00:00+09:00")),
+    ],
+)
+def test_an_entry_of_a_function_is_one_line_with_a_time_in_utc(said, time):
+    line = entry_in(json.dumps({"message": "a\u2028b", "time": said}, ensure_ascii=False))
+    assert len(line.splitlines()) == 1 and json.loads(line)["message"] == "a\u2028b"
+    found = json.loads(line)["time"]
+    assert found == time or not time and found[:4] >= "2026" and found.endswith("+00:00")

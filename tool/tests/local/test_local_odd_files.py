@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -77,7 +78,7 @@ def removed(file):
     shutil.rmtree(file) if file.is_dir() and not file.is_symlink() else file.unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("make", ODD)
+@pytest.mark.parametrize("make", [*ODD, os.mkfifo])
 def test_an_odd_file_of_a_group_shuts_nobody_out(grouped, works, make):
     names = (".all@example.com.swp", "other@example.com", "4913@x")
     with there(make, (grouped.groups / name for name in names)) as files:
@@ -204,6 +205,8 @@ LOGGED = """\
 {"message": "old", "time": "2030-01-01T10:00:00Z", "severity": "ERROR", "logging.googleapis.com/trace": "projects/p/traces/a1"}
 {"message": "new", "time": "2030-01-01T11:00:00.5+00:00", "severity": "WARNING", "logging.googleapis.com/trace": "projects/p/traces/a1"}
 {"message": "none", "time": "2030-01-01T12:00:00Z"}
+{"message": "timeless 1", "time": "yesterday", "severity": "ODD"}
+no entry
 """
 
 
@@ -230,8 +233,12 @@ def logged(grouped):
         ('resource.labels.service_name="shared" AND textPayload:"ne"', "none new"),
         ("resource.labels.service_name=other", ""),
         ('resource.type="cloud_run_revision" AND textPayload=~"^n.w$"', "new"),
-        ("textPayload=~[a-z]", "none new old"),
+        ("textPayload=~^[a-z]+$", "none new old"),
         ("httpRequest.status<600 textPayload:e", ""),
+        ("timestamp:2030 textPayload=~e", "none new"),
+        ('timestamp!="2030-01-01T12:00:00Z" textPayload=~e', "new"),
+        ("severity:warn", "new"),
+        ("severity=DEFAULT textPayload:timeless", "timeless 1"),
     ],
 )
 def test_a_filter_of_the_log_is_obeyed(logged, asked, found):
@@ -244,7 +251,8 @@ def test_a_filter_of_the_log_is_obeyed(logged, asked, found):
     [
         "NOT severity=ERROR", "severity=ERROR OR severity=INFO", "(severity=ERROR)", "broken", "severity=LOUD",
         'jsonPayload.message="x"', "timestamp>=yesterday", 'labels."x"=1', "trace>1", "AND trace=1", 'trace="a',
-        "httpRequest.status=all", "httpRequest.userAgent=curl",
+        "httpRequest.status=all", "httpRequest.userAgent=curl", "severity!=LOUD", "timestamp!=yesterday",
+        "httpRequest.status!=all", 'textPayload=~"("',
     ],
 )  # fmt: skip
 def test_what_a_filter_asks_beyond_that_is_refused(logged, asked):
@@ -254,7 +262,7 @@ def test_what_a_filter_asks_beyond_that_is_refused(logged, asked):
 
 
 def test_the_log_can_be_read_from_its_begin_and_of_the_last_time_only(logged):
-    read = "logging read textPayload=~[a-z] --format='value(textPayload)'"
+    read = "logging read textPayload=~^[a-z]+$ --format='value(textPayload)'"
     assert logged.gcloud(f"{read} --order=asc --limit=1") == "old"
     assert "freshness" in logged.refused(f"{read} --freshness=soon")
     assert logged.gcloud(f"{read} --freshness=1h").split() == ["none", "new", "old"]
