@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from tool.deploy.environment import Environment, text_of
+from tool.deploy.environment import Environment
 from tool.deploy.function_files import lines_of, secrets_in, wrong_flags, wrong_variables
 from tool.deploy.trust_map import Line, parsed
 
@@ -161,8 +161,8 @@ def read(prefix: str, environment: Environment, complete: bool = True) -> App:
     file = folder / "trust-map"
     if not file.exists():
         raise Wrong([f"there is no trust-map in {folder.absolute()}"])
-    text = text_of(file)
-    if text is None:
+    text = file.read_text("utf-8-sig", "replace") if file.is_file() else "\0"
+    if "\0" in text:
         raise Wrong(["trust-map cannot be read as text in UTF-8"])
     lines, problems = parsed(text, environment, prefix)
     problems += without_a_line(folder, lines)

@@ -5,6 +5,7 @@ It changes nothing, answers only under its own Host, and shows no token, no quer
 
 import asyncio
 import contextlib
+import functools
 import pathlib
 import secrets
 from collections.abc import Mapping
@@ -23,15 +24,14 @@ from tool.local.state import YOU
 
 PAGE = pathlib.Path(__file__).with_name("console.html")
 HEADERS = {
-    "Cache-Control": "no-store",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
+    "Cache-Control": "no-store", "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff",
+}  # fmt: skip
 POLICY = (
     "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; connect-src 'self';"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+answer = functools.partial(web.json_response, headers=HEADERS, dumps=as_json)
 
 
 class Console:
@@ -50,7 +50,7 @@ class Console:
             case "/":
                 return page()
             case "/calls":
-                return answer([shown(call) for call in reversed(self.calls.kept) if fits(call, asked)])
+                return answer([shown(call) for call in self.wanted(asked)])
             case "/log":
                 return answer(lines_of(asked.get("trace", "")))
             case "/map":
@@ -58,6 +58,14 @@ class Console:
             case "/events":
                 return await self.events(request)
         return web.Response(status=404, headers=HEADERS)
+
+    def wanted(self, asked: Mapping[str, str]) -> list[Call]:
+        """?trace= ?function= ?refused, newest first."""
+        return [
+            call for call in reversed(self.calls.kept)
+            if asked.get("trace") in (None, call.trace) and asked.get("function") in (None, call.function)
+            and not ("refused" in asked and call.is_let_in)
+        ]  # fmt: skip
 
     async def events(self, request: web.BaseRequest) -> web.StreamResponse:
         """Calls as they happen, as server-sent events, oldest first; /calls adds the explanation."""
@@ -78,29 +86,13 @@ class Console:
 
 def page() -> web.Response:
     nonce = secrets.token_urlsafe()
-    text = PAGE.read_text("utf-8").replace("NONCE", nonce)
-    headers = {**HEADERS, "Content-Security-Policy": POLICY.format(nonce)}
-    return web.Response(text=text, content_type="text/html", headers=headers)
-
-
-def answer(content: Json) -> web.Response:
-    return web.json_response(content, headers=HEADERS, dumps=as_json)
-
-
-# ---- calls
-
-
-def fits(call: Call, asked: Mapping[str, str]) -> bool:
-    """Whether ?trace= ?function= ?refused ask for this call."""
-    of_trace = asked.get("trace") in (None, call.trace)
-    of_function = asked.get("function") in (None, call.function)
-    return of_trace and of_function and not ("refused" in asked and call.is_let_in)
+    headers = {**HEADERS, "Content-Security-Policy": POLICY.format(nonce), "Content-Type": "text/html; charset=utf-8"}
+    return web.Response(text=PAGE.read_text("utf-8").replace("NONCE", nonce), headers=headers)
 
 
 def shown(call: Call) -> dict[str, Json]:
     nobody = "a bad token" if call.outcome is Outcome.BAD_TOKEN else "no token"
-    more = {"caller": call.caller or nobody, "why": why(call), "command": command(call)}
-    return call.as_dict() | more
+    return call.as_dict() | {"caller": call.caller or nobody, "why": why(call), "command": command(call)}
 
 
 def why(call: Call) -> str:
@@ -124,14 +116,10 @@ def why(call: Call) -> str:
 def lines_of(trace: str) -> list[dict[str, str]]:
     """The log lines of a trace from every function, in order."""
     found = [
-        {"function": service.name, "time": e.time, "severity": e.severity, "message": e.message}
-        for service in services.deployed() if trace for e in log.entries(service.name, trace)
-        if e.trace.rpartition("/")[2] == trace
+        {"function": one.name, "time": entry.time, "severity": entry.severity, "message": entry.message}
+        for one in services.deployed() for entry in log.entries(one.name, trace) if entry.trace.endswith(f"/{trace}")
     ]  # fmt: skip
     return sorted(found, key=lambda line: line["time"])
-
-
-# ---- the map
 
 
 def trust_map(calls: Calls) -> dict[str, Json]:
@@ -150,16 +138,14 @@ def trust_map(calls: Calls) -> dict[str, Json]:
     names = {f"serviceAccount:{one.account}".lower(): name for name, one in deployed.items()}
     names |= {"allusers": "anonymous", f"user:{YOU}".lower(): "you"}
     drawn = [
-        {
-            "caller": names.get(member, member),
-            "function": name,
-            "allowed": may_call(member, deployed[name]),
-            "last_let_in": last.get((member, name)),
-        }
-        for member, name in sorted(edges)
-    ]
+        {"caller": names.get(who, who), "function": name, "allowed": may_call(who, deployed[name]), "last_let_in": last.get((who, name))}
+        for who, name in sorted(edges)
+    ]  # fmt: skip
     callers = dict.fromkeys(("anonymous", "you", *deployed, *(edge["caller"] for edge in drawn)))
-    functions = [{"name": n, "url": one.url, "runs": runs(one)} for n, one in deployed.items()]
+    functions = [
+        {"name": name, "url": one.url, "runs": bool(one.serving and processes.running(one.serving.revision))}
+        for name, one in deployed.items()
+    ]
     return {"callers": list(callers), "functions": functions, "edges": drawn}
 
 
@@ -167,16 +153,10 @@ def members_of(service: Service) -> set[str]:
     """Whom its policy or the project's lets in, in lower case."""
     if service.open:
         return {"allusers"}
-    resources = (service.name, policies.PROJECT)
-    members = {g.member.lower() for resource in resources for g in policies.grants(INVOKE, resource)}
-    return {member for member in members if not member.startswith("deleted:")}
+    found = [grant.member.lower() for on in (service.name, policies.PROJECT) for grant in policies.grants(INVOKE, on)]
+    return {member for member in found if not member.startswith("deleted:")}
 
 
 def may_call(member: str, service: Service) -> bool:
     account = accounts.account(member.partition(":")[2])  # it may be in a group that a policy names
-    named = service.open or member in members_of(service)
-    return bool(named) or policies.allowed(INVOKE, account, service.name)
-
-
-def runs(service: Service) -> bool:
-    return bool(service.serving and processes.running(service.serving.revision))
+    return member in members_of(service) or bool(service.open) or policies.allowed(INVOKE, account, service.name)

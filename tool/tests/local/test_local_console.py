@@ -361,6 +361,10 @@ def test_a_refused_call_tells_why_by_keyboard(page, local, inner):
     box.wait_for()
     page.get_by_text("Refused: ").wait_for()
     assert "add-iam-policy-binding inner" in box.inner_text()
+    box.evaluate("(box) => { box.dataset.kept = 'yes'; }")
+    call(inner, path="/meanwhile")
+    page.locator(".call", has_text="GET /meanwhile").first.wait_for()
+    assert box.get_attribute("data-kept") == "yes"  # a new call does not make it again
     page.get_by_text("lacks {run.routes.invoke} permission").first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
