@@ -504,7 +504,9 @@ def edit_loop():
 
         def save():
             save.n += 1
-            main.write_text(text.replace('"results": [', f'"n": {save.n}, "results": ['))
+            changed = text.replace('"results": ', f'"n": {save.n}, "results": ')
+            assert changed != text  # otherwise there is nothing to wait for
+            main.write_text(changed)
             next(line for line in watching.stdout if "search is deployed" in line)
             assert project.request("GET", "search").json()["n"] == save.n
 
