@@ -126,9 +126,10 @@ def grant(permission: str, account: Account | None, *resources: str) -> Grant | 
     """The first binding that gives the account the permission, if there is one."""
     wanted = accounts.names_of(account)
     for resource in (*resources, PROJECT):
-        for found in grants(permission, resource):
-            if found.member.lower() in wanted:
-                return found
+        for binding in (policy(resource) or Policy()).in_effect:
+            named = [member for member in binding.members if member.lower() in wanted]
+            if named and holds(binding.role, permission):
+                return Grant(binding.role, named[0], resource)
     return None
 
 
