@@ -9,9 +9,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent))
 
-from tool.python.printing import as_it_can_be_printed, prepare  # noqa: E402
-
-__all__ = ["as_it_can_be_printed"]
+from tool.python.printing import prepare  # noqa: E402
 
 if __name__ == "__main__":
     prepare(sys.stdout, sys.stderr)  # type: ignore[arg-type]

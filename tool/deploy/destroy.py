@@ -46,10 +46,7 @@ async def destroy(options: Options, target: Target, environment: Environment) ->
     with target.progress.step("Deleting the functions"):
         await delete_functions(target, ours)
     if elsewhere:
-        where = " ".join(elsewhere)
-        say(f"Kept: the service accounts and the database. The functions in {where} use them, too.")
-        for region in elsewhere:
-            say(f"This removes those in {region}: {target.in_region(region).again('destroy')}")
+        say_what_uses_the_rest(target, elsewhere)
         return
     with target.progress.step("Taking back roles"):
         await take_back_roles(target, found, emails)
@@ -73,6 +70,13 @@ async def destroy(options: Options, target: Target, environment: Environment) ->
         "Kept: the enabled APIs, and what Google keeps of builds (repository"
         " cloud-run-source-deploy, bucket run-sources-...)."
     )
+
+
+def say_what_uses_the_rest(target: Target, regions: list[str]) -> None:
+    where = " ".join(regions)
+    say(f"Kept: the service accounts and the database. The functions in {where} use them, too.")
+    for region in regions:
+        say(f"This removes those in {region}: {target.in_region(region).again('destroy')}")
 
 
 async def destroy_one(

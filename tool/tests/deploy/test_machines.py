@@ -11,7 +11,7 @@ import pytest
 
 from local_toy import Local
 from recorded_cloud import TOY
-from tool.deploy.__main__ import as_it_can_be_printed
+from tool.python.printing import as_it_can_be_printed
 from tool.testing import ROOT, run, succeeded
 
 
